@@ -1,0 +1,1 @@
+"""Runnable examples, and the makers of their material."""

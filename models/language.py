@@ -1,0 +1,215 @@
+"""The one door for language and vision-language calls.
+
+Every captioning and refining question goes through :class:`LanguageClient` to an OpenAI-compatible
+endpoint, hosted or started by the job itself. An answer is stored under the hash of its full request
+before it is used, so an answered request is never paid for twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+import openai
+from openai import AsyncOpenAI
+
+from models.errors import TransientError
+
+
+class AnswerStore(Protocol):
+    """Keeps JSON text under a key. A value once stored is never changed."""
+
+    def get(self, key: str) -> str | None:
+        """The value, or None."""
+
+    def put(self, key: str, value: str) -> None:
+        """Store a value; it is safe from a kill when this returns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """An OpenAI-compatible server.
+
+    Attributes:
+        base_url: with the ``/v1``.
+        model: as the server calls it.
+        api_key_env: the environment variable that holds the key; the key itself is kept nowhere.
+        schema_form: how the server takes a JSON schema: ``json_schema`` (OpenAI, vLLM, llama.cpp) or
+            ``json_object`` (the schema beside the type).
+        concurrency: requests in flight from one worker.
+        timeout_s: for one request.
+        max_retries: for 408, 409, 429, 5xx and broken connections, honouring ``Retry-After``.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+    schema_form: Literal["json_schema", "json_object"] = "json_schema"
+    concurrency: int = 8
+    timeout_s: float = 120.0
+    max_retries: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One request.
+
+    Attributes:
+        instructions: what to do; ours alone.
+        material: what to do it with; a stranger's words, never an instruction.
+        schema: JSON schema of the answer, an object.
+        examples: (material, answer) pairs shown before.
+        images: JPEG files, shown before the material.
+        max_tokens: bound on the answer.
+    """
+
+    instructions: str
+    material: str
+    schema: dict[str, Any]
+    examples: Sequence[tuple[str, dict[str, Any]]] = ()
+    images: Sequence[bytes] = field(default=(), repr=False)
+    max_tokens: int = 512
+
+
+class Problem(StrEnum):
+    """Why there is no usable answer."""
+
+    INVALID_JSON = "invalid_json"
+    REFUSED = "refused"
+    CUT_OFF = "cut_off"
+    BAD_REQUEST = "bad_request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A JSON object, or the reason why there is none."""
+
+    content: dict[str, Any] | None
+    problem: Problem | None = None
+
+
+class LanguageClient:
+    """Asks an endpoint many questions at once and remembers the answers."""
+
+    def __init__(self, endpoint: Endpoint, answers: AnswerStore) -> None:
+        self.endpoint = endpoint
+        self._answers = answers
+
+    def ask(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answers in the order of the questions.
+
+        Raises:
+            TransientError: the endpoint could not be reached, or stayed too busy, after all retries.
+                What was answered until then is stored.
+        """
+        return asyncio.run(self._ask_all(questions)) if questions else []
+
+    async def _ask_all(self, questions: Sequence[Question]) -> list[Answer]:
+        gate = asyncio.Semaphore(self.endpoint.concurrency)
+        async with AsyncOpenAI(
+            base_url=self.endpoint.base_url,
+            api_key=os.environ.get(self.endpoint.api_key_env) or "none",
+            timeout=self.endpoint.timeout_s,
+            max_retries=self.endpoint.max_retries,
+        ) as client:
+
+            async def bounded(question: Question) -> Answer:
+                async with gate:
+                    return await self._ask_one(client, question)
+
+            results = await asyncio.gather(
+                *(bounded(question) for question in questions), return_exceptions=True
+            )
+        # All requests are let finish first, so that a failure loses no answer that was paid for.
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if isinstance(result, Answer)]
+
+    async def _ask_one(self, client: AsyncOpenAI, question: Question) -> Answer:
+        request = self._request(question)
+        key = request_key(request)
+        stored = self._answers.get(key)
+        if stored is None:
+            try:
+                completion = await client.chat.completions.create(**request)
+            except openai.BadRequestError as error:
+                # Refused for what it says, not for how busy the server is: asking again won't help.
+                return Answer(
+                    content=None,
+                    problem=Problem.REFUSED if error.code == "content_filter" else Problem.BAD_REQUEST,
+                )
+            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+                raise TransientError(
+                    f"{self.endpoint.base_url} refused the key in ${self.endpoint.api_key_env}: {error}"
+                ) from error
+            except openai.APIError as error:
+                raise TransientError(f"{self.endpoint.base_url}: {error}") from error
+            choice = completion.choices[0]
+            stored = json.dumps(
+                {
+                    "text": choice.message.content or "",
+                    "finish": choice.finish_reason,
+                    "refusal": choice.message.refusal or "",
+                    "usage": completion.usage.model_dump(mode="json") if completion.usage else None,
+                }
+            )
+            self._answers.put(key, stored)
+        return _read(json.loads(stored))
+
+    def _request(self, question: Question) -> dict[str, Any]:
+        content: list[dict[str, Any]] = [
+            {
+                "type": "image_url",
+                "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()},
+            }
+            for jpeg in question.images
+        ]
+        content.append({"type": "text", "text": question.material})
+        messages: list[dict[str, Any]] = [{"role": "system", "content": question.instructions}]
+        for material, answer in question.examples:
+            messages.append({"role": "user", "content": material})
+            messages.append({"role": "assistant", "content": json.dumps(answer)})
+        messages.append({"role": "user", "content": content if question.images else question.material})
+        if self.endpoint.schema_form == "json_schema":
+            wanted: dict[str, Any] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": question.schema},
+            }
+        else:
+            wanted = {"type": "json_object", "schema": question.schema}
+        return {
+            "model": self.endpoint.model,
+            "messages": messages,
+            "response_format": wanted,
+            "temperature": 0,
+            "seed": 0,
+            "max_tokens": question.max_tokens,
+        }
+
+
+def request_key(request: dict[str, Any]) -> str:
+    """Hash of a full request; the server's address is no part of it."""
+    text = json.dumps(request, sort_keys=True, ensure_ascii=False)
+    return "answer-" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(stored: dict[str, Any]) -> Answer:
+    if stored["refusal"] or stored["finish"] == "content_filter":
+        return Answer(content=None, problem=Problem.REFUSED)
+    if stored["finish"] == "length":
+        return Answer(content=None, problem=Problem.CUT_OFF)
+    try:
+        content = json.loads(stored["text"])
+    except ValueError:
+        return Answer(content=None, problem=Problem.INVALID_JSON)
+    if not isinstance(content, dict):
+        return Answer(content=None, problem=Problem.INVALID_JSON)
+    return Answer(content=content)

@@ -1,0 +1,172 @@
+"""Opening video files that come from strangers.
+
+Files are read through our own file object, so that the demuxer knows neither their name nor any
+protocol: a playlist or a reference inside a file cannot make it open another one. Formats and codecs
+come from closed lists; content decides, the file's name plays no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from models.errors import MediaError
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf"
+VIDEO_CODECS = frozenset(
+    "h264 hevc av1 libdav1d vp8 vp9 libvpx libvpx-vp9 mpeg4 mpeg2video mpeg1video theora wmv1 wmv2 "
+    "wmv3 vc1 flv h263 msmpeg4v2 msmpeg4v3 msmpeg4 mjpeg prores dnxhd".split()
+)
+SIGNATURES = (
+    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "),
+    (0, b"\x47\x40"), (0, b"\x00\x00\x01\xba"), (0, b"FLV\x01"), (0, b"OggS"),
+    (0, b"\x30\x26\xb2\x75"), (0, b"\x06\x0e\x2b\x34"),
+)  # fmt: skip
+SAMPLE_RATE = 16_000
+
+
+class _NamelessFile:
+    """Reads and seeks, and gives nothing else away."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """A decoded picture and the time at which it is shown.
+
+    Attributes:
+        time_s: presentation time in seconds, 0 at the container's start.
+        duration_s: how long it is shown, 0 where the file does not say.
+    """
+
+    time_s: float
+    duration_s: float
+    picture: VideoFrame
+
+    def bgr(self, width_px: int, height_px: int) -> NDArray[np.uint8]:
+        """The picture scaled, upright, as ``[height, width, 3]`` in BGR order."""
+        turn = self.picture.rotation % 360
+        size = (height_px, width_px) if turn in (90, 270) else (width_px, height_px)
+        image = self.picture.reformat(
+            width=size[0], height=size[1], format="bgr24", interpolation="AREA"
+        ).to_ndarray()
+        # PyAV's rotation is counter-clockwise, and so is numpy's.
+        return np.ascontiguousarray(np.rot90(image, turn // 90) if turn else image, dtype=np.uint8)
+
+
+@contextmanager
+def open_media(path: Path) -> Iterator[InputContainer]:
+    """Open a container of the closed list.
+
+    Raises:
+        MediaError: the content is not one of them, or is damaged.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        try:
+            container = av.open(
+                _NamelessFile(file),
+                options={"format_whitelist": FORMATS, "protocol_whitelist": "none"},
+                metadata_errors="replace",
+            )
+        except (FFmpegError, ValueError) as error:
+            raise MediaError(_say(error)) from error
+        assert isinstance(container, InputContainer)
+        with container:
+            yield container
+
+
+def start_of(container: InputContainer) -> float:
+    """The container's first presentation time in seconds; transport streams rarely begin at 0."""
+    return (container.start_time or 0) / av.time_base
+
+
+def looks_like_video(path: Path) -> bool:
+    """Whether the first bytes are those of a known container, damaged or not."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    return any(head[at : at + len(mark)] == mark for at, mark in SIGNATURES)
+
+
+def frames(container: InputContainer) -> Iterator[Frame]:
+    """Decode the first video stream, in order of presentation.
+
+    Pictures without a time, or with one that does not advance, are passed over: they cannot be
+    placed. Decoding ends quietly at damage that the decoder cannot cross; the caller sees how far it
+    came.
+    """
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    origin_s = start_of(container)
+    last_pts: int | None = None
+    try:
+        for picture in container.decode(stream):
+            base = picture.time_base
+            if picture.pts is None or base is None or (last_pts is not None and picture.pts <= last_pts):
+                continue
+            last_pts = picture.pts
+            yield Frame(
+                time_s=round(float(picture.pts * base) - origin_s, 6),
+                duration_s=float((picture.duration or 0) * base),
+                picture=picture,
+            )
+    except FFmpegError:
+        return
+
+
+def read_audio(path: Path) -> NDArray[np.float32]:
+    """The first audio stream as mono samples at 16 kHz, ``[n]`` in [-1, 1].
+
+    Sample 0 is at presentation time 0: audio that starts later is led by silence, audio that starts
+    earlier is cut. Decoding ends at damage that the decoder cannot cross.
+
+    Raises:
+        MediaError: there is no audio stream, or it cannot be opened.
+    """
+    with open_media(path) as container:
+        if not container.streams.audio:
+            raise MediaError("no audio stream")
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+        pieces: list[NDArray[np.float32]] = []
+        start_s: float | None = None
+        try:
+            for frame in container.decode(container.streams.audio[0]):
+                if start_s is None:
+                    start_s = (frame.time or 0.0) - start_of(container)
+                pieces.extend(part.to_ndarray()[0] for part in resampler.resample(frame))
+            pieces.extend(part.to_ndarray()[0] for part in resampler.resample(None))
+        except FFmpegError as error:
+            if not pieces:
+                raise MediaError(_say(error)) from error
+    if not pieces:
+        return np.zeros(0, np.float32)
+    samples = np.concatenate(pieces).astype(np.float32, copy=False)
+    offset = round((start_s or 0.0) * SAMPLE_RATE)
+    if offset >= 0:
+        return np.pad(samples, (offset, 0))
+    return samples[-offset:]
+
+
+def _say(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,103 @@
+"""The command line: ``videoauteur`` and ``python -m pipeline`` are the same program."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline import __version__
+from pipeline.config import ConfigError, describe, load
+from pipeline.packages import check_packages
+
+DONE, FAILED, BAD_USAGE, OVER_BUDGET = 0, 1, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    check_packages()
+    parsed = _parser().parse_args(arguments)
+    try:
+        code: int = parsed.run(parsed)
+    except ConfigError as error:
+        print(f"videoauteur: configuration\n{error}", file=sys.stderr)
+        return BAD_USAGE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="videoauteur",
+        description="Turn raw how-to videos into a narrative dataset in Parquet.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    curate = commands.add_parser(
+        "curate",
+        help="curate INPUT into OUTPUT",
+        epilog="Exit codes: 0 done; 1 failed or interrupted; 2 bad usage or configuration; "
+        "3 done, but more videos failed than run.error_budget allows.",
+    )
+    curate.add_argument("input", metavar="INPUT", help="a folder, a video, or a .txt list of paths")
+    curate.add_argument("output", metavar="OUTPUT", type=Path, help="a folder, new or one of ours")
+    curate.add_argument("--runner", choices=("ray", "local"), help="short for --set run.runner=...")
+    curate.add_argument("--memo", type=Path, metavar="FOLDER", help="default: OUTPUT/_memo")
+    _config_options(curate)
+    curate.set_defaults(run=_curate)
+
+    config = commands.add_parser("config", help="print the effective configuration")
+    _config_options(config)
+    config.set_defaults(run=_config)
+    return parser
+
+
+def _config_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="a.b=value", dest="settings",
+        help="one value of the configuration; may be repeated",
+    )  # fmt: skip
+
+
+def _config(parsed: argparse.Namespace) -> int:
+    print(describe(load(parsed.config, parsed.settings)), end="")
+    return DONE
+
+
+def _curate(parsed: argparse.Namespace) -> int:
+    settings = [*parsed.settings, *([f"run.runner={parsed.runner}"] if parsed.runner else [])]
+    loaded = load(parsed.config, settings)
+    # Here, so that --help and a wrong option answer at once.
+    from models.errors import MissingWeightsError
+    from pipeline.ingest import InputError
+    from pipeline.job import OutputError, curate
+    from pipeline.summary import as_text
+
+    # A cluster ends a job with SIGTERM; it deserves the same clean stop as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        outcome = curate(parsed.input, parsed.output, loaded, memo=parsed.memo)
+    except (InputError, OutputError) as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except MissingWeightsError as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(
+            "videoauteur: interrupted. What was finished is kept; the same command goes on from there.",
+            file=sys.stderr,
+        )
+        return FAILED
+    print(as_text(outcome.summary, parsed.output))
+    if outcome.over_budget:
+        print(
+            "videoauteur: more videos failed than run.error_budget allows; see rejects with reason "
+            "bug, worker_crashed or retries_exhausted",
+            file=sys.stderr,
+        )
+        return OVER_BUDGET
+    return DONE

@@ -1,0 +1,288 @@
+"""The configuration: one tree, one YAML file, ``--set a.b=value``.
+
+Keys are refused when they are unknown, of the wrong type or out of range; the message names the key's
+path and the nearest valid one. Defaults run on a laptop with no key and no GPU.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the text says which key, why, and what is near."""
+
+
+class Section(BaseModel):
+    """A branch of the tree."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Probe(Section):
+    """Bounds on a file."""
+
+    min_duration_s: Annotated[float, Field(ge=0)] = 5.0
+    max_duration_s: Positive = 7200.0
+    min_side_px: Count = 64
+
+
+class Scan(Section):
+    """The one decoding pass."""
+
+    grid_fps: Annotated[float, Field(gt=0, le=30)] = 2.0
+    short_side_px: Annotated[int, Field(ge=64, le=2160)] = 448
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+    cut_ratio: Positive = 3.0
+    cut_min_content: Annotated[float, Field(ge=0, le=255)] = 15.0
+    min_shot_s: Annotated[float, Field(ge=0)] = 0.5
+    max_missing_share: Share = 0.05
+
+
+class Transcribe(Section):
+    """Speech recognition. ``model``: base, tiny.en or the folder of a CTranslate2 Whisper model."""
+
+    model: str = "base"
+    language: str | None = None
+    threads: Count = 2
+    batch_size: Count = 4
+    require_speech: bool = True
+
+
+class Clip(Section):
+    """Shots into clips, and what a clip must show."""
+
+    min_s: Positive = 5.0
+    max_s: Positive = 30.0
+    short_shots: Literal["join", "drop"] = "join"
+    guard_s: Annotated[float, Field(ge=0)] = 0.0
+    min_sharpness: Share = 0.1
+    min_exposure: Share = 0.05
+    max_exposure: Share = 0.97
+    min_motion: Share = 0.0005
+
+    @model_validator(mode="after")
+    def _bounds_leave_room(self) -> Clip:
+        if self.max_s < 2 * self.min_s:
+            raise ValueError("max_s must be at least twice min_s, or long shots cannot be divided")
+        if self.guard_s * 2 >= self.min_s:
+            raise ValueError("guard_s must be less than half of min_s")
+        return self
+
+
+class Watermark(Section):
+    """Overlays that are not part of the scene. ``threshold`` 1 keeps everything."""
+
+    threshold: Share = 0.5
+    read_frames: Count = 4
+    threads: Count = 2
+
+
+class Refine(Section):
+    """Transcript into actions; see ``stages.refine.RefineSettings``.
+
+    Null is chosen by the model: an endpoint gets blocks of 200 words and may leave out and add some;
+    the embedded model gets a line at a time and must keep to its words.
+    """
+
+    enabled: bool = True
+    block_words: Count | None = None
+    max_words: Annotated[int, Field(ge=2)] = 25
+    max_invented: Share | None = None
+    max_lost: Share | None = None
+
+
+class Match(Section):
+    """The paper's rule; see ``stages.match.MatchRule``."""
+
+    max_start_diff_s: Positive = 5.0
+    min_iou: Share = 0.25
+    sufficient_iou: Share | None = 0.5
+    required: bool = True
+
+
+class Caption(Section):
+    """Descriptions of clips."""
+
+    frames: Annotated[int, Field(ge=1, le=64)] = 10
+    max_words: Annotated[int, Field(ge=5)] = 80
+    only_matched: bool = True
+    threads: Count = 2
+
+
+class Narrate(Section):
+    """Clips into a narrative."""
+
+    min_steps: Count = 2
+
+
+class Endpoint(Section):
+    """An OpenAI-compatible server; ``base_url`` null: the embedded models."""
+
+    base_url: str | None = None
+    model: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    schema_form: Literal["json_schema", "json_object"] = "json_schema"
+    concurrency: Count = 8
+    timeout_s: Positive = 120.0
+    max_retries: Annotated[int, Field(ge=0)] = 4
+
+    @model_validator(mode="after")
+    def _model_goes_with_url(self) -> Endpoint:
+        if (self.base_url is None) != (self.model is None):
+            raise ValueError("base_url and model go together: set both, or neither")
+        return self
+
+
+class PoolOptions(Section):
+    """Workers of one kind. Null: sized from the cluster. ``requirements``: a pip file of its own."""
+
+    workers: Count | None = None
+    num_cpus: Annotated[float, Field(ge=0)] | None = None
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    requirements: str | None = None
+
+
+class Pools(Section):
+    """The kinds of workers."""
+
+    media: PoolOptions = PoolOptions()
+    speech: PoolOptions = PoolOptions()
+    language: PoolOptions = PoolOptions()
+
+
+class Run(Section):
+    """The engine. ``error_budget``: share of videos that may fail by our fault before exit code 3."""
+
+    runner: Literal["ray", "local"] = "ray"
+    ray_address: str | None = None
+    video_deadline_s: Positive = 3600.0
+    transient_retries: Annotated[int, Field(ge=0)] = 2
+    error_budget: Share = 0.0
+    max_shard_bytes: Annotated[int, Field(ge=1000)] = 500_000_000
+    max_row_group_bytes: Annotated[int, Field(ge=1000)] = 100_000_000
+    pools: Pools = Pools()
+
+
+class Config(Section):
+    """The whole tree."""
+
+    probe: Probe = Probe()
+    scan: Scan = Scan()
+    transcribe: Transcribe = Transcribe()
+    clip: Clip = Clip()
+    watermark: Watermark = Watermark()
+    refine: Refine = Refine()
+    match: Match = Match()
+    caption: Caption = Caption()
+    narrate: Narrate = Narrate()
+    language: Endpoint = Endpoint()
+    vision: Endpoint = Endpoint()
+    run: Run = Run()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A configuration and where each value that is not a default came from, by dotted path."""
+
+    config: Config
+    origins: Mapping[str, str]
+
+
+def load(file: Path | None, settings: Sequence[str]) -> Loaded:
+    """Defaults, then the file, then ``a.b=value`` settings; values are read as YAML.
+
+    Raises:
+        ConfigError: naming the file or setting, the key and the way out.
+    """
+    tree: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    if file is not None:
+        try:
+            read = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"--config {file}: {error}") from error
+        if not isinstance(read, dict):
+            raise ConfigError(f"--config {file}: expected sections at the top, found {read!r:.60}")
+        tree = read
+        origins.update({path: str(file) for path, _ in leaves(tree)})
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--set {setting}: expected a.b=value")
+        _put(tree, path.strip().split("."), _value(setting, value), setting)
+        origins[path.strip()] = "--set"
+    try:
+        return Loaded(config=Config.model_validate(tree), origins=origins)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error))) from error
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of everything that is not a section."""
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def describe(loaded: Loaded) -> str:
+    """The effective tree as YAML; a comment says where each value came from."""
+    lines: list[str] = []
+
+    def write(tree: Mapping[str, Any], prefix: str, depth: int) -> None:
+        for key, value in tree.items():
+            path, indent = f"{prefix}{key}", "  " * depth
+            if isinstance(value, Mapping):
+                lines.append(f"{indent}{key}:")
+                write(value, f"{path}.", depth + 1)
+            else:
+                shown = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+                lines.append(f"{indent}{key}: {shown}  # {loaded.origins.get(path, 'default')}")
+
+    write(loaded.config.model_dump(mode="json"), "", 0)
+    return "\n".join(lines) + "\n"
+
+
+def _value(setting: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting}: {error}") from error
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: Any, setting: str) -> None:
+    for key in keys[:-1]:
+        branch = tree.setdefault(key, {})
+        if not isinstance(branch, dict):
+            raise ConfigError(f"--set {setting}: {key} is a value, not a section")
+        tree = branch
+    tree[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    valid = [path for path, _ in leaves(Config().model_dump())]
+    sections = sorted({path.rpartition(".")[0] for path in valid})
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(path, [*valid, *sections], n=1, cutoff=0.0)
+            yield f"{path}: there is no such key; the nearest is {near[0]}"
+        elif problem["type"].startswith(("model_type", "dict_type")):
+            yield f"{path}: this is a section and takes keys, not {problem['input']!r:.60}"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            yield f"{path}: {message} (got {problem['input']!r:.80})"

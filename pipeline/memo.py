@@ -1,0 +1,93 @@
+"""The store of results: nothing is computed twice, nothing answered is paid for twice.
+
+Append-only segments, one for each writing process, in one folder that runs may share. A record is one
+line: key, checksum, JSON. A line that a kill tore is passed over. The index lives in memory and is
+brought up to date from the segments when a key is missed.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+
+class Memo:
+    """Keys to JSON texts; see :class:`models.language.AnswerStore`.
+
+    Args:
+        folder: made if it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._index: dict[str, tuple[str, int, int]] = {}
+        self._read_to: dict[str, int] = {}
+        self._segment: BinaryIO | None = None
+        self._readers: dict[str, BinaryIO] = {}
+
+    def get(self, key: str) -> str | None:
+        """The value, or None."""
+        if key not in self._index:
+            self._refresh()
+        place = self._index.get(key)
+        if place is None:
+            return None
+        name, offset, length = place
+        if name not in self._readers:
+            self._readers[name] = (self._folder / name).open("rb")
+        reader = self._readers[name]
+        reader.seek(offset)
+        return reader.read(length).decode()
+
+    def put(self, key: str, value: str) -> None:
+        """Append a record; it is on disk when this returns.
+
+        Raises:
+            ValueError: the key or the value does not fit on a line.
+        """
+        if " " in key or "\n" in key or "\n" in value:
+            raise ValueError("a record is one line")
+        if self._segment is None:
+            self._segment = (self._folder / f"{uuid.uuid4().hex}.seg").open("xb")
+        data = value.encode()
+        self._segment.write(b"%s %08x %s\n" % (key.encode(), zlib.crc32(data), data))
+        self._segment.flush()
+        os.fsync(self._segment.fileno())
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in (*self._readers.values(), *([self._segment] if self._segment else [])):
+            file.close()
+        self._readers.clear()
+        self._segment = None
+
+    def _refresh(self) -> None:
+        with os.scandir(self._folder) as entries:
+            grown = sorted(
+                entry.name
+                for entry in entries
+                if entry.name.endswith(".seg") and entry.stat().st_size > self._read_to.get(entry.name, 0)
+            )
+        for name in grown:
+            with (self._folder / name).open("rb") as file:
+                offset = self._read_to.get(name, 0)
+                file.seek(offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._note(name, offset, line)
+                    offset += len(line)
+                self._read_to[name] = offset
+
+    def _note(self, name: str, offset: int, line: bytes) -> None:
+        key, _, rest = line.rstrip(b"\n").partition(b" ")
+        checksum, _, data = rest.partition(b" ")
+        if checksum != b"%08x" % zlib.crc32(data):
+            return
+        start = offset + len(key) + 1 + len(checksum) + 1
+        # The first answer stands, so that every reader sees the same one.
+        self._index.setdefault(key.decode(), (name, start, len(data)))

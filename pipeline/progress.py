@@ -1,0 +1,89 @@
+"""What a run shows while it works, and what it counts."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pipeline.worker import StageEvent
+
+LINE_EVERY_S = 10.0
+
+
+class Tally:
+    """Counts events by stage, and shows them: live bars on a terminal, plain lines elsewhere."""
+
+    def __init__(self, stages: Sequence[str], total: int) -> None:
+        self.outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._stages = stages
+        self._total = total
+        self._lock = threading.Lock()
+        self._last_line = time.monotonic()
+        console = Console(file=sys.stderr)
+        self._bars = (
+            Progress(
+                TextColumn("{task.description:<11}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                console=console,
+            )
+            if console.is_terminal
+            else None
+        )
+        self._tasks = (
+            {name: self._bars.add_task(name, total=total, note="") for name in stages} if self._bars else {}
+        )
+
+    def __enter__(self) -> Self:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def event(self, event: StageEvent) -> None:
+        """Count one event; safe from any thread."""
+        with self._lock:
+            self.outcomes[event.stage][event.outcome] += 1
+            self.seconds[event.stage] += event.seconds
+            if self._bars:
+                self._move(event)
+            elif time.monotonic() - self._last_line > LINE_EVERY_S:
+                self._last_line = time.monotonic()
+                print(self._line(), file=sys.stderr, flush=True)
+
+    def _move(self, event: StageEvent) -> None:
+        assert self._bars is not None
+        ended = event.outcome in ("rejected", "failed")
+        at = self._stages.index(event.stage)
+        self._bars.advance(self._tasks[event.stage])
+        counts = self.outcomes[event.stage]
+        dropped = counts["rejected"] + counts["failed"]
+        self._bars.update(self._tasks[event.stage], note=f"{dropped} dropped" if dropped else "")
+        if ended:
+            # Later stages will never see this video.
+            for name in self._stages[at + 1 :]:
+                task = self._bars.tasks[self._tasks[name]]
+                self._bars.update(task.id, total=(task.total or 0) - 1)
+
+    def _line(self) -> str:
+        done = {name: sum(self.outcomes[name].values()) for name in self._stages}
+        return f"of {self._total} videos: " + ", ".join(f"{n} {done[n]}" for n in self._stages)

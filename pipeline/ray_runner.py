@@ -1,0 +1,261 @@
+"""The Ray runner: pools of actors, one video a block, with guard rails.
+
+Ray Data streams the videos through one pool of workers for each group of stages. A worker never
+raises for a video. One that dies takes its block with it and the rest completes; whoever is missing
+afterwards is run again alone, and rejected if its worker dies again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.exceptions
+import ray.util
+from ray.data import ActorPoolStrategy, DataContext
+from ray.util.metrics import Counter, Histogram
+
+from models.language import Endpoint
+from pipeline.chain import Group, build_stages, embedded_endpoint, groups
+from pipeline.config import Config, PoolOptions
+from pipeline.packages import check_packages
+from pipeline.runners import Site, start_embedded_server
+from pipeline.worker import EVENTS_JSON, EventSink, StageEvent, crashed
+from stages.records import VIDEO_JSON, Video
+
+POLL_S = 0.5
+DEADLINE_EXIT = 70
+CPU_SHARE = 0.9
+"""Of the cluster's processors, for the pools; the rest is for the board and the server."""
+
+
+@contextmanager
+def connected(config: Config) -> Iterator[None]:
+    """Join the cluster that is there, or start one on this machine, and leave it afterwards."""
+    address = config.run.ray_address or os.environ.get("RAY_ADDRESS")
+    root = str(Path(__file__).resolve().parent.parent)
+    ray.init(
+        address=address,
+        namespace="videoauteur",
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        include_dashboard=None if address else False,
+        runtime_env={"env_vars": {"PYTHONPATH": root}},
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def language_server() -> Iterator[Endpoint]:
+    """The embedded language model behind an actor of this job, for as long as the job lasts."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    server: Any = ray.remote(num_cpus=0)(_Server).remote(everywhere=len(nodes) > 1)
+    try:
+        base_url: str = ray.get(server.address.remote())
+        yield embedded_endpoint(base_url)
+    finally:
+        # The actor closes the server; killing it does so too, but leaves that to the kernel.
+        ray.get(server.close.remote())
+        ray.kill(server)
+
+
+class _Server:
+    """Owns the llama.cpp process on whatever node it was placed."""
+
+    def __init__(self, *, everywhere: bool) -> None:
+        node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        host = node if everywhere else "127.0.0.1"
+        self._server = start_embedded_server(host)
+
+    def address(self) -> str:
+        return self._server.base_url
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class _Board:
+    """Collects what the workers report until the driver asks."""
+
+    def __init__(self) -> None:
+        self._events: list[StageEvent] = []
+
+    def report(self, events: bytes) -> None:
+        self._events.extend(EVENTS_JSON.validate_json(events))
+
+    def take(self) -> bytes:
+        events, self._events = self._events, []
+        return EVENTS_JSON.dump_json(events)
+
+
+class _GroupWorker:
+    """An actor of one pool: some stages, one video at a time, under a watchdog."""
+
+    def __init__(self, site: Site, group: Group, board: Any) -> None:
+        check_packages()
+        self._worker = site.worker(group.stages)
+        self._deadline_s = site.config.run.video_deadline_s
+        self._board = board
+        self._meters = _Meters()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        videos = [self.process(VIDEO_JSON.validate_json(text)) for text in batch["video"].to_pylist()]
+        return pa.table({"video": [VIDEO_JSON.dump_json(video).decode() for video in videos]})
+
+    def process(self, video: Video) -> Video:
+        """One video through the stages; the process ends if that takes longer than the deadline."""
+        events: list[StageEvent] = []
+        # A hung decoder or network call cannot be interrupted from Python; only the process can end.
+        watchdog = threading.Timer(self._deadline_s, os._exit, [DEADLINE_EXIT])
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return self._worker.process(video, events.append)
+        finally:
+            watchdog.cancel()
+            for event in events:
+                self._meters.count(event)
+            self._board.report.remote(EVENTS_JSON.dump_json(events))
+
+
+class _Meters:
+    """The stages as Ray reports them to Prometheus; every label comes from a closed set."""
+
+    def __init__(self) -> None:
+        self._items = Counter(
+            "videoauteur_stage_videos", "Videos that left a stage", tag_keys=("stage", "outcome")
+        )
+        self._drops = Counter(
+            "videoauteur_stage_drops", "Things dropped", tag_keys=("stage", "kind", "reason")
+        )
+        self._seconds = Histogram(
+            "videoauteur_stage_seconds",
+            "Time of one video in a stage",
+            boundaries=[0.01, 0.1, 1, 5, 30, 120, 600, 3600],
+            tag_keys=("stage",),
+        )
+
+    def count(self, event: StageEvent) -> None:
+        self._items.inc(tags={"stage": event.stage, "outcome": event.outcome})
+        self._seconds.observe(event.seconds, tags={"stage": event.stage})
+        for label, number in event.drops.items():
+            kind, _, reason = label.partition("/")
+            self._drops.inc(number, tags={"stage": event.stage, "kind": kind, "reason": reason})
+
+
+def run_ray(videos: Sequence[Video], site: Site, sink: EventSink) -> Iterator[Video]:
+    """Stream videos through the pools; each comes back exactly once, in any order."""
+    if not videos:
+        return
+    board: Any = ray.remote(num_cpus=0)(_Board).remote()
+    with _relayed(board, sink):
+        missing = {video.video_id: video for video in videos}
+        for row in _dataset(videos, site, board).iter_rows():
+            video = VIDEO_JSON.validate_json(row["video"])
+            del missing[video.video_id]
+            yield video
+        for video in missing.values():
+            yield _alone(video, site, board)
+
+
+def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Dataset:
+    context = DataContext.get_current()
+    # A dead worker must not end the run, and its block must not be tried again beside healthy ones.
+    context.max_errored_blocks = -1
+    context.actor_task_retry_on_errors = False
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    rows = [{"video": VIDEO_JSON.dump_json(video).decode()} for video in videos]
+    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    chain = groups(build_stages(site.config))
+    for group in chain:
+        options = getattr(site.config.run.pools, group.pool)
+        workers = options.workers or _auto_workers(len(chain))
+        dataset = dataset.map_batches(
+            _GroupWorker,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=1, max_size=workers),
+            fn_constructor_args=(site, group, board),
+            max_task_retries=0,
+            **placement(options, workers * len(chain)),
+        )
+    return dataset
+
+
+def _auto_workers(num_pools: int) -> int:
+    return max(1, int(_processors() / num_pools))
+
+
+def _processors() -> float:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("CPU", 1.0)
+
+
+def placement(options: PoolOptions, total_workers: int) -> dict[str, Any]:
+    """What one worker asks of Ray.
+
+    Every pool holds at least one worker, so fractions of a processor must fit all of them together
+    on the machine, or the pools wait for each other for ever.
+    """
+    fair = int(min(1.0, _processors() * CPU_SHARE / total_workers) * 1000) / 1000
+    asked: dict[str, Any] = {
+        "num_cpus": fair if options.num_cpus is None else options.num_cpus,
+        "num_gpus": options.num_gpus,
+    }
+    if options.requirements:
+        asked["runtime_env"] = {"pip": options.requirements}
+    return asked
+
+
+def _alone(video: Video, site: Site, board: Any) -> Video:
+    """Second chance for a video whose worker died, with nobody beside it who could be harmed."""
+    for group in groups(build_stages(site.config)):
+        options = getattr(site.config.run.pools, group.pool)
+        worker: Any = (
+            ray.remote(_GroupWorker)
+            .options(max_restarts=0, max_task_retries=0, **placement(options, 1))
+            .remote(site, group, board)
+        )
+        try:
+            video = VIDEO_JSON.validate_python(ray.get(worker.process.remote(video)))
+        except ray.exceptions.RayActorError:
+            return crashed(video)
+        finally:
+            ray.kill(worker)
+        if video.rejected:
+            break
+    return video
+
+
+@contextmanager
+def _relayed(board: Any, sink: EventSink) -> Iterator[None]:
+    """Pass the board's events on to the driver's sink, from a thread of its own."""
+    done = threading.Event()
+
+    def take() -> None:
+        for event in EVENTS_JSON.validate_json(ray.get(board.take.remote())):
+            sink(event)
+
+    def poll() -> None:
+        while not done.wait(POLL_S):
+            take()
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=5)
+        take()

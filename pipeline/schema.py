@@ -1,0 +1,111 @@
+"""The tables of the dataset: their columns, types and meaning, in one place."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+TEXT, FLOAT, INT, BOOL = pa.string(), pa.float64(), pa.int64(), pa.bool_()
+
+
+def _table(description: str, *columns: tuple[str, pa.DataType, str]) -> pa.Schema:
+    return pa.schema(
+        [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns],
+        metadata={"description": description, "schema_version": str(SCHEMA_VERSION)},
+    )
+
+
+_STEP = pa.struct(
+    [
+        ("step_index", INT),
+        ("clip_id", TEXT),
+        ("action_id", TEXT),
+        ("start_s", FLOAT),
+        ("end_s", FLOAT),
+        ("action", TEXT),
+        ("caption", TEXT),
+    ]
+)
+
+TABLES: dict[str, pa.Schema] = {
+    "videos": _table(
+        "One row per input file: facts, status, counts.",
+        ("uri", TEXT, "the file, as a URI; the key"),
+        ("video_id", TEXT, "16 hex digits of the content's sha256; copies share it"),
+        ("status", TEXT, "kept, rejected, duplicate or failed"),
+        ("duplicate_of", TEXT, "URI of the first file with this content, for duplicates"),
+        ("duration_s", FLOAT, "length of the video stream in seconds"),
+        ("width_px", INT, "displayed width, after rotation"),
+        ("height_px", INT, "displayed height, after rotation"),
+        ("fps", FLOAT, "average frame rate"),
+        ("has_audio", BOOL, "whether there is an audio stream"),
+        ("num_clips", INT, "kept clips"),
+        ("num_actions", INT, "well-formed actions"),
+        ("num_matches", INT, "valid pairs of clip and action"),
+        ("container", TEXT, "format of the file"),
+        ("video_codec", TEXT, "codec of the pictures"),
+        ("audio_codec", TEXT, "codec of the sound"),
+        ("language", TEXT, "spoken language, ISO 639-1"),
+        ("shot_starts_s", pa.list_(FLOAT), "start of every shot, in seconds"),
+        ("title", TEXT, "what the video shows how to do"),
+    ),
+    "clips": _table(
+        "One row per kept clip.",
+        ("clip_id", TEXT, "the key"),
+        ("video_id", TEXT, "the video it is part of"),
+        ("clip_index", INT, "position among all candidate clips of the video, from 0"),
+        ("start_s", FLOAT, "start in seconds of presentation time"),
+        ("end_s", FLOAT, "end in seconds, exclusive"),
+        ("video_uri", TEXT, "file that it is cut from"),
+        ("caption", TEXT, "description of what is seen"),
+        ("caption_model", TEXT, "what wrote the caption"),
+        ("caption_frames_s", pa.list_(FLOAT), "times of the frames that it saw"),
+        ("num_shots", INT, "shots it touches"),
+        ("watermark_score", FLOAT, "confidence in [0, 1] that an overlay is laid over the scene"),
+        ("sharpness", FLOAT, "median of v / (v + 100), v the variance of the Laplacian, in [0, 1]"),
+        ("exposure", FLOAT, "median luma in [0, 1]"),
+        ("motion", FLOAT, "mean absolute luma difference of frames half a second apart, in [0, 1]"),
+        ("screen_text", pa.list_(TEXT), "lines read on the screen"),
+    ),
+    "actions": _table(
+        "One row per well-formed action, matched or not.",
+        ("action_id", TEXT, "the key"),
+        ("video_id", TEXT, "the video it is spoken in"),
+        ("start_s", FLOAT, "start of its words in seconds"),
+        ("end_s", FLOAT, "end of its words in seconds"),
+        ("text", TEXT, "the action, a short sentence in the present tense"),
+        ("asr_text", TEXT, "the words it was made from"),
+        ("confidence", FLOAT, "mean confidence of the recogniser in [0, 1]"),
+        ("source", TEXT, "llm: written by a language model; asr: the cleaned spoken sentence"),
+        ("matched", BOOL, "whether a kept clip belongs to it"),
+    ),
+    "matches": _table(
+        "One row per valid pair of clip and action.",
+        ("video_id", TEXT, "the video of both"),
+        ("clip_id", TEXT, "the clip"),
+        ("action_id", TEXT, "the action"),
+        ("iou", FLOAT, "overlap over joint extent, in [0, 1]"),
+        ("start_diff_s", FLOAT, "absolute distance of the two starts in seconds"),
+        ("rule", TEXT, "start: near starts and enough overlap; iou: overlap alone"),
+    ),
+    "narratives": _table(
+        "One row per kept video: its ordered steps.",
+        ("video_id", TEXT, "the video; the key"),
+        ("title", TEXT, "what the video shows how to do"),
+        ("steps", pa.list_(_STEP), "clips in order of time, each with its action of highest IoU"),
+    ),
+    "rejects": _table(
+        "One row per file, clip or action that was dropped.",
+        ("kind", TEXT, "file, clip or action"),
+        ("uri", TEXT, "the file"),
+        ("video_id", TEXT, "the video"),
+        ("clip_id", TEXT, "the clip, where a clip was dropped"),
+        ("action_id", TEXT, "the action, where an action was dropped"),
+        ("stage", TEXT, "stage that dropped it"),
+        ("reason", TEXT, "why, from a closed set"),
+        ("detail", TEXT, "what a person needs to judge the reason"),
+        ("start_s", FLOAT, "start in the video, of clips and actions"),
+        ("end_s", FLOAT, "end in the video, of clips and actions"),
+    ),
+}

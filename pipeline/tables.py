@@ -1,0 +1,191 @@
+"""From finished videos to the six tables.
+
+Rows are a pure function of the videos; files are a pure function of the rows. Shards are prefixes of
+``video_id``, split where they grow too large, so a grown bucket rewrites few of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic_core import to_jsonable_python
+
+from pipeline.ingest import Source
+from pipeline.schema import TABLES
+from stages.records import FAILURES, Drop, Kind, Reason, Video
+
+Rows = dict[str, list[dict[str, Any]]]
+HEX = "0123456789abcdef"
+
+
+def rows_of(source: Source, video: Video) -> Rows:
+    """All rows of one video, by table. Clips and actions of a rejected video go down with it."""
+    rows: Rows = {name: [] for name in TABLES}
+    end = video.rejected
+    status = "kept" if end is None else "failed" if end.reason in FAILURES else "rejected"
+    clips = video.kept_clips if end is None else []
+    actions = video.kept_actions if end is None else []
+    kept = {clip.clip_id for clip in clips}
+    matches = [pair for pair in video.matches if pair.clip_id in kept]
+    rows["videos"].append(
+        _video_row(source, video)
+        | {
+            "status": status,
+            "num_clips": len(clips),
+            "num_actions": len(actions),
+            "num_matches": len(matches),
+        }
+    )
+    rows["rejects"] = [_reject_row(video, drop) for drop in video.drops]
+    if end is not None:
+        detail = f"the file was rejected: {end.reason}"
+        for kind, items in ((Kind.CLIP, video.kept_clips), (Kind.ACTION, video.kept_actions)):
+            for item in items:
+                drop = Drop(
+                    kind=kind, stage=end.stage, reason=Reason.VIDEO_REJECTED, detail=detail,
+                    item_id=item.clip_id if kind is Kind.CLIP else item.action_id,  # type: ignore[union-attr]
+                    start_s=item.start_s, end_s=item.end_s,
+                )  # fmt: skip
+                rows["rejects"].append(_reject_row(video, drop))
+        return rows
+    captions = {caption.clip_id: caption for caption in video.captions}
+    marks = {mark.clip_id: mark for mark in video.watermarks}
+    for clip in clips:
+        caption, mark = captions.get(clip.clip_id), marks.get(clip.clip_id)
+        rows["clips"].append(
+            to_jsonable_python(clip)
+            | {
+                "video_id": video.video_id,
+                "video_uri": video.uri,
+                "caption": caption.text if caption else None,
+                "caption_model": caption.model if caption else None,
+                "caption_frames_s": caption.frame_times_s if caption else [],
+                "watermark_score": mark.score if mark else None,
+                "screen_text": mark.screen_text if mark else [],
+            }
+        )
+    matched = {pair.action_id for pair in matches}
+    rows["actions"] = [
+        to_jsonable_python(action) | {"video_id": video.video_id, "matched": action.action_id in matched}
+        for action in actions
+    ]
+    rows["matches"] = [to_jsonable_python(pair) | {"video_id": video.video_id} for pair in matches]
+    if video.narrative is not None:
+        narrative = to_jsonable_python(video.narrative)
+        rows["narratives"].append(narrative | {"video_id": video.video_id})
+    return rows
+
+
+def duplicate_row(copy: Source, original: Source, video: Video) -> dict[str, Any]:
+    """The row of a file whose content was curated under another name."""
+    return _video_row(copy, video) | {
+        "status": "duplicate",
+        "duplicate_of": original.uri,
+        "num_clips": 0,
+        "num_actions": 0,
+        "num_matches": 0,
+    }
+
+
+def _video_row(source: Source, video: Video) -> dict[str, Any]:
+    facts = to_jsonable_python(video.facts) if video.facts else {}
+    return {
+        **{name: facts.get(name) for name in TABLES["videos"].names},
+        "has_audio": video.facts.has_audio if video.facts else None,
+        "uri": source.uri,
+        "video_id": source.video_id,
+        "language": (video.transcript.language or None) if video.transcript else None,
+        "shot_starts_s": [shot.start_s for shot in video.evidence.shots] if video.evidence else [],
+        "title": video.narrative.title if video.narrative else None,
+    }
+
+
+def _reject_row(video: Video, drop: Drop) -> dict[str, Any]:
+    return {
+        **to_jsonable_python(drop),
+        "uri": video.uri,
+        "video_id": video.video_id,
+        "clip_id": drop.item_id if drop.kind is Kind.CLIP else None,
+        "action_id": drop.item_id if drop.kind is Kind.ACTION else None,
+    }
+
+
+def shard_prefixes(sizes: Mapping[str, int], max_bytes: int, prefix: str = "") -> list[str]:
+    """Prefixes of ids that split a table into parts of at most ``max_bytes``.
+
+    A single id that is larger stands alone. Depends on the set alone, not on the order or history.
+
+    Args:
+        sizes: bytes by id.
+    """
+    if sum(sizes.values()) <= max_bytes or len(sizes) <= 1:
+        return [prefix]
+    found: list[str] = []
+    for digit in HEX:
+        inside = {key: size for key, size in sizes.items() if key.startswith(prefix + digit)}
+        if inside:
+            found.extend(shard_prefixes(inside, max_bytes, prefix + digit))
+    return found
+
+
+def write_tables(
+    folder: Path, videos: Iterable[Rows], *, scratch: Path, max_shard: int, max_row_group: int
+) -> dict[str, int]:
+    """Write all tables, whole or not at all, one folder each.
+
+    Args:
+        folder: OUTPUT.
+        videos: the rows of each video.
+        scratch: on the same file system; new tables are written there first.
+
+    Returns:
+        number of rows by table.
+    """
+    collected: Rows = {name: [] for name in TABLES}
+    for rows in videos:
+        for name, table_rows in rows.items():
+            collected[name].extend(table_rows)
+    fresh = scratch / f"tables-{os.getpid()}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    for name, rows_ in collected.items():
+        _write(fresh / name, TABLES[name], rows_, max_shard, max_row_group)
+    for name in TABLES:
+        old = fresh / f"old-{name}"
+        if (folder / name).exists():
+            (folder / name).rename(old)
+        (fresh / name).rename(folder / name)
+    shutil.rmtree(fresh)
+    return {name: len(table_rows) for name, table_rows in collected.items()}
+
+
+def _write(
+    folder: Path, schema: pa.Schema, rows: Sequence[dict[str, Any]], max_shard: int, max_group: int
+) -> None:
+    folder.mkdir(parents=True)
+    order = [name for name in ("video_id", "uri", "start_s", "kind") if name in schema.names]
+    ordered = sorted(rows, key=lambda row: tuple(_sortable(row[name]) for name in order))
+    table = pa.Table.from_pylist(ordered, schema=schema)
+    ids = table.column("video_id").to_pylist()
+    row_bytes = table.nbytes / max(1, len(ids))
+    sizes: dict[str, int] = {}
+    for video_id in ids:
+        sizes[video_id] = sizes.get(video_id, 0) + round(row_bytes)
+    for prefix in shard_prefixes(sizes, max_shard):
+        inside = [index for index, video_id in enumerate(ids) if video_id.startswith(prefix)]
+        shard = table.slice(inside[0], len(inside)) if inside else table
+        pq.write_table(
+            shard,
+            folder / f"part-{prefix or 'all'}.parquet",
+            compression="zstd",
+            row_group_size=max(1, int(max_group / max(1.0, row_bytes))),
+        )
+
+
+def _sortable(value: Any) -> tuple[bool, Any]:
+    return (value is not None, value if value is not None else 0)

@@ -1,0 +1,99 @@
+"""What every stage is.
+
+A stage measures and judges. :meth:`Stage.measure` does the costly work and is memoised under what the
+stage *reads*; :meth:`Stage.judge` applies thresholds to what was measured, costs arithmetic, and runs
+every time. To add a stage, subclass :class:`Stage` in a file of its own and name it in
+``pipeline/chain.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from models.language import AnswerStore, Endpoint
+from stages.records import Reason, Video
+
+Pool = Literal["media", "speech", "language"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """What a worker offers its stages.
+
+    Attributes:
+        scratch: folder for packed frames; may be emptied between runs.
+        answers: where paid answers are kept.
+        language: the endpoint for text.
+        vision: the endpoint for text about pictures; None for the embedded captioner.
+    """
+
+    scratch: Path
+    answers: AnswerStore
+    language: Endpoint
+    vision: Endpoint | None
+
+    def frames_path(self, video: Video) -> Path:
+        """The file of packed frames that belongs to a video."""
+        return self.scratch / "frames" / video.video_id[:2] / f"{video.video_id}.zip"
+
+
+class BadInputError(Exception):
+    """The file itself cannot be used; the video is rejected and never retried."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class TransientError(Exception):
+    """Something outside failed that may work later; the worker tries again."""
+
+
+class Stage:
+    """One curation step: one :class:`Video` in, the same one enriched out.
+
+    Attributes:
+        name: unique, the label in rejects, metrics and reports.
+        version: raised when the same input would be measured differently.
+        pool: the kind of worker it shares with its neighbours.
+        reads: fields of :class:`Video` that :meth:`measure` depends on.
+        writes: fields that :meth:`measure` fills.
+        needs_frames: whether :meth:`measure` opens the packed frames.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    pool: ClassVar[Pool]
+    reads: ClassVar[tuple[str, ...]] = ()
+    writes: ClassVar[tuple[str, ...]] = ()
+    needs_frames: ClassVar[bool] = False
+
+    def measures_with(self) -> object:
+        """The part of the configuration that changes what is measured, as plain JSON values."""
+        return None
+
+    def open(self, workspace: Workspace) -> None:
+        """Load what is needed, once a worker and before the first video."""
+        self.workspace = workspace
+
+    def close(self) -> None:
+        """Let go of what :meth:`open` holds."""
+
+    def measure(self, video: Video) -> Video:
+        """Do the costly work.
+
+        Raises:
+            BadInputError: the file cannot be used.
+            TransientError: worth another try.
+        """
+        return video
+
+    def judge(self, video: Video) -> Video:
+        """Apply thresholds: return the video with what was dropped."""
+        return video
+
+    def __call__(self, video: Video) -> Video:
+        return self.judge(self.measure(video))

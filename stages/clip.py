@@ -1,0 +1,203 @@
+"""Cut a video into clips.
+
+Clips follow shots. A long shot is divided, at a pause in the speech where there is one near; short
+shots that follow each other are joined. Together the candidate clips cover the whole video, so that
+every second is either kept or dropped with a reason.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from bisect import bisect_left
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean, median
+from typing import ClassVar, Literal
+
+from stages.base import Pool, Stage
+from stages.records import Clip, Drop, Evidence, Interval, Kind, Reason, Video
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSettings:
+    """How shots become clips.
+
+    Attributes:
+        min_s: a clip shorter than this is dropped; counted before the guard is trimmed.
+        max_s: a shot longer than this is divided.
+        short_shots: ``join`` puts neighbouring short shots together until they are long enough;
+            ``drop`` gives them up.
+        guard_s: trimmed off either end of each clip, against frames of a neighbour.
+    """
+
+    min_s: float
+    max_s: float
+    short_shots: Literal["join", "drop"]
+    guard_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityRules:
+    """Bounds on a clip's measurements, all in [0, 1]; see :class:`stages.records.Evidence`."""
+
+    min_sharpness: float
+    min_exposure: float
+    max_exposure: float
+    min_motion: float
+
+
+class CutClips(Stage):
+    """Makes clips from shots and gives up those that are too short, dark, bright, blurred or still."""
+
+    name: ClassVar[str] = "clip"
+    pool: ClassVar[Pool] = "media"
+    reads = ("video_id", "evidence", "transcript")
+    writes = ("clips",)
+
+    def __init__(self, settings: ClipSettings, rules: QualityRules) -> None:
+        self.settings = settings
+        self.rules = rules
+
+    def measures_with(self) -> object:
+        return asdict(self.settings)
+
+    def measure(self, video: Video) -> Video:
+        assert video.evidence is not None and video.transcript is not None
+        spoken = video.transcript.sentences
+        pauses = [
+            (before.end_s + after.start_s) / 2
+            for before, after in itertools.pairwise(spoken)
+            if after.start_s >= before.end_s
+        ]
+        shots = joined(video.evidence.shots, self.settings)
+        parts = [
+            (part, num_shots) for shot, num_shots in shots for part in divided(shot, self.settings, pauses)
+        ]
+        clips = [self._clip(video, index, part, num_shots) for index, (part, num_shots) in enumerate(parts)]
+        return replace(video, clips=clips)
+
+    def _clip(self, video: Video, index: int, part: Interval, num_shots: int) -> Clip:
+        assert video.evidence is not None
+        evidence = video.evidence
+        inside = frames_in(evidence, part)
+        # Guarding a clip must not turn it inside out.
+        guard_s = min(self.settings.guard_s, part.duration_s / 4)
+        return Clip(
+            clip_id=f"{video.video_id}-c{index:04d}",
+            clip_index=index,
+            start_s=round(part.start_s + guard_s, 6),
+            end_s=round(part.end_s - guard_s, 6),
+            num_shots=num_shots,
+            sharpness=round(median(evidence.sharpness[inside] or [0.0]), 4),
+            exposure=round(median(evidence.exposure[inside] or [0.0]), 4),
+            # The first frame differs from the shot before, not by motion.
+            motion=round(fmean(evidence.motion[inside][1:] or [0.0]), 5),
+        )
+
+    def judge(self, video: Video) -> Video:
+        drops = [self._drop(clip) for clip in video.kept_clips]
+        video = video.drop(*(drop for drop in drops if drop is not None))
+        if not video.kept_clips:
+            video = video.reject(self.name, Reason.NO_CLIPS, f"none of {len(video.clips)} is fit")
+        return video
+
+    def _drop(self, clip: Clip) -> Drop | None:
+        rules = self.rules
+        whole_s = clip.duration_s + 2 * self.settings.guard_s
+        # Half a millisecond: intervals were rounded.
+        if whole_s < self.settings.min_s - 5e-4:
+            reason, detail = (
+                Reason.TOO_SHORT,
+                f"{whole_s:.2f} s; clip.min_s is {self.settings.min_s:g}",
+            )
+        elif clip.exposure < rules.min_exposure:
+            reason, detail = Reason.TOO_DARK, _against(clip.exposure, "exposure", "min", rules)
+        elif clip.exposure > rules.max_exposure:
+            reason, detail = Reason.TOO_BRIGHT, _against(clip.exposure, "exposure", "max", rules)
+        elif clip.sharpness < rules.min_sharpness:
+            reason, detail = Reason.BLURRED, _against(clip.sharpness, "sharpness", "min", rules)
+        elif clip.motion < rules.min_motion:
+            reason, detail = Reason.STILL, _against(clip.motion, "motion", "min", rules)
+        else:
+            return None
+        return drop_clip(clip, self.name, reason, detail)
+
+
+def drop_clip(clip: Clip, stage: str, reason: Reason, detail: str) -> Drop:
+    """The record of a clip that a stage gives up."""
+    return Drop(
+        kind=Kind.CLIP, stage=stage, reason=reason, detail=detail,
+        item_id=clip.clip_id, start_s=clip.start_s, end_s=clip.end_s,
+    )  # fmt: skip
+
+
+def frames_in(evidence: Evidence, part: Interval) -> slice:
+    """Which of the packed frames are shown inside an interval."""
+    times = evidence.frame_times_s
+    return slice(bisect_left(times, part.start_s), bisect_left(times, part.end_s))
+
+
+def joined(shots: list[Interval], settings: ClipSettings) -> list[tuple[Interval, int]]:
+    """Put runs of short shots together.
+
+    A group is closed as soon as it is long enough, and is never joined to a shot that can stand by
+    itself: clips of one shot stay clips of one shot. What remains of a run is joined to the group
+    before it, if the two fit together.
+
+    Returns:
+        (interval, number of shots in it), covering what the shots cover.
+    """
+    groups: list[list[Interval]] = []
+    for shot in shots:
+        group = groups[-1] if groups else None
+        short = shot.duration_s < settings.min_s
+        if (
+            settings.short_shots == "join"
+            and short
+            and group is not None
+            and _span(group).duration_s < settings.min_s
+            and _span([*group, shot]).duration_s <= settings.max_s
+        ):
+            group.append(shot)
+        else:
+            groups.append([shot])
+    result: list[list[Interval]] = []
+    for group in groups:
+        if (
+            settings.short_shots == "join"
+            and result
+            and len(result[-1]) > 1
+            and _span(group).duration_s < settings.min_s
+            and _span([*result[-1], *group]).duration_s <= settings.max_s
+        ):
+            result[-1] = [*result[-1], *group]
+        else:
+            result.append(group)
+    return [(_span(group), len(group)) for group in result]
+
+
+def divided(shot: Interval, settings: ClipSettings, pauses: list[float]) -> list[Interval]:
+    """Split a long shot into as few equal parts as fit, moved to pauses where that stays in bounds."""
+    count = math.ceil(shot.duration_s / settings.max_s - 1e-9)
+    if count <= 1:
+        return [shot]
+    step = shot.duration_s / count
+    edges = [shot.start_s]
+    for number in range(1, count):
+        even = shot.start_s + number * step
+        rest = count - number
+        low = max(edges[-1] + settings.min_s, shot.end_s - rest * settings.max_s)
+        high = min(edges[-1] + settings.max_s, shot.end_s - rest * settings.min_s)
+        near = [pause for pause in pauses if low <= pause <= high and abs(pause - even) <= step / 4]
+        edges.append(min(near, key=lambda pause: abs(pause - even)) if near else min(max(even, low), high))
+    edges.append(shot.end_s)
+    return [Interval(start_s=a, end_s=b) for a, b in itertools.pairwise(edges)]
+
+
+def _span(shots: list[Interval]) -> Interval:
+    return Interval(start_s=shots[0].start_s, end_s=shots[-1].end_s)
+
+
+def _against(value: float, score: str, side: str, rules: QualityRules) -> str:
+    name = f"{side}_{score}"
+    return f"{score} {value:.3f}; clip.{name} is {getattr(rules, name):g}"

@@ -1,0 +1,346 @@
+"""The values that flow through the curation chain.
+
+A :class:`Video` is one unit of work: references and numbers, never frames or file bytes. Every stage
+takes one and returns it enriched. All times are seconds of presentation time, intervals are half-open
+``[start_s, end_s)``, scores lie in ``[0, 1]`` unless a field says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Self
+
+from pydantic import TypeAdapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A half-open stretch of presentation time, in seconds."""
+
+    start_s: float
+    end_s: float
+
+    @property
+    def duration_s(self) -> float:
+        return self.end_s - self.start_s
+
+    def overlap_s(self, other: Interval) -> float:
+        """Seconds that both intervals share; 0 when they do not meet."""
+        return max(0.0, min(self.end_s, other.end_s) - max(self.start_s, other.start_s))
+
+    def iou(self, other: Interval) -> float:
+        """Overlap over joint extent, in [0, 1] (paper: max(e) - min(s), also when they are apart)."""
+        extent = max(self.end_s, other.end_s) - min(self.start_s, other.start_s)
+        return self.overlap_s(other) / extent if extent > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the container says about itself.
+
+    Attributes:
+        duration_s: length of the video stream, or of the container where the stream is silent on it.
+        width_px: displayed width, after rotation.
+        height_px: displayed height, after rotation.
+        fps: average frame rate; frames may be spaced unevenly.
+        rotation_deg: clockwise turn that a player applies: 0, 90, 180 or 270.
+        title: the container's own title tag, empty if there is none.
+    """
+
+    container: str
+    video_codec: str
+    audio_codec: str | None
+    duration_s: float
+    width_px: int
+    height_px: int
+    fps: float
+    rotation_deg: int
+    title: str
+
+    @property
+    def has_audio(self) -> bool:
+        return self.audio_codec is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayBox:
+    """A part of the picture that stays while the rest changes.
+
+    Attributes:
+        box: ``(x0, y0, x1, y1)`` as fractions of the picture.
+        score: confidence that it was laid over the video.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What one pass over the frames measured.
+
+    The four lists run along the packed frames: one entry a frame on the fixed grid.
+
+    Attributes:
+        shots: contiguous, from the first frame's time to the end of the last frame.
+        frame_times_s: presentation times of the packed frames.
+        sharpness: variance of the Laplacian ``v`` on a 256-pixel-wide grey frame, as ``v / (v + 100)``.
+        exposure: mean luma, 0 black to 1 white.
+        motion: mean absolute luma difference to the previous packed frame.
+        overlays: persistent parts of the picture, strongest first.
+        num_frames: frames decoded.
+    """
+
+    shots: list[Interval]
+    frame_times_s: list[float]
+    sharpness: list[float]
+    exposure: list[float]
+    motion: list[float]
+    overlays: list[OverlayBox]
+    num_frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentence(Interval):
+    """Words up to a full stop or a pause; the interval is where its words are."""
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """Recognised speech.
+
+    Attributes:
+        language: ISO 639-1 code, empty when nothing was said.
+        model: the recogniser that made it.
+    """
+
+    language: str
+    sentences: list[Sentence]
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip(Interval):
+    """A stretch of one or several whole shots, or a part of a long one.
+
+    Attributes:
+        clip_index: position in the video among all candidate clips, from 0.
+        num_shots: shots it touches; above 1 where short shots were joined.
+        sharpness: median over its packed frames; see :class:`Evidence`.
+        exposure: median over its packed frames.
+        motion: mean over its packed frames.
+    """
+
+    clip_id: str
+    clip_index: int
+    num_shots: int
+    sharpness: float
+    exposure: float
+    motion: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """How likely a clip carries an overlay that is not part of the scene.
+
+    Attributes:
+        box: where, as fractions of the picture; None when nothing was seen.
+        text: what is written there, if it could be read.
+        screen_text: every line that was read in the clip, the overlay's included.
+    """
+
+    clip_id: str
+    score: float
+    box: tuple[float, float, float, float] | None
+    text: str
+    screen_text: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action(Interval):
+    """One thing done, in a short present-tense sentence.
+
+    Attributes:
+        text: the action.
+        asr_text: the words it was made from.
+        confidence: the recogniser's, averaged over those words.
+        source: ``llm`` when a language model wrote it, ``asr`` when it is the cleaned sentence.
+    """
+
+    action_id: str
+    text: str
+    asr_text: str
+    confidence: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A clip and an action that belong together.
+
+    Attributes:
+        start_diff_s: absolute distance between the two starts.
+        rule: the part of the rule that held: ``start`` or ``iou``.
+    """
+
+    clip_id: str
+    action_id: str
+    iou: float
+    start_diff_s: float
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """A description of one clip.
+
+    Attributes:
+        model: what wrote it; an embedded model names itself.
+        frame_times_s: the frames it was shown.
+    """
+
+    clip_id: str
+    text: str
+    model: str
+    frame_times_s: list[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(Interval):
+    """One clip of a narrative with its best action; ``action_id`` is None where none is demanded."""
+
+    step_index: int
+    clip_id: str
+    action_id: str | None
+    action: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Narrative:
+    """A kept video as ordered steps towards its title."""
+
+    title: str
+    steps: list[Step]
+
+
+class Kind(StrEnum):
+    """What was dropped."""
+
+    FILE = "file"
+    CLIP = "clip"
+    ACTION = "action"
+
+
+class Reason(StrEnum):
+    """Why something was dropped. The set is closed: metrics and reports use it as a label."""
+
+    UNREADABLE = "unreadable"
+    EMPTY_FILE = "empty_file"
+    NOT_A_VIDEO = "not_a_video"
+    CORRUPT = "corrupt"
+    TRUNCATED = "truncated"
+    NO_VIDEO_STREAM = "no_video_stream"
+    NO_AUDIO = "no_audio"
+    TOO_SHORT = "too_short"
+    TOO_LONG = "too_long"
+    TOO_SMALL = "too_small"
+    NO_SPEECH = "no_speech"
+    TOO_DARK = "too_dark"
+    TOO_BRIGHT = "too_bright"
+    BLURRED = "blurred"
+    STILL = "still"
+    WATERMARK = "watermark"
+    NOT_AN_ACTION = "not_an_action"
+    NO_MATCH = "no_match"
+    NO_CAPTION = "no_caption"
+    NO_ACTIONS = "no_actions"
+    NO_CLIPS = "no_clips"
+    TOO_FEW_STEPS = "too_few_steps"
+    VIDEO_REJECTED = "video_rejected"
+    RETRIES_EXHAUSTED = "retries_exhausted"
+    WORKER_CRASHED = "worker_crashed"
+    BUG = "bug"
+
+
+FAILURES = frozenset({Reason.RETRIES_EXHAUSTED, Reason.WORKER_CRASHED, Reason.BUG})
+"""Reasons that speak of us, not of the input: they count against the error budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """One thing that was dropped, by which stage, and why.
+
+    Attributes:
+        item_id: the clip's or action's id; None for a whole file.
+        start_s: where in the video, where that is known.
+        detail: what a person needs to judge the reason: a figure against its threshold, a box.
+    """
+
+    kind: Kind
+    stage: str
+    reason: Reason
+    detail: str
+    item_id: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """One input file on its way through the chain.
+
+    Attributes:
+        uri: where the file is, as a URI.
+        video_id: first 16 hex digits of ``content_id``.
+        content_id: sha256 of the file's bytes.
+        facts, evidence, ...: what each stage measured; None until it has run.
+        drops: everything dropped so far, in the order of the stages.
+    """
+
+    uri: str
+    video_id: str
+    content_id: str
+    facts: Facts | None = None
+    evidence: Evidence | None = None
+    transcript: Transcript | None = None
+    clips: list[Clip] = field(default_factory=list)
+    watermarks: list[Watermark] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+    matches: list[Match] = field(default_factory=list)
+    captions: list[Caption] = field(default_factory=list)
+    narrative: Narrative | None = None
+    drops: list[Drop] = field(default_factory=list)
+
+    @property
+    def rejected(self) -> Drop | None:
+        """The drop that ended the whole file, if any."""
+        return next((drop for drop in self.drops if drop.kind is Kind.FILE), None)
+
+    @property
+    def kept_clips(self) -> list[Clip]:
+        """Clips that no stage has dropped, in order of time."""
+        dropped = {drop.item_id for drop in self.drops if drop.kind is Kind.CLIP}
+        return [clip for clip in self.clips if clip.clip_id not in dropped]
+
+    @property
+    def kept_actions(self) -> list[Action]:
+        """Actions that no stage has dropped, in order of time."""
+        dropped = {drop.item_id for drop in self.drops if drop.kind is Kind.ACTION}
+        return [action for action in self.actions if action.action_id not in dropped]
+
+    def drop(self, *drops: Drop) -> Self:
+        """This video with more dropped from it."""
+        return replace(self, drops=[*self.drops, *drops])
+
+    def reject(self, stage: str, reason: Reason, detail: str) -> Self:
+        """This video, given up as a whole."""
+        return self.drop(Drop(kind=Kind.FILE, stage=stage, reason=reason, detail=detail))
+
+
+VIDEO_JSON = TypeAdapter(Video)
+"""Reads and writes a :class:`Video` as JSON, and validates what it reads."""

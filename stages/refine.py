@@ -1,0 +1,296 @@
+"""Turn a transcript into short present-tense actions with times.
+
+In the manner of HowToCaption: the transcript goes to a language model in blocks, each line with its
+time, and comes back as actions, each with the time of the lines that say it. A time can only be named
+by naming lines, so an interval is where its words are. What the model says is held against the
+transcript before it is believed; where it fails, the cleaned sentence stands in, marked ``asr``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from statistics import fmean
+from typing import Any, ClassVar
+
+from models.language import Answer, LanguageClient, Question
+from stages import prompts
+from stages.base import Pool, Stage, Workspace
+from stages.records import Action, Drop, Interval, Kind, Reason, Sentence, Video
+
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+LEAD_INS = re.compile(
+    r"^(?:(?:um+|uh+|er+|hm+|so|okay|ok|now|well|and|then|alright|all right|right|next|"
+    r"first of all|you know|basically|like)\b[\s,.]*)+",
+    re.IGNORECASE,
+)
+# Words that carry grammar, not content: a rewrite may add and drop them freely.
+SAME_WORD = 0.7
+"""Likeness of spelling, as difflib measures it, from which two words are one: sliced and slice."""
+FUNCTION_WORDS = frozenset(
+    "a an and are as at be been before but by can do does for from get go going gonna had has have i "
+    "if in into is it its just let like me my of off on onto or our out over so some that the their "
+    "them then there these they this to up us want was we well were what when while will with would "
+    "you your now here okay really very all until too also he she need needs should make made i'm "
+    "we're you're it's i've let's that's gotta got one take want start think actually little bit kind "
+    "sort thing things".split()
+)
+EXAMPLES: Sequence[tuple[str, dict[str, Any]]] = (
+    (
+        "okay so now we're just gonna take our garlic and mince it up",
+        {"actions": [{"text": "Mince the garlic."}]},
+    ),
+    (
+        "Stirred eggs in the small bowl for two minutes.",
+        {"actions": [{"text": "Stir the eggs in the small bowl for two minutes."}]},
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefineSettings:
+    """How actions are made.
+
+    Attributes:
+        enabled: False takes the cleaned sentences as they are and asks no model.
+        block_words: transcript words a question carries, in whole lines, at least one line. Large
+            models do best with about 200; a very small one with a line at a time.
+        max_words: longest action.
+        max_invented: share of an action's content words that need not have been spoken in its lines.
+        max_lost: share of the lines' content words that an action may leave out.
+        prompt: name of the prompt; a very small model wants a short one.
+    """
+
+    enabled: bool
+    block_words: int
+    max_words: int
+    max_invented: float
+    max_lost: float
+    prompt: str
+
+
+class Refine(Stage):
+    """Asks the language model for actions, and checks every one against the transcript."""
+
+    name: ClassVar[str] = "refine"
+    pool: ClassVar[Pool] = "language"
+    reads = ("video_id", "transcript")
+    writes = ("actions",)
+
+    def __init__(self, settings: RefineSettings, *, model: str, require_actions: bool) -> None:
+        self.settings = settings
+        self.model = model
+        self.require_actions = require_actions
+
+    def measures_with(self) -> object:
+        return [asdict(self.settings), self.model, prompts.digest(self.settings.prompt)]
+
+    def open(self, workspace: Workspace) -> None:
+        super().open(workspace)
+        self._client = LanguageClient(workspace.language, workspace.answers)
+
+    def measure(self, video: Video) -> Video:
+        assert video.transcript is not None
+        blocks = list(into_blocks(video.transcript.sentences, self.settings.block_words))
+        if self.settings.enabled:
+            answers = self._client.ask([question(block, self.settings.prompt) for block in blocks])
+            found = [
+                action
+                for block, answer in zip(blocks, answers, strict=True)
+                for action in actions_of(block, answer, self.settings)
+            ]
+        else:
+            found = [fallback(sentence, self.settings) for block in blocks for sentence in block]
+        found.sort(key=lambda action: (action.start_s, action.end_s))
+        named = [
+            replace(action, action_id=f"{video.video_id}-a{index:04d}")
+            for index, action in enumerate(found)
+        ]
+        return replace(video, actions=named)
+
+    def judge(self, video: Video) -> Video:
+        video = video.drop(
+            *(
+                Drop(
+                    kind=Kind.ACTION, stage=self.name, reason=Reason.NOT_AN_ACTION,
+                    detail=f"no action in: {action.asr_text}", item_id=action.action_id,
+                    start_s=action.start_s, end_s=action.end_s,
+                )
+                for action in video.kept_actions
+                if not action.text
+            )
+        )  # fmt: skip
+        if self.require_actions and not video.kept_actions:
+            return video.reject(self.name, Reason.NO_ACTIONS, "nothing that is said is an action")
+        return video
+
+
+def into_blocks(sentences: Iterable[Sentence], max_words: int) -> Iterable[list[Sentence]]:
+    """Group lines until a block holds ``max_words`` words; a longer line is a block by itself."""
+    block: list[Sentence] = []
+    words = 0
+    for sentence in sentences:
+        count = len(sentence.text.split())
+        if block and words + count > max_words:
+            yield block
+            block, words = [], 0
+        block.append(sentence)
+        words += count
+    if block:
+        yield block
+
+
+def question(block: list[Sentence], prompt: str) -> Question:
+    """Ask for the actions of one block; the answer's times are those of its lines."""
+    return Question(
+        instructions=prompts.text(prompt),
+        material=_lines(block),
+        examples=EXAMPLES if len(block) == 1 else (),
+        schema=_schema(block),
+        max_tokens=64 + 48 * len(block),
+    )
+
+
+def _lines(block: list[Sentence]) -> str:
+    # One line of speech is one line of material, whatever it contains.
+    lines = [" ".join(sentence.text.split()) for sentence in block]
+    if len(block) == 1:
+        return lines[0]
+    return "\n".join(
+        f"[{sentence.start_s:.1f}-{sentence.end_s:.1f}] {line}"
+        for sentence, line in zip(block, lines, strict=True)
+    )
+
+
+def _schema(block: list[Sentence]) -> dict[str, Any]:
+    """A single line needs no times: its actions can be nowhere else."""
+    properties: dict[str, Any] = {"text": {"type": "string"}}
+    if len(block) > 1:
+        for edge in ("start_s", "end_s"):
+            times = sorted({round(getattr(sentence, edge), 1) for sentence in block})
+            properties[edge] = {"type": "number", "enum": times}
+    item = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"actions": {"type": "array", "items": item, "maxItems": 2 * len(block)}},
+        "required": ["actions"],
+        "additionalProperties": False,
+    }
+
+
+def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) -> list[Action]:
+    """The actions of one block: the model's where they hold, the cleaned sentences elsewhere.
+
+    Lines that a usable answer passes over come back with an empty text: the model found no action
+    in them.
+    """
+    items = answer.content.get("actions") if answer.content else None
+    if not isinstance(items, list):
+        return [fallback(sentence, settings) for sentence in block]
+    good: list[Action] = []
+    covered: set[int] = set()
+    failed: set[int] = set()
+    for item in items:
+        lines = _named_lines(block, item)
+        if not lines:
+            # It names a time at which nothing was said, so it cannot even be laid at a line's door.
+            continue
+        action = _checked(block, lines, item, settings)
+        if action is None:
+            failed.update(lines)
+        elif not any((action.start_s, action.text) == (other.start_s, other.text) for other in good):
+            good.append(action)
+            covered.update(lines)
+    if items and not covered and not failed:
+        return [fallback(sentence, settings) for sentence in block]
+    for index, sentence in enumerate(block):
+        if index in covered:
+            continue
+        stand_in = fallback(sentence, settings)
+        good.append(stand_in if index in failed else replace(stand_in, text="", source="llm"))
+    return good
+
+
+def _named_lines(block: list[Sentence], item: object) -> list[int]:
+    """Numbers of the lines that an answer's times name; empty where they name none."""
+    if not isinstance(item, dict):
+        return []
+    if len(block) == 1:
+        return [0]
+    start, end = item.get("start_s"), item.get("end_s")
+    if not isinstance(start, int | float) or not isinstance(end, int | float):
+        return []
+    first = next((i for i, s in enumerate(block) if abs(s.start_s - start) < 0.1), None)
+    last = next((i for i, s in enumerate(block) if abs(s.end_s - end) < 0.1 and i >= (first or 0)), None)
+    return [] if first is None or last is None else list(range(first, last + 1))
+
+
+def _checked(
+    block: list[Sentence], lines: list[int], item: dict[str, Any], settings: RefineSettings
+) -> Action | None:
+    """An action whose words were said where it says they were, or None."""
+    text = item.get("text")
+    if not isinstance(text, str):
+        return None
+    text = " ".join(text.split())
+    said = [block[i] for i in lines]
+    spoken = " ".join(sentence.text for sentence in said)
+    if not 2 <= len(WORD.findall(text)) <= settings.max_words:
+        return None
+    if not grounded(text, spoken, settings):
+        return None
+    return _action(said, _as_sentence(text), "llm")
+
+
+def grounded(text: str, spoken: str, settings: RefineSettings) -> bool:
+    """Whether an action's content is what was spoken, neither invented nor lost.
+
+    Words agree when they are spelled nearly alike, so that a corrected mis-hearing or another tense
+    still counts.
+    """
+    wrote, heard = _content(text), _content(LEAD_INS.sub("", spoken))
+    if not wrote or not heard:
+        return False
+    return len(unlike(wrote, heard)) <= settings.max_invented * len(wrote) and len(
+        unlike(heard, wrote)
+    ) <= settings.max_lost * len(heard)
+
+
+def unlike(words: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The words that have nothing spelled nearly alike among the others."""
+    return [word for word in words if not get_close_matches(word, others, n=1, cutoff=SAME_WORD)]
+
+
+def _content(text: str) -> list[str]:
+    return [word for word in WORD.findall(text.lower()) if word not in FUNCTION_WORDS]
+
+
+def fallback(sentence: Sentence, settings: RefineSettings) -> Action:
+    """The spoken sentence without its lead-in, at most ``max_words`` long."""
+    words = LEAD_INS.sub("", sentence.text).split()[: settings.max_words]
+    return _action([sentence], _as_sentence(" ".join(words) or sentence.text), "asr")
+
+
+def _as_sentence(text: str) -> str:
+    text = text.strip().rstrip(",;:")
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _action(said: list[Sentence], text: str, source: str) -> Action:
+    where = Interval(start_s=said[0].start_s, end_s=max(sentence.end_s for sentence in said))
+    return Action(
+        action_id="",
+        start_s=where.start_s,
+        end_s=where.end_s,
+        text=text,
+        asr_text=" ".join(sentence.text for sentence in said),
+        confidence=round(fmean(sentence.confidence for sentence in said), 4),
+        source=source,
+    )

@@ -1,0 +1,225 @@
+"""One pass over the pictures.
+
+The file is decoded once. Every picture feeds the shot detector; pictures on a fixed grid feed the
+measurements and are packed, as JPEG, into one indexed file that later stages choose from.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scenedetect.common import FrameTimecode, Timecode
+from scenedetect.detectors import AdaptiveDetector
+
+from models.errors import MediaError
+from models.media import Frame, frames, open_media
+from stages.base import BadInputError, Pool, Stage
+from stages.overlay import OverlayEvidence
+from stages.probe import path_of
+from stages.records import Evidence, Facts, Interval, OverlayBox, Reason, Video
+
+DETECTOR_WIDTH_PX = 256
+"""scenedetect's own working width: more pixels change no cut and cost time."""
+OVERLAY_SIDE_PX = 216
+CLOCK = Fraction(1, 1_000_000)
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSettings:
+    """How a file is decoded.
+
+    Attributes:
+        grid_fps: packed frames a second.
+        short_side_px: of the packed frames; smaller pictures are kept as they are.
+        jpeg_quality: 1 to 100.
+        cut_ratio: how far a frame's change must stand out from its neighbours' to be a cut.
+        cut_min_content: how large the change must be at least.
+        min_shot_s: a cut closer to the one before is not one.
+    """
+
+    grid_fps: float
+    short_side_px: int
+    jpeg_quality: int
+    cut_ratio: float
+    cut_min_content: float
+    min_shot_s: float
+
+
+class Scan(Stage):
+    """Decodes a video once: shots, measurements, packed frames."""
+
+    name: ClassVar[str] = "scan"
+    pool: ClassVar[Pool] = "media"
+    reads = ("content_id", "facts")
+    writes = ("evidence",)
+
+    def __init__(self, settings: ScanSettings, *, max_missing_share: float) -> None:
+        self.settings = settings
+        self.max_missing_share = max_missing_share
+
+    def measures_with(self) -> object:
+        return asdict(self.settings)
+
+    def measure(self, video: Video) -> Video:
+        assert video.facts is not None
+        target = self.workspace.frames_path(video)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open_media(path_of(video.uri)) as container, FramePacker(target) as packer:
+                evidence = scan(frames(container), video.facts, self.settings, packer)
+        except MediaError as error:
+            raise BadInputError(Reason.CORRUPT, error.detail) from error
+        return replace(video, evidence=evidence)
+
+    def judge(self, video: Video) -> Video:
+        assert video.facts is not None and video.evidence is not None
+        told_s, seen_s = video.facts.duration_s, video.evidence.shots[-1].end_s
+        if seen_s < told_s * (1 - self.max_missing_share):
+            detail = f"pictures end at {seen_s:.2f} s of {told_s:.2f} s"
+            return video.reject(self.name, Reason.TRUNCATED, detail)
+        return video
+
+
+def scan(pictures: Iterator[Frame], facts: Facts, settings: ScanSettings, packer: FramePacker) -> Evidence:
+    """Run all analysers over the pictures of one video.
+
+    Raises:
+        BadInputError: there are no pictures.
+    """
+    detector = AdaptiveDetector(
+        adaptive_threshold=settings.cut_ratio,
+        min_content_val=settings.cut_min_content,
+        min_scene_len=settings.min_shot_s,
+    )
+    short_side_px = min(facts.width_px, facts.height_px)
+    small = scaled(facts, DETECTOR_WIDTH_PX / facts.width_px)
+    large = scaled(facts, settings.short_side_px / short_side_px)
+    tiny = scaled(facts, OVERLAY_SIDE_PX / short_side_px)
+    fps = facts.fps if facts.fps > 0 else 25.0
+    meter, overlay = Meter(), OverlayEvidence()
+    cuts: list[float] = []
+    seen_cuts = count = 0
+    next_s = start_s = end_s = last_s = 0.0
+    for frame in pictures:
+        image = frame.bgr(*small)
+        code = Timecode(pts=round(frame.time_s / CLOCK), time_base=CLOCK)
+        found = detector.process_frame(FrameTimecode(timecode=code, fps=fps), image)
+        cuts.extend(round(cut.seconds, 6) for cut in found)
+        if count == 0:
+            start_s = next_s = frame.time_s
+        if frame.time_s >= next_s:
+            picture = frame.bgr(*large)
+            packer.add(frame.time_s, picture, settings.jpeg_quality)
+            meter.add(frame.time_s, cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+            gray = cv2.cvtColor(cv2.resize(picture, tiny), cv2.COLOR_BGR2GRAY)
+            overlay.add(gray, new_shot=len(cuts) > seen_cuts)
+            seen_cuts = len(cuts)
+            steps = int((frame.time_s - start_s) * settings.grid_fps + 1e-6) + 1
+            next_s = start_s + steps / settings.grid_fps - 1e-6
+        # Containers that tell no duration of a frame: it lasts as long as the one before.
+        lasts_s = frame.duration_s or (frame.time_s - last_s if count else 1 / fps)
+        last_s, end_s = frame.time_s, frame.time_s + lasts_s
+        count += 1
+    if count == 0:
+        raise BadInputError(Reason.CORRUPT, "no picture can be decoded")
+    edges = [start_s, *cuts, round(end_s, 6)]
+    return Evidence(
+        shots=[Interval(start_s=a, end_s=b) for a, b in itertools.pairwise(edges)],
+        frame_times_s=meter.times_s,
+        sharpness=meter.sharpness,
+        exposure=meter.exposure,
+        motion=meter.motion,
+        overlays=[OverlayBox(box=region.box, score=region.score) for region in overlay.finish()],
+        num_frames=count,
+    )
+
+
+def scaled(facts: Facts, factor: float) -> tuple[int, int]:
+    """Width and height after scaling down; a factor above 1 leaves the picture as it is."""
+    factor = min(factor, 1.0)
+    return max(2, round(facts.width_px * factor)), max(2, round(facts.height_px * factor))
+
+
+class Meter:
+    """Sharpness, exposure and motion of the packed frames; see :class:`Evidence`."""
+
+    def __init__(self) -> None:
+        self.times_s: list[float] = []
+        self.sharpness: list[float] = []
+        self.exposure: list[float] = []
+        self.motion: list[float] = []
+        self._last: NDArray[np.uint8] | None = None
+
+    def add(self, time_s: float, gray: NDArray[np.uint8]) -> None:
+        """Measure one picture ``[h, w]``."""
+        spread = float(cv2.Laplacian(gray, cv2.CV_32F).var())
+        moved = 0.0 if self._last is None else float(cv2.absdiff(gray, self._last).mean()) / 255
+        self._last = gray
+        self.times_s.append(time_s)
+        self.sharpness.append(round(spread / (spread + 100), 4))
+        self.exposure.append(round(float(gray.mean()) / 255, 4))
+        self.motion.append(round(moved, 5))
+
+
+class FramePacker:
+    """Writes pictures into a zip, uncompressed, named by their time in microseconds.
+
+    The file appears under its name only when it is whole.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+
+    def __enter__(self) -> FramePacker:
+        handle, name = tempfile.mkstemp(dir=self._target.parent, suffix=".part")
+        self._part = Path(name)
+        self._zip = zipfile.ZipFile(os.fdopen(handle, "wb"), "w", zipfile.ZIP_STORED)
+        return self
+
+    def add(self, time_s: float, image: NDArray[np.uint8], quality: int) -> None:
+        """Append one BGR picture ``[h, w, 3]``."""
+        _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        entry = zipfile.ZipInfo(frame_name(time_s), ZIP_DATE)
+        self._zip.writestr(entry, jpeg.tobytes())
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        handle = self._zip.fp
+        self._zip.close()
+        if handle is not None:
+            handle.close()
+        if kind is None:
+            self._part.replace(self._target)
+        else:
+            self._part.unlink(missing_ok=True)
+
+
+def frame_name(time_s: float) -> str:
+    """Name of a packed frame in its zip."""
+    return f"{round(time_s * 1_000_000):013d}.jpg"
+
+
+def read_pictures(path: Path, times_s: list[float]) -> list[NDArray[np.uint8]]:
+    """The same frames decoded, as BGR ``[height, width, 3]``."""
+    pictures = [
+        cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) for jpeg in read_frames(path, times_s)
+    ]
+    return [picture.astype(np.uint8, copy=False) for picture in pictures if picture is not None]
+
+
+def read_frames(path: Path, times_s: list[float]) -> list[bytes]:
+    """JPEG files of the packed frames at the given times, as :class:`Evidence` lists them."""
+    with closing(zipfile.ZipFile(path)) as archive:
+        return [archive.read(frame_name(time_s)) for time_s in times_s]
