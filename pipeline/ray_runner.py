@@ -23,7 +23,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.metrics import Counter, Histogram
 
 from models.language import Endpoint
-from pipeline.chain import Group, build_stages, embedded_endpoint, groups
+from pipeline.chain import Group, embedded_endpoint, groups
 from pipeline.config import Config, PoolOptions
 from pipeline.packages import check_packages
 from pipeline.runners import Site, start_embedded_server
@@ -39,13 +39,14 @@ CPU_SHARE = 0.9
 @contextmanager
 def connected(config: Config) -> Iterator[None]:
     """Join the cluster that is there, or start one on this machine, and leave it afterwards."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
     address = config.run.ray_address or os.environ.get("RAY_ADDRESS")
     root = str(Path(__file__).resolve().parent.parent)
     ray.init(
         address=address,
         namespace="videoauteur",
         log_to_driver=False,
-        logging_level=logging.WARNING,
+        logging_level=logging.ERROR,
         include_dashboard=None if address else False,
         runtime_env={"env_vars": {"PYTHONPATH": root}},
     )
@@ -177,7 +178,7 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
     context.print_on_execution_start = False
     rows = [{"video": VIDEO_JSON.dump_json(video).decode()} for video in videos]
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    chain = groups(build_stages(site.config))
+    chain = groups(site.stages())
     for group in chain:
         options = getattr(site.config.run.pools, group.pool)
         workers = options.workers or _auto_workers(len(chain))
@@ -187,7 +188,7 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1, max_size=workers),
             fn_constructor_args=(site, group, board),
-            max_task_retries=0,
+            udf_modifying_row_count=False,
             **placement(options, workers * len(chain)),
         )
     return dataset
@@ -220,7 +221,7 @@ def placement(options: PoolOptions, total_workers: int) -> dict[str, Any]:
 
 def _alone(video: Video, site: Site, board: Any) -> Video:
     """Second chance for a video whose worker died, with nobody beside it who could be harmed."""
-    for group in groups(build_stages(site.config)):
+    for group in groups(site.stages()):
         options = getattr(site.config.run.pools, group.pool)
         worker: Any = (
             ray.remote(_GroupWorker)

@@ -14,7 +14,7 @@ from pipeline.chain import build_stages, embedded_endpoint
 from pipeline.config import Config
 from pipeline.memo import Memo
 from pipeline.worker import ChainWorker, EventSink
-from stages.base import Workspace
+from stages.base import Stage, Workspace
 from stages.records import Video
 
 SERVER_THREADS = 1
@@ -33,13 +33,17 @@ class Site:
     language: Endpoint
     vision: Endpoint | None
 
+    def stages(self) -> list[Stage]:
+        """The whole chain, not opened."""
+        return build_stages(self.config)
+
     def worker(self, stages: Sequence[str] | None = None) -> ChainWorker:
         """A worker for some stages, by name; for all of them if None."""
-        chain = {stage.name: stage for stage in build_stages(self.config)}
+        chain = {stage.name: stage for stage in self.stages()}
         memo = Memo(self.memo)
         return ChainWorker(
             [chain[name] for name in stages or chain],
-            scan=chain["scan"],
+            scan=chain.get("scan"),
             workspace=Workspace(
                 scratch=self.scratch, answers=memo, language=self.language, vision=self.vision
             ),

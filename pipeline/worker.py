@@ -58,7 +58,7 @@ class ChainWorker:
         self,
         stages: Sequence[Stage],
         *,
-        scan: Stage,
+        scan: Stage | None,
         workspace: Workspace,
         memo: Memo,
         retries: int,
@@ -69,7 +69,8 @@ class ChainWorker:
         self._memo = memo
         self._retries = retries
         self._opened: set[str] = set()
-        scan.workspace = workspace
+        if scan is not None:
+            scan.workspace = workspace
 
     def process(self, video: Video, sink: EventSink) -> Video:
         """The video after these stages, or with the reason why it ended in one of them."""
@@ -120,7 +121,7 @@ class ChainWorker:
         if stage.name not in self._opened:
             stage.open(self._workspace)
             self._opened.add(stage.name)
-        if stage.needs_frames and not self._workspace.frames_path(video).exists():
+        if stage.needs_frames and self._scan and not self._workspace.frames_path(video).exists():
             self._scan.measure(video)
         measured = stage.measure(video)
         result = {name: to_jsonable_python(getattr(measured, name)) for name in stage.writes}

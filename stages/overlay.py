@@ -169,7 +169,8 @@ class OverlayEvidence:
         x, y = mean
         kept = x * x + y * y
         inside = labels > 0
-        excess = total(kept, inside) / total(energy, inside) - chance
+        # The second factor: how far the background could have contradicted.
+        excess = (total(kept, inside) / total(energy, inside) - chance) * (1 - chance)
         # The vectors of a lone edge point one way, those of a closed form cancel out. Strokes in
         # one direction only are no logo either, but slats, cables, the base line of subtitles.
         one_sided = np.hypot(total(x, strong), total(y, strong)) / total(np.sqrt(kept), strong)
