@@ -47,6 +47,7 @@ class Scan(Section):
     cut_ratio: Positive = 3.0
     cut_min_content: Annotated[float, Field(ge=0, le=255)] = 15.0
     min_shot_s: Annotated[float, Field(ge=0)] = 0.5
+    jump_cut_likeness: Share = 0.75
     max_missing_share: Share = 0.05
 
 
@@ -221,8 +222,11 @@ def load(file: Path | None, settings: Sequence[str]) -> Loaded:
         path, equals, value = setting.partition("=")
         if not equals or not path:
             raise ConfigError(f"--set {setting}: expected a.b=value")
-        _put(tree, path.strip().split("."), _value(setting, value), setting)
-        origins[path.strip()] = "--set"
+        path, parsed = path.strip(), _value(setting, value)
+        _put(tree, path.split("."), parsed, setting)
+        # A section that is set as a whole takes the place of what was there.
+        origins = {key: origin for key, origin in origins.items() if not f"{key}.".startswith(f"{path}.")}
+        origins.update({leaf: "--set" for leaf, _ in leaves({path: parsed})})
     try:
         return Loaded(config=Config.model_validate(tree), origins=origins)
     except ValidationError as error:

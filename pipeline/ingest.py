@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.memo import Memo
+from stages.probe import path_of
 from stages.records import Drop, Kind, Reason, Video
 
 LIST_SUFFIXES = (".txt", ".list")
@@ -64,7 +65,7 @@ def list_files(given: str, *, leave_out: Path) -> list[Path]:
     """
     if "://" in given and not given.startswith("file://"):
         raise InputError(f"INPUT {given}: only local folders and list files are supported so far")
-    path = Path(given.removeprefix("file://"))
+    path = path_of(given) if given.startswith("file://") else Path(given)
     try:
         if path.is_dir():
             files = sorted(_walk(path, leave_out.resolve()), key=os.fsencode)

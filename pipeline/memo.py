@@ -90,4 +90,4 @@ class Memo:
             return
         start = offset + len(key) + 1 + len(checksum) + 1
         # The first answer stands, so that every reader sees the same one.
-        self._index.setdefault(key.decode(), (name, start, len(data)))
+        self._index.setdefault(key.decode(errors="replace"), (name, start, len(data)))

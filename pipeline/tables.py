@@ -179,12 +179,11 @@ def _write(
     for prefix in shard_prefixes(sizes, max_shard):
         inside = [index for index, video_id in enumerate(ids) if video_id.startswith(prefix)]
         shard = table.slice(inside[0], len(inside)) if inside else table
-        pq.write_table(
-            shard,
-            folder / f"part-{prefix or 'all'}.parquet",
-            compression="zstd",
-            row_group_size=max(1, int(max_group / max(1.0, row_bytes))),
-        )
+        path = folder / f"part-{prefix or 'all'}.parquet"
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            # An empty shard has no row group: datasets takes its batch size from the first.
+            if shard.num_rows:
+                writer.write_table(shard, row_group_size=max(1, int(max_group / max(1.0, row_bytes))))
 
 
 def _sortable(value: Any) -> tuple[bool, Any]:

@@ -48,10 +48,6 @@ class BadInputError(Exception):
         self.detail = detail
 
 
-class TransientError(Exception):
-    """Something outside failed that may work later; the worker tries again."""
-
-
 class Stage:
     """One curation step: one :class:`Video` in, the same one enriched out.
 
@@ -87,7 +83,7 @@ class Stage:
 
         Raises:
             BadInputError: the file cannot be used.
-            TransientError: worth another try.
+            models.errors.TransientError: worth another try; the worker tries again.
         """
         return video
 

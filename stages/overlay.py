@@ -52,10 +52,10 @@ BORDER_SPAN = 0.5
 """Share of a row or column along which one straight edge is the border of a letterbox or inset."""
 MIN_PIXELS = 12
 """Edge pixels of a region, at least: fewer have no shape to judge."""
-EVEN_EXCESS = 0.3
-CONFIDENCE_SLOPE = 15.0
-"""A logistic fit, on the tuning half, of whether a region is an overlay, given its excess, if
-videos with and without overlays are equally frequent: even odds at 0.3, one in ten at 0.15."""
+EVEN_EXCESS = 0.27
+CONFIDENCE_SLOPE = 19.0
+"""A logistic fit, on the tuning half, of whether the strongest region of a video is an overlay,
+given its excess, if one video in three has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
