@@ -86,7 +86,8 @@ def score(dataset: Path, truth: dict[str, list[Step]]) -> dict[str, float | int]
     Returns:
         ``cut_f1`` at 0.1 s; ``action_recall`` at an IoU above 0.3; ``match_precision`` and
         ``match_recall`` of (clip, action) pairs; ``in_order``, the share of videos whose narrative
-        runs through the true steps in order; actions by source; and three figures of the texts that
+        has true steps only, in their order, and ``steps_told``, the share of true steps in narratives;
+        actions by source; and three figures of the texts that
         were found: ``word_errors`` of 100 true words, articles aside, ``exact`` texts, and
         ``with_articles``, the share of texts whose nouns are not left bare (at least one article).
     """
@@ -95,7 +96,7 @@ def score(dataset: Path, truth: dict[str, list[Step]]) -> dict[str, float | int]
         for name in ("videos", "clips", "actions", "matches", "narratives")
     }
     cuts = [0, 0, 0]
-    true_pairs = found_pairs = given_pairs = in_order = found = 0
+    true_pairs = found_pairs = given_pairs = in_order = steps_told = found = 0
     errors: list[tuple[int, int]] = []
     texts: list[str] = []
     exact = 0
@@ -123,7 +124,9 @@ def score(dataset: Path, truth: dict[str, list[Step]]) -> dict[str, float | int]
         given_pairs += len(mine["matches"])
         found_pairs += len({pair for pair in pairs if pair[0] == pair[1] and pair[0] is not None})
         told = [step_of_action[s["action_id"]] for n in mine["narratives"] for s in n["steps"]]
-        in_order += told == list(range(len(steps)))
+        known = [number for number in told if number is not None]
+        in_order += len(known) == len(told) and known == sorted(set(known))
+        steps_told += len(known)
     sources = [row["source"] for row in tables["actions"]]
     return {
         "cut_f1": 2 * cuts[0] / max(1, cuts[1] + cuts[2]),
@@ -131,6 +134,7 @@ def score(dataset: Path, truth: dict[str, list[Step]]) -> dict[str, float | int]
         "match_precision": found_pairs / max(1, given_pairs),
         "match_recall": found_pairs / true_pairs,
         "in_order": in_order / len(truth),
+        "steps_told": steps_told / true_pairs,
         "by_llm": sources.count("llm"),
         "by_asr": sources.count("asr"),
         "word_errors": 100 * sum(e for e, _ in errors) / max(1, sum(n for _, n in errors)),

@@ -72,11 +72,9 @@ class Frame:
         """
         turn = self.picture.rotation % 360
         size = (height_px, width_px) if turn in (90, 270) else (width_px, height_px)
+        how = "AREA" if smooth else "FAST_BILINEAR"
         image = self.picture.reformat(
-            width=size[0],
-            height=size[1],
-            format="bgr24",
-            interpolation="AREA" if smooth else "FAST_BILINEAR",
+            width=size[0], height=size[1], format="bgr24", interpolation=how
         ).to_ndarray()
         # PyAV's rotation is counter-clockwise, and so is numpy's.
         return np.ascontiguousarray(np.rot90(image, turn // 90) if turn else image, dtype=np.uint8)

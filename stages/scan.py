@@ -151,7 +151,7 @@ def scaled(facts: Facts, factor: float) -> tuple[int, int]:
 
 def resized(gray: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """A grey picture ``[h, w]`` scaled to (width, height)."""
-    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class ShotFinder:

@@ -1,0 +1,135 @@
+"""The values that flow: interval arithmetic, what is kept, and the way through JSON."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+
+from stages.records import (
+    VIDEO_JSON,
+    Action,
+    Caption,
+    Clip,
+    Drop,
+    Evidence,
+    Facts,
+    Interval,
+    Kind,
+    Match,
+    Narrative,
+    OverlayBox,
+    Reason,
+    Sentence,
+    Step,
+    Transcript,
+    Video,
+    Watermark,
+)
+
+
+def clip(index: int, start_s: float, end_s: float) -> Clip:
+    return Clip(
+        clip_id=f"v-c{index:04d}", clip_index=index, start_s=start_s, end_s=end_s,
+        num_shots=1, sharpness=0.5, exposure=0.5, motion=0.01,
+    )  # fmt: skip
+
+
+def action(index: int, start_s: float, end_s: float) -> Action:
+    return Action(
+        action_id=f"v-a{index:04d}", start_s=start_s, end_s=end_s,
+        text="Chop the leek.", asr_text="so chop the leek", confidence=0.9, source="llm",
+    )  # fmt: skip
+
+
+def full_video() -> Video:
+    """Every field filled, with floats that have no short decimal form."""
+    return Video(
+        uri="file:///videos/K%C3%BCche%20%F0%9F%8D%B2.mp4",
+        video_id="0123456789abcdef",
+        content_id="0123456789abcdef" * 4,
+        facts=Facts(
+            container="mov,mp4", video_codec="h264", audio_codec=None, duration_s=12.345678,
+            width_px=640, height_px=360, fps=30000 / 1001, rotation_deg=90, title="Größe 🍲\n2",
+        ),
+        evidence=Evidence(
+            shots=[Interval(start_s=0.0, end_s=0.1 + 0.2), Interval(start_s=0.1 + 0.2, end_s=12.3)],
+            frame_times_s=[0.0, 1 / 3], sharpness=[0.1, 0.2], exposure=[0.3, 0.4], motion=[0.0, 1e-5],
+            overlays=[OverlayBox(box=(0.1, 0.2, 0.3, 0.4), score=0.7)], num_frames=2,
+        ),
+        transcript=Transcript(
+            language="en", model="base",
+            sentences=[Sentence(start_s=0.5, end_s=2.0, text="Chop it.", confidence=0.9)],
+        ),
+        clips=[clip(0, 0.0, 6.0), clip(1, 6.0, 12.0)],
+        watermarks=[Watermark(clip_id="v-c0000", score=0.7, box=(0.1, 0.2, 0.3, 0.4), text="TV",
+                              screen_text=["TV"]),
+                    Watermark(clip_id="v-c0001", score=0.0, box=None, text="", screen_text=[])],
+        actions=[action(0, 0.5, 2.0), action(1, 6.5, 8.0)],
+        matches=[Match(clip_id="v-c0000", action_id="v-a0000", iou=0.25, start_diff_s=0.5, rule="start")],
+        captions=[Caption(clip_id="v-c0000", text="A leek.", model="m", frame_times_s=[0.0])],
+        narrative=Narrative(title="How to make soup?", steps=[
+            Step(step_index=0, clip_id="v-c0000", action_id=None, start_s=0.0, end_s=6.0, action="",
+                 caption="A leek."),
+        ]),
+        drops=[Drop(kind=Kind.CLIP, stage="clip", reason=Reason.STILL, detail="d", item_id="v-c0001",
+                    start_s=6.0, end_s=12.0)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "overlap_s", "iou"),
+    [
+        ((0, 4), (0, 4), 4, 1.0),
+        ((0, 4), (2, 6), 2, 1 / 3),
+        ((0, 8), (2, 4), 2, 0.25),
+        ((0, 4), (4, 8), 0, 0.0),
+        ((0, 1), (5, 9), 0, 0.0),
+        ((3, 3), (0, 6), 0, 0.0),
+        ((3, 3), (3, 3), 0, 0.0),
+    ],
+    ids=["same", "part", "inside", "touching", "apart", "point-inside", "points"],
+)
+def test_overlap_and_iou_do_not_depend_on_the_order(
+    a: tuple[float, float], b: tuple[float, float], overlap_s: float, iou: float
+) -> None:
+    one, other = (Interval(start_s=start, end_s=end) for start, end in (a, b))
+    for first, second in ((one, other), (other, one)):
+        assert first.overlap_s(second) == overlap_s
+        assert first.iou(second) == pytest.approx(iou)
+
+
+def test_what_is_dropped_is_no_longer_kept_but_still_there() -> None:
+    video = full_video()
+    assert [kept.clip_id for kept in video.kept_clips] == ["v-c0000"]
+    # A clip's drop says nothing about an action of the same name.
+    other = video.drop(Drop(kind=Kind.ACTION, stage="refine", reason=Reason.NOT_AN_ACTION, detail="",
+                            item_id="v-a0001"))  # fmt: skip
+    assert [kept.action_id for kept in other.kept_actions] == ["v-a0000"]
+    assert [kept.clip_id for kept in other.kept_clips] == ["v-c0000"]
+    assert len(other.clips) == len(other.actions) == 2
+    assert [drop.reason for drop in other.drops] == [Reason.STILL, Reason.NOT_AN_ACTION]
+    assert video.kept_actions == video.actions, "a record never changes under its holder"
+
+
+def test_a_rejected_video_names_the_stage_that_gave_it_up_first() -> None:
+    video = full_video()
+    assert video.rejected is None
+    video = video.reject("match", Reason.NO_MATCH, "none").reject("narrate", Reason.TOO_FEW_STEPS, "0")
+    assert video.rejected == Drop(
+        kind=Kind.FILE, stage="match", reason=Reason.NO_MATCH, detail="none", item_id=None
+    )
+
+
+def test_a_video_comes_back_from_json_as_it_went() -> None:
+    for video in (full_video(), Video(uri="file:///a", video_id="0" * 16, content_id="0" * 64)):
+        assert VIDEO_JSON.validate_json(VIDEO_JSON.dump_json(video)) == video
+
+
+@pytest.mark.parametrize("bad", [b'"because"', b"null", b"3"])
+def test_a_reason_outside_the_closed_set_is_refused(bad: bytes) -> None:
+    written = VIDEO_JSON.dump_json(replace(full_video(), narrative=None))
+    assert written.count(b'"still"') == 1
+    with pytest.raises(ValidationError, match="reason"):
+        VIDEO_JSON.validate_json(written.replace(b'"still"', bad))
