@@ -98,7 +98,8 @@ def _listed(path: Path) -> Iterator[Path]:
 
 def identify(files: Iterable[Path], memo: Memo) -> list[Source]:
     """Hash every file's content; a file that has not changed since is not read again."""
-    paths = list(dict.fromkeys(Path.cwd() / file for file in files))
+    # Not resolve(): a link is a file of its own here, and keeps its name.
+    paths = list(dict.fromkeys(Path(os.path.abspath(file)) for file in files))  # noqa: PTH100
     known: dict[Path, tuple[str | None, str]] = {}
     todo: dict[Path, str] = {}
     for path in paths:

@@ -32,7 +32,7 @@ CALM, FAST = 0.02, 0.1
 """Motion below which a shot is called calm, and from which it is called fast."""
 EMBEDDED_FRAMES = 3
 TAGS = 3
-MIN_TAG_PROBABILITY = 0.1
+MIN_TAG_PROBABILITY = 0.3
 EXAMPLES: Sequence[tuple[str, dict[str, Any]]] = (
     (
         "Action: Mince the garlic.\nObjects: cleaver, cutting board",
@@ -160,16 +160,20 @@ class WriteCaptions(Stage):
                 if probability >= MIN_TAG_PROBABILITY
             ]
             notes.append(_notes(video, clip, tags))
-        answers = self._client.ask([_note_question(note) for note in notes])
+        # Without an action there is nothing to make a sentence of.
+        answers = iter(self._client.ask([_note_question(note) for note in notes if note.action]))
         name = f"embedded:{self._tagger.name}+{self.text_model}"
         return [
             Caption(
                 clip_id=clip.clip_id,
-                text=shortened(_believable(answer, note), self.settings.max_words),
+                text=shortened(
+                    (_believable(next(answers), note) if note.action else note.plainly()) + note.rest(),
+                    self.settings.max_words,
+                ),
                 model=name,
                 frame_times_s=shown,
             )
-            for clip, shown, note, answer in zip(clips, times, notes, answers, strict=True)
+            for clip, shown, note in zip(clips, times, notes, strict=True)
         ]
 
 
@@ -185,13 +189,14 @@ class Notes:
     def material(self) -> str:
         """The part that a language model makes a sentence of."""
         objects = f"\nObjects: {', '.join(self.objects)}" if self.objects else ""
-        return f"Action: {self.action or 'Something is shown.'}{objects}"
+        return f"Action: {self.action}{objects}"
 
     def plainly(self) -> str:
         """That part as a sentence, without a language model."""
-        action = self.action.rstrip(".!?") or "Something is shown"
-        seen = f", with {' and '.join(self.objects)} in view" if self.objects else ""
-        return f"{action}{seen}."
+        objects = f"{' and '.join(self.objects)} in view" if self.objects else ""
+        if not self.action:
+            return f"{objects[:1].upper()}{objects[1:]}." if objects else "Nothing is recognised."
+        return self.action.rstrip(".!?") + (f", with {objects}." if objects else ".")
 
     def rest(self) -> str:
         """What needs no model to be said."""
@@ -232,7 +237,7 @@ def _believable(answer: Answer, note: Notes) -> str:
     noted = [word for word in WORD.findall(note.material().lower()) if word not in FREE_WORDS]
     told = [word for word in WORD.findall(note.action.lower()) if word not in FREE_WORDS]
     faithful = not unlike(wrote, noted) and not unlike(told, wrote)
-    return (text if wrote and faithful else note.plainly()) + note.rest()
+    return text if wrote and faithful else note.plainly()
 
 
 def _text_of(answer: Answer) -> str:

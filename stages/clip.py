@@ -103,7 +103,8 @@ class CutClips(Stage):
 
     def _drop(self, clip: Clip) -> Drop | None:
         rules = self.rules
-        whole_s = clip.duration_s + 2 * self.settings.guard_s
+        # As long as it was before the guard, which takes at most half of it.
+        whole_s = clip.duration_s + min(2 * self.settings.guard_s, clip.duration_s)
         # Half a millisecond: intervals were rounded.
         if whole_s < self.settings.min_s - 5e-4:
             reason, detail = (

@@ -26,10 +26,12 @@ LEAD_INS = re.compile(
     r"first of all|you know|basically|like)\b[\s,.]*)+",
     re.IGNORECASE,
 )
-# Words that carry grammar, not content: a rewrite may add and drop them freely.
 SAME_WORD = 0.7
 """Likeness of spelling, as difflib measures it, from which two words are one: sliced and slice."""
-FUNCTION_WORDS = frozenset(
+# A rewrite may add these; any other word, a preposition included, would say something new.
+ADDED_FREELY = frozenset("a an and is it that the them then this".split())
+# A rewrite may leave these out: they carry grammar and talk, not content.
+DROPPED_FREELY = frozenset(
     "a an and are as at be been before but by can do does for from get go going gonna had has have i "
     "if in into is it its just let like me my of off on onto or our out over so some that the their "
     "them then there these they this to up us want was we well were what when while will with would "
@@ -244,7 +246,7 @@ def _checked(
     spoken = " ".join(sentence.text for sentence in said)
     if not 2 <= len(WORD.findall(text)) <= settings.max_words:
         return None
-    if not grounded(text, spoken, settings):
+    if not grounded(text, spoken, settings) or leaves_present(text, spoken):
         return None
     return _action(said, _as_sentence(text), "llm")
 
@@ -255,12 +257,23 @@ def grounded(text: str, spoken: str, settings: RefineSettings) -> bool:
     Words agree when they are spelled nearly alike, so that a corrected mis-hearing or another tense
     still counts.
     """
-    wrote, heard = _content(text), _content(LEAD_INS.sub("", spoken))
-    if not wrote or not heard:
+    wrote, heard = _words(text), _words(LEAD_INS.sub("", spoken))
+    news = [word for word in wrote if word not in ADDED_FREELY]
+    content = [word for word in heard if word not in DROPPED_FREELY]
+    if not news or not content:
         return False
-    return len(unlike(wrote, heard)) <= settings.max_invented * len(wrote) and len(
-        unlike(heard, wrote)
-    ) <= settings.max_lost * len(heard)
+    invented, lost = unlike(news, heard), unlike(content, wrote)
+    return len(invented) <= settings.max_invented * len(news) and len(lost) <= settings.max_lost * len(
+        content
+    )
+
+
+def leaves_present(text: str, spoken: str) -> bool:
+    """Whether an action begins with a verb in another form than the plain one that was spoken."""
+    verb, heard = _words(text)[0], _words(spoken)
+    if verb in heard or not verb.endswith(("ed", "ing")):
+        return False
+    return any(len(word) > 2 and verb.startswith(word) for word in heard)
 
 
 def unlike(words: Sequence[str], others: Sequence[str]) -> list[str]:
@@ -268,8 +281,8 @@ def unlike(words: Sequence[str], others: Sequence[str]) -> list[str]:
     return [word for word in words if not get_close_matches(word, others, n=1, cutoff=SAME_WORD)]
 
 
-def _content(text: str) -> list[str]:
-    return [word for word in WORD.findall(text.lower()) if word not in FUNCTION_WORDS]
+def _words(text: str) -> list[str]:
+    return WORD.findall(text.lower())
 
 
 def fallback(sentence: Sentence, settings: RefineSettings) -> Action:

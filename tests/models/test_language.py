@@ -1,0 +1,317 @@
+"""The language client against a real HTTP server that misbehaves in every way a provider does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+import pytest
+
+from models.errors import TransientError
+from models.language import Answer, Endpoint, LanguageClient, Problem, Question
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}}
+
+
+class Reply:
+    """What the server says to one request."""
+
+    def __init__(self, body: object, status: int = 200, **headers: str) -> None:
+        self.body = body if isinstance(body, str) else json.dumps(body)
+        self.status = status
+        kind = "text/html" if self.body.startswith("<") else "application/json"
+        self.headers = {"Content-Type": kind} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+
+
+def completion(content: str | None, finish: str = "stop", refusal: str | None = None) -> Reply:
+    """A chat completion as OpenAI sends it."""
+    message = {"role": "assistant", "content": content, "refusal": refusal}
+    choice = {"index": 0, "finish_reason": finish, "message": message, "logprobs": None}
+    usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    return Reply({"id": "1", "object": "chat.completion", "created": 1, "model": "m",
+                  "choices": [choice], "usage": usage})  # fmt: skip
+
+
+class ChatServer(ThreadingHTTPServer):
+    """An OpenAI-compatible server that answers as the test says; a context manager.
+
+    Attributes:
+        requests: the JSON bodies that came, in order.
+        keys: the ``Authorization`` headers that came with them.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, answer: Callable[[dict[str, Any]], Reply]) -> None:
+        super().__init__(("127.0.0.1", 0), _Chat)
+        self.answer = answer
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+
+class _Chat(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server = self.server
+        assert isinstance(server, ChatServer)
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.path == "/v1/chat/completions"
+        server.requests.append(request)
+        server.keys.append(self.headers["Authorization"])
+        reply = server.answer(request)
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(reply.body.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+class Store(dict[str, str]):
+    """An answer store in memory."""
+
+    def put(self, key: str, value: str) -> None:
+        assert key not in self, "what is stored is never asked again"
+        self[key] = value
+
+
+def replies(*items: Reply) -> Callable[[dict[str, Any]], Reply]:
+    """One after the other."""
+    rest = iter(items)
+    return lambda request: next(rest)
+
+
+def endpoint(server: ChatServer, **settings: Any) -> Endpoint:
+    return Endpoint(base_url=server.base_url, model="m", **settings)
+
+
+def question(material: str, **fields: Any) -> Question:
+    return Question(instructions="Count.", material=material, schema=SCHEMA, **fields)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the client meant to wait before it asked again; it does not wait."""
+    found: list[float] = []
+
+    async def note(seconds: float) -> None:
+        found.append(seconds)
+
+    monkeypatch.setattr("openai._base_client.anyio.sleep", note)
+    return found
+
+
+def test_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk-1")
+    asked = Question(
+        instructions="Count.", material="three", schema=SCHEMA, examples=[("two", {"n": 2})],
+        images=[b"\xff\xd8one", b"\xff\xd8two"], max_tokens=9,
+    )  # fmt: skip
+    with ChatServer(replies(completion('{"n": 3}'))) as server:
+        client = LanguageClient(endpoint(server, api_key_env="SOME_KEY"), Store())
+        assert client.ask([asked]) == [Answer(content={"n": 3})]
+    assert server.keys == ["Bearer sk-1"]
+    (request,) = server.requests
+    assert request == {
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": "Count."},
+            {"role": "user", "content": "two"},
+            {"role": "assistant", "content": '{"n": 2}'},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,/9hvbmU="}},
+                    {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,/9h0d28="}},
+                    {"type": "text", "text": "three"},
+                ],
+            },
+        ],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA},
+        },
+        "temperature": 0,
+        "seed": 0,
+        "max_tokens": 9,
+    }
+
+
+def test_the_other_form_of_a_schema_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with ChatServer(replies(completion('{"n": 3}'))) as server:
+        LanguageClient(endpoint(server, schema_form="json_object"), Store()).ask([question("three")])
+    assert server.requests[0]["response_format"] == {"type": "json_object", "schema": SCHEMA}
+    assert server.requests[0]["messages"][-1] == {"role": "user", "content": "three"}
+
+
+@pytest.mark.parametrize(
+    ("first", "wait"),
+    [
+        (Reply({}, 429, Retry_After="7"), 7.0),
+        (Reply({}, 429), None),
+        (Reply({"error": {"message": "down"}}, 500), None),
+        (Reply("<html>bad gateway</html>", 502), None),
+        (Reply({}, 503, Retry_After="0.5"), 0.5),
+    ],
+)
+def test_a_busy_server_is_asked_again(first: Reply, wait: float | None, waits: list[float]) -> None:
+    with ChatServer(replies(first, completion('{"n": 1}'))) as server:
+        answers = LanguageClient(endpoint(server), Store()).ask([question("one")])
+    assert answers == [Answer(content={"n": 1})]
+    assert server.requests[0] == server.requests[1] and len(server.requests) == 2
+    assert len(waits) == 1
+    assert wait is None or waits == [wait]
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (completion(None, refusal="I cannot help."), Problem.REFUSED),
+        (completion("", "content_filter"), Problem.REFUSED),
+        (Reply({"error": {"code": "content_filter", "message": "no"}}, 400), Problem.REFUSED),
+        (Reply({"error": {"code": "too_long", "message": "no"}}, 400), Problem.BAD_REQUEST),
+        (completion('{"n": 1', "length"), Problem.CUT_OFF),
+        (completion('{"n": 1'), Problem.INVALID_JSON),
+        (completion("[1]"), Problem.INVALID_JSON),
+        (completion("One."), Problem.INVALID_JSON),
+        (completion(None), Problem.INVALID_JSON),
+    ],
+)
+def test_an_unusable_answer_is_a_problem_and_no_error(reply: Reply, problem: Problem) -> None:
+    with ChatServer(replies(reply)) as server:
+        answers = LanguageClient(endpoint(server), Store()).ask([question("one")])
+    assert answers == [Answer(content=None, problem=problem)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply({"error": {"message": "no such key"}}, 401), "refused the key in $OPENAI_API_KEY"),
+        (Reply({"error": {"message": "not yours"}}, 403), "refused the key in $OPENAI_API_KEY"),
+        (Reply({"error": {"message": "no model m"}}, 404), "no model m"),
+        (Reply({"error": {"message": "overloaded"}}, 500), "overloaded"),
+        # What a proxy or a gateway says in place of the server, under the status of a success.
+        (Reply("<html>Log in first</html>"), "no chat completion"),
+        (Reply({"error": {"message": "provider down", "code": 502}}), "no chat completion"),
+        (Reply({"id": "1", "object": "chat.completion", "choices": []}), "no chat completion"),
+    ],
+)
+def test_a_server_that_cannot_answer_is_named(reply: Reply, words: str, waits: list[float]) -> None:
+    store = Store()
+    with ChatServer(lambda request: reply) as server:
+        with pytest.raises(TransientError) as caught:
+            LanguageClient(endpoint(server, max_retries=1), store).ask([question("one")])
+        assert server.base_url in str(caught.value)
+    assert words in str(caught.value)
+    assert store == {}
+
+
+def test_a_server_that_is_not_there(waits: list[float]) -> None:
+    server = ChatServer(replies())
+    server.server_close()
+    with pytest.raises(TransientError, match=f"127.0.0.1:{server.server_port}"):
+        LanguageClient(endpoint(server, max_retries=2), Store()).ask([question("one")])
+    assert len(waits) == 2
+
+
+def test_a_server_that_hangs_is_given_up(waits: list[float]) -> None:
+    release = threading.Event()
+
+    def hang(request: dict[str, Any]) -> Reply:
+        release.wait(30)
+        return completion('{"n": 1}')
+
+    with ChatServer(hang) as server:
+        try:
+            with pytest.raises(TransientError, match="timed out"):
+                LanguageClient(endpoint(server, timeout_s=0.2, max_retries=1), Store()).ask([question("x")])
+        finally:
+            release.set()
+    assert len(server.requests) == 2
+
+
+def test_questions_go_out_together_but_never_more_than_allowed() -> None:
+    together = threading.Barrier(3)
+    lock = threading.Lock()
+    inside = most = 0
+
+    def answer(request: dict[str, Any]) -> Reply:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        # Breaks, and with it the test, unless three are on their way at once.
+        together.wait(timeout=30)
+        with lock:
+            inside -= 1
+        return completion(json.dumps({"n": int(request["messages"][-1]["content"])}))
+
+    with ChatServer(answer) as server:
+        client = LanguageClient(endpoint(server, concurrency=3, max_retries=0), Store())
+        answers = client.ask([question(str(number)) for number in range(9)])
+    assert most == 3
+    assert answers == [Answer(content={"n": number}) for number in range(9)], "in the questions' order"
+
+
+def test_an_answered_question_is_never_asked_again() -> None:
+    store = Store()
+    with ChatServer(replies(completion('{"n": 1}'), completion("oops"), completion('{"n": 9}'))) as server:
+        first = LanguageClient(endpoint(server), store).ask([question("one")])
+        unusable = LanguageClient(endpoint(server), store).ask([question("two")])
+        # Another endpoint of the same model, and as many clients as there are.
+        moved = Endpoint(base_url="http://127.0.0.1:9/v1", model="m", max_retries=0)
+        assert LanguageClient(moved, store).ask([question("one"), question("two")]) == first + unusable
+        assert len(server.requests) == 2
+        # Anything that could change the answer makes it another question.
+        with pytest.raises(TransientError):
+            LanguageClient(moved, store).ask([question("one", max_tokens=1)])
+        other = Endpoint(base_url=server.base_url, model="m2")
+        assert LanguageClient(other, store).ask([question("one")]) == [Answer(content={"n": 9})]
+    assert unusable == [Answer(content=None, problem=Problem.INVALID_JSON)]
+    assert len(store) == 3
+
+
+def test_one_failure_among_many_loses_no_answer() -> None:
+    store = Store()
+
+    def answer(request: dict[str, Any]) -> Reply:
+        number = int(request["messages"][-1]["content"])
+        return Reply({}, 500) if number == 2 and healthy is False else completion(f'{{"n": {number}}}')
+
+    questions = [question(str(number)) for number in range(6)]
+    healthy = False
+    with ChatServer(answer) as server:
+        client = LanguageClient(endpoint(server, concurrency=2, max_retries=0), store)
+        with pytest.raises(TransientError):
+            client.ask(questions)
+        assert len(store) == 5
+        healthy = True
+        assert client.ask(questions) == [Answer(content={"n": number}) for number in range(6)]
+    asked = [request["messages"][-1]["content"] for request in server.requests]
+    assert sorted(asked) == ["0", "1", "2", "2", "3", "4", "5"]
+
+
+def test_nothing_is_asked_where_nothing_is_to_be_asked() -> None:
+    nowhere = Endpoint(base_url="http://127.0.0.1:9/v1", model="m")
+    assert LanguageClient(nowhere, Store()).ask([]) == []
