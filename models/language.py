@@ -152,7 +152,13 @@ class LanguageClient:
                 ) from error
             except openai.APIError as error:
                 raise TransientError(f"{self.endpoint.base_url}: {error}") from error
-            choice = completion.choices[0]
+            except ValueError as error:
+                raise self._no_completion(error) from error
+            # A gateway's page or error can come under the status of a success.
+            choices = getattr(completion, "choices", None)
+            if not choices or choices[0].message is None:
+                raise self._no_completion(completion)
+            choice = choices[0]
             stored = json.dumps(
                 {
                     "text": choice.message.content or "",
@@ -163,6 +169,9 @@ class LanguageClient:
             )
             self._answers.put(key, stored)
         return _read(json.loads(stored))
+
+    def _no_completion(self, said: object) -> TransientError:
+        return TransientError(f"{self.endpoint.base_url} sent no chat completion: {str(said)[:200]}")
 
     def _request(self, question: Question) -> dict[str, Any]:
         content: list[dict[str, Any]] = [

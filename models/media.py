@@ -17,7 +17,9 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from models.errors import MediaError
@@ -107,6 +109,12 @@ def start_of(container: InputContainer) -> float:
     return (container.start_time or 0) / av.time_base
 
 
+def picture_stream(container: InputContainer) -> VideoStream | None:
+    """The first stream of pictures that move; the cover of a song is a stream of one picture."""
+    covers = Disposition.attached_pic
+    return next((found for found in container.streams.video if not found.disposition & covers), None)
+
+
 def looks_like_video(path: Path) -> bool:
     """Whether the first bytes are those of a known container, damaged or not."""
     with path.open("rb") as file:
@@ -115,13 +123,15 @@ def looks_like_video(path: Path) -> bool:
 
 
 def frames(container: InputContainer) -> Iterator[Frame]:
-    """Decode the first video stream, in order of presentation.
+    """Decode the picture stream, in order of presentation.
 
     Pictures without a time, or with one that does not advance, are passed over: they cannot be
     placed. Decoding ends quietly at damage that the decoder cannot cross; the caller sees how far it
     came.
     """
-    stream = container.streams.video[0]
+    stream = picture_stream(container)
+    if stream is None:
+        return
     stream.thread_type = "AUTO"
     origin_s = start_of(container)
     last_pts: int | None = None

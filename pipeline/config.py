@@ -56,7 +56,7 @@ class Transcribe(Section):
 
     model: str = "base"
     language: str | None = None
-    threads: Count = 2
+    threads: Count = 1
     batch_size: Count = 4
     require_speech: bool = True
 
@@ -87,7 +87,7 @@ class Watermark(Section):
 
     threshold: Share = 0.5
     read_frames: Count = 4
-    threads: Count = 2
+    threads: Count = 1
 
 
 class Refine(Section):
@@ -119,7 +119,7 @@ class Caption(Section):
     frames: Annotated[int, Field(ge=1, le=64)] = 10
     max_words: Annotated[int, Field(ge=5)] = 80
     only_matched: bool = True
-    threads: Count = 2
+    threads: Count = 1
 
 
 class Narrate(Section):

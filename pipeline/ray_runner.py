@@ -23,6 +23,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.metrics import Counter, Histogram
 
 from models.language import Endpoint
+from pipeline import THREAD_VARIABLES
 from pipeline.chain import Group, embedded_endpoint, groups
 from pipeline.config import Config, PoolOptions
 from pipeline.packages import check_packages
@@ -48,7 +49,9 @@ def connected(config: Config) -> Iterator[None]:
         log_to_driver=False,
         logging_level=logging.ERROR,
         include_dashboard=None if address else False,
-        runtime_env={"env_vars": {"PYTHONPATH": root}},
+        runtime_env={
+            "env_vars": {"PYTHONPATH": root} | {name: os.environ[name] for name in THREAD_VARIABLES}
+        },
     )
     try:
         yield

@@ -27,6 +27,8 @@ SCHEMA: dict[str, Any] = {
     "required": ["caption"],
     "additionalProperties": False,
 }
+READABLE = re.compile(r"[^\W\d_]{3}")
+"""Text worth telling holds a word; single signs are mostly patterns read as letters."""
 FRAME_TALK = re.compile(r"\b(?:frames?|these (?:images|pictures))\b", re.IGNORECASE)
 CALM, FAST = 0.02, 0.1
 """Motion below which a shot is called calm, and from which it is called fast."""
@@ -215,7 +217,7 @@ def _notes(video: Video, clip: Clip, tags: list[str]) -> Notes:
     return Notes(
         action=best.text if best else "",
         objects=tags,
-        screen_text=mark.screen_text[:3] if mark else [],
+        screen_text=[text for text in mark.screen_text if READABLE.search(text)][:3] if mark else [],
         motion="calm" if clip.motion < CALM else "lively" if clip.motion < FAST else "fast",
     )
 

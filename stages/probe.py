@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from models.errors import MediaError
-from models.media import VIDEO_CODECS, looks_like_video, open_media
+from models.media import VIDEO_CODECS, looks_like_video, open_media, picture_stream
 from stages.base import BadInputError, Pool, Stage
 from stages.records import Facts, Reason, Video
 
@@ -81,9 +81,9 @@ class Probe(Stage):
 
 def _facts(container: InputContainer) -> Facts:
     """Facts of an open container; one picture is decoded to be sure that it can be."""
-    if not container.streams.video:
+    stream = picture_stream(container)
+    if stream is None:
         raise BadInputError(Reason.NO_VIDEO_STREAM, f"{container.format.name} without pictures")
-    stream = container.streams.video[0]
     codec = stream.codec_context.name
     if codec not in VIDEO_CODECS:
         raise BadInputError(Reason.NOT_A_VIDEO, f"the codec {codec} is not on the list")

@@ -26,6 +26,7 @@ LEAD_INS = re.compile(
     r"first of all|you know|basically|like)\b[\s,.]*)+",
     re.IGNORECASE,
 )
+NUMBER = re.compile(r"\d")
 SAME_WORD = 0.7
 """Likeness of spelling, as difflib measures it, from which two words are one: sliced and slice."""
 # A rewrite may add these; any other word, a preposition included, would say something new.
@@ -202,7 +203,8 @@ def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) 
     for item in items:
         lines = _named_lines(block, item)
         if not lines:
-            # It names a time at which nothing was said, so it cannot even be laid at a line's door.
+            # It names a time at which nothing was said: any line that is passed over may be meant.
+            failed.update(range(len(block)))
             continue
         action = _checked(block, lines, item, settings)
         if action is None:
@@ -210,8 +212,6 @@ def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) 
         elif not any((action.start_s, action.text) == (other.start_s, other.text) for other in good):
             good.append(action)
             covered.update(lines)
-    if items and not covered and not failed:
-        return [fallback(sentence, settings) for sentence in block]
     for index, sentence in enumerate(block):
         if index in covered:
             continue
@@ -277,8 +277,13 @@ def leaves_present(text: str, spoken: str) -> bool:
 
 
 def unlike(words: Sequence[str], others: Sequence[str]) -> list[str]:
-    """The words that have nothing spelled nearly alike among the others."""
-    return [word for word in words if not get_close_matches(word, others, n=1, cutoff=SAME_WORD)]
+    """The words that have nothing spelled nearly alike among the others; numbers, nothing equal."""
+    return [
+        word
+        for word in words
+        if word not in others
+        and (NUMBER.search(word) or not get_close_matches(word, others, n=1, cutoff=SAME_WORD))
+    ]
 
 
 def _words(text: str) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import pipeline  # noqa: F401 - first: it fixes the number of threads before numpy is loaded
 from examples.drawing import moving_blobs
 from examples.media import Scene, Truth, write_video
 

@@ -215,6 +215,8 @@ def test_an_unusable_answer_is_a_problem_and_no_error(reply: Reply, problem: Pro
         (Reply("<html>Log in first</html>"), "no chat completion"),
         (Reply({"error": {"message": "provider down", "code": 502}}), "no chat completion"),
         (Reply({"id": "1", "object": "chat.completion", "choices": []}), "no chat completion"),
+        (Reply({"choices": [{"index": 0, "finish_reason": "stop"}]}), "no chat completion"),
+        (Reply('{"id": "1", "choi'), "no chat completion"),
     ],
 )
 def test_a_server_that_cannot_answer_is_named(reply: Reply, words: str, waits: list[float]) -> None:
