@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def connected(config: Config) -> Iterator[None]:
     address = config.run.ray_address or os.environ.get("RAY_ADDRESS")
     root = str(Path(__file__).resolve().parent.parent)
     ray.init(
-        address=address,
+        # Without "local" Ray would join whatever cluster somebody else runs on this machine.
+        address=address or "local",
         namespace="videoauteur",
         log_to_driver=False,
         logging_level=logging.ERROR,
@@ -69,8 +70,9 @@ def language_server() -> Iterator[Endpoint]:
         yield embedded_endpoint(base_url)
     finally:
         # The actor closes the server; killing it does so too, but leaves that to the kernel.
-        ray.get(server.close.remote())
-        ray.kill(server)
+        with suppress(ray.exceptions.RayError):
+            ray.get(server.close.remote())
+            ray.kill(server)
 
 
 class _Server:
@@ -192,6 +194,8 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
             compute=ActorPoolStrategy(min_size=1, max_size=workers),
             fn_constructor_args=(site, group, board),
             udf_modifying_row_count=False,
+            # Ray Data's own default is to run a block again until it does not kill its worker.
+            max_task_retries=0,
             **placement(options, workers * len(chain)),
         )
     return dataset

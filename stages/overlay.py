@@ -1,8 +1,8 @@
 """Find what was laid over a video: logos, channel watermarks, burnt-in static text.
 
-An overlay is a compact set of edges that keep place and direction while the picture behind them
-changes. So the evidence is relative: what stands still counts only as far as the rest moves, and
-a locked-off shot of a table, where everything stands still, says nothing about watermarks.
+An overlay is a compact set of edges that keep their place while the picture behind them changes.
+So the evidence is relative: what stands still counts only as far as the rest moves, and a
+locked-off shot of a table, where everything stands still, says nothing about watermarks.
 
 Each sampled frame becomes a field of edge vectors of length 0 to 1. Frames that show the same
 picture are averaged into one *vote*, so that a long quiet shot weighs no more than a short one.
@@ -15,11 +15,14 @@ Two sums over the votes are kept per pixel: of the vectors, and of their squared
 - the *excess* of a region: its persistence less that of the background, discounted if the region
   has the shape of a lone edge. The score is the excess on a scale of confidence.
 
-Votes are told apart by comparing frames, so no shot detector is needed: with boundaries all given,
-given late or withheld, detection differs by less than 0.03.
+Edges are read in two ways. By *direction*, from dark to bright, they are told apart best. By *axis*,
+the direction with its angle doubled, a grey logo is still found that is now darker, now brighter
+than what is behind it.
 
-Constants were chosen on half of the material (YouCook2 key frames, generated clips), in steps of a
-factor or so; all lie on plateaus. On the other half, at score 0.5: TODO
+Votes are told apart by comparing frames: shot boundaries given, given late or withheld make no
+difference that could be measured.
+
+TODO figures
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from numpy.typing import NDArray
 Field = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+DIRECTION, AXIS = 0, 1
+
 EDGE_FLOOR = 12.0
 """Grey levels per pixel at which an edge has length 0.7. Coding noise (1 to 3) then hardly counts,
 white text of 25 % opacity on mid-grey (a step of 32) nearly in full. 3 and 6 find fewer."""
@@ -44,7 +49,7 @@ BLOCK_ENERGY = 0.005
 """The same for a block of the background: one without edges cannot tell whether it stays."""
 CALM_SHARE = 0.2
 """The background is judged by its calmer fifth, lest the still surroundings of a busy middle pass
-for overlays. The price: overlays that reach into more than a fifth of all blocks hide themselves."""
+for overlays. The price: overlays that reach into more than a fifth of the blocks hide themselves."""
 MIN_PERSISTENCE = 0.5
 MIN_LENGTH = 0.25
 """Persistence and mean edge length of an overlay's pixel, at least."""
@@ -77,7 +82,7 @@ class OverlayRegion:
 
 
 class OverlayEvidence:
-    """Gathers evidence frame by frame in five floats a pixel, however long the video.
+    """Gathers evidence frame by frame, in ten floats a pixel however long the video.
 
     Args:
         min_score: regions below it are not reported.
@@ -108,15 +113,16 @@ class OverlayEvidence:
             if gray.ndim != 2:
                 raise ValueError(f"expected a grey frame (height, width), got shape {gray.shape}")
             self._shape = gray.shape
-            self._vote = np.zeros((2, *gray.shape), np.float32)
-            self._sum = np.zeros((2, *gray.shape), np.float32)
-            self._energy = np.zeros(gray.shape, np.float32)
+            self._vote = np.zeros((2, 2, *gray.shape), np.float32)
+            self._sum = np.zeros_like(self._vote)
+            self._energy = np.zeros((2, *gray.shape), np.float32)
         if gray.shape != self._shape:
             raise ValueError(
                 f"frames of one video must have one size, got {gray.shape} after {self._shape}"
             )
         edges = edge_field(gray)
-        if self._vote_frames and (new_shot or cosine(edges, self._vote) < SAME_PICTURE):
+        same = cosine(edges[DIRECTION], self._vote[DIRECTION]) >= SAME_PICTURE
+        if new_shot or not same:
             self._close_vote()
         self._vote += edges
         self._vote_frames += 1
@@ -128,33 +134,42 @@ class OverlayEvidence:
             return []
         mean = self._sum / np.float32(self._votes)
         energy = self._energy / np.float32(self._votes)
-        kept = np.square(mean).sum(axis=0)
-        persistence = kept / np.maximum(energy, 1e-6)
+        kept = np.square(mean).sum(axis=1)
+        borders = border_lines(mean[DIRECTION], kept[DIRECTION] > MIN_PERSISTENCE * energy[DIRECTION])
+        kept[:, borders] = energy[:, borders] = 0
 
-        borders = border_lines(mean, (persistence > MIN_PERSISTENCE) & (kept > 0.01))
-        kept[borders] = energy[borders] = 0
-        chance = background_persistence(kept, energy)
-        # Two edges that meet by chance are all it takes to agree in two votes, not in ten: the
-        # fewer backgrounds, the stricter. The fourth root did best of six rules, by little.
-        least = max(MIN_PERSISTENCE, chance**0.25)
-        strong = (persistence > least) & (kept > MIN_LENGTH**2)
-        return self._regions(strong, mean, energy, chance)
+        found: list[OverlayRegion] = []
+        for reading in (DIRECTION, AXIS):
+            chance = background_persistence(kept[reading], energy[reading])
+            found += self._regions(mean, kept[reading], energy[reading], chance)
+        found.sort(key=lambda region: (-region.score, region.box))
+        return [
+            region
+            for i, region in enumerate(found)
+            if not any(same_place(region.box, stronger.box) for stronger in found[:i])
+        ]
 
     def _close_vote(self) -> None:
         """Make one vote of the frames that showed one picture."""
         if not self._vote_frames:
             return
         self._vote /= np.float32(self._vote_frames)
-        energy = np.square(self._vote).sum(axis=0)
-        if energy.mean() > VOID:
+        energy = np.square(self._vote).sum(axis=1)
+        if energy[DIRECTION].mean() > VOID:
             self._sum += self._vote
             self._energy += energy
             self._votes += 1
         self._vote[:] = 0
         self._vote_frames = 0
 
-    def _regions(self, strong: Mask, mean: Field, energy: Field, chance: float) -> list[OverlayRegion]:
-        """Group an overlay's pixels and score the groups."""
+    def _regions(
+        self, mean: Field, kept: Field, energy: Field, chance: float
+    ) -> list[OverlayRegion]:
+        """Group the pixels whose edges persist, in one reading, and score the groups."""
+        # Two edges that meet by chance are all it takes to agree in two votes, not in ten: the
+        # fewer backgrounds, the stricter. The fourth root did best of six rules, by little.
+        least = max(MIN_PERSISTENCE, chance**0.25)
+        strong = (kept > least * energy) & (kept > MIN_LENGTH**2)
         height, width = strong.shape
         # Strokes of a letter are up to 2 % of the short side apart, letters and words thrice that.
         gap = max(3, round(0.02 * min(height, width)))
@@ -166,17 +181,18 @@ class OverlayEvidence:
             """Sum per label over the pixels of `where`, and a trifle, to divide by."""
             return np.asarray(np.bincount(labels[where], values[where], count) + 1e-9)
 
-        x, y = mean
-        kept = x * x + y * y
+        def alignment(vectors: Field) -> NDArray[np.float64]:
+            """Per label: 1 if all vectors point one way, 0 if they cancel out."""
+            x, y = vectors
+            return np.hypot(total(x, strong), total(y, strong)) / total(np.hypot(x, y), strong)
+
         inside = labels > 0
         # The second factor: how far the background could have contradicted.
         excess = (total(kept, inside) / total(energy, inside) - chance) * (1 - chance)
-        # The vectors of a lone edge point one way, those of a closed form cancel out. Strokes in
-        # one direction only are no logo either, but slats, cables, the base line of subtitles.
-        one_sided = np.hypot(total(x, strong), total(y, strong)) / total(np.sqrt(kept), strong)
-        one_way = np.hypot(total(x * x - y * y, strong), total(2 * x * y, strong))
-        one_way /= total(kept, strong)
-        excess *= (1 - one_sided**2) * (1 - one_way**2)
+        # The directions of a lone edge agree, those of a closed form cancel out. Strokes along one
+        # axis only are no logo either, but slats, cables, the base line of changing subtitles.
+        for vectors in mean:
+            excess *= 1 - alignment(vectors) ** 2
         scores = 1 / (1 + np.exp(CONFIDENCE_SLOPE * (EVEN_EXCESS - excess)))
         coverage = total(kept, strong) / total(energy, strong)
         large = total(np.ones_like(kept), strong) > MIN_PIXELS
@@ -197,16 +213,21 @@ class OverlayEvidence:
                     backgrounds=1 / chance,
                 )
             )
-        return sorted(regions, key=lambda region: (-region.score, region.box))
+        return regions
 
 
 def edge_field(gray: NDArray[np.uint8]) -> Field:
-    """Brightness gradient, shape (2, height, width), x before y, its length squeezed to [0, 1)."""
+    """Edge vectors, shape (reading, x and y, height, width), of lengths squeezed to [0, 1)."""
     per_pixel = 1 / 8  # Sobel's weights, so that a ramp of one grey level per pixel gives 1
     x = cv2.Sobel(gray, cv2.CV_32F, 1, 0, ksize=3, scale=per_pixel)
     y = cv2.Sobel(gray, cv2.CV_32F, 0, 1, ksize=3, scale=per_pixel)
-    length = np.sqrt(x * x + y * y + np.float32(EDGE_FLOOR**2))
-    return np.asarray(np.stack([x / length, y / length]), np.float32)
+    steepness = np.square(x) + np.square(y)
+    shrink = 1 / np.sqrt(steepness + np.float32(EDGE_FLOOR**2))
+    field = np.empty((2, 2, *gray.shape), np.float32)
+    field[DIRECTION] = x * shrink, y * shrink
+    shrink /= np.sqrt(np.maximum(steepness, np.float32(1e-6)))
+    field[AXIS] = (np.square(x) - np.square(y)) * shrink, 2 * x * y * shrink
+    return field
 
 
 def cosine(a: Field, b: Field) -> float:
@@ -224,8 +245,9 @@ def border_lines(mean: Field, persistent: Mask) -> Mask:
     lines = np.zeros(persistent.shape, np.bool_)
     lines[:2] = lines[-2:] = lines[:, :2] = lines[:, -2:] = True  # left over from coding
     x, y = mean
-    across_rows = np.sign(y) * (persistent & (np.abs(y) > 2 * np.abs(x)))
-    across_columns = np.sign(x) * (persistent & (np.abs(x) > 2 * np.abs(y)))
+    present = persistent & (np.hypot(x, y) > 0.1)
+    across_rows = np.sign(y) * (present & (np.abs(y) > 2 * np.abs(x)))
+    across_columns = np.sign(x) * (present & (np.abs(x) > 2 * np.abs(y)))
     rows = np.abs(across_rows.mean(axis=1)) > BORDER_SPAN
     columns = np.abs(across_columns.mean(axis=0)) > BORDER_SPAN
     # An edge is three pixels wide after scaling.
@@ -248,3 +270,12 @@ def background_persistence(kept: Field, energy: Field) -> float:
     if not telling.any():
         return 1.0
     return float(np.quantile(block_kept[telling] / block_energy[telling], 1 - CALM_SHARE))
+
+
+def same_place(
+    a: tuple[float, float, float, float], b: tuple[float, float, float, float]
+) -> bool:
+    """Whether two boxes share more than half of the smaller one."""
+    shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    shared *= max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return shared > 0.5 * min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
