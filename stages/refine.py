@@ -23,7 +23,7 @@ from stages.records import Action, Drop, Interval, Kind, Reason, Sentence, Video
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 LEAD_INS = re.compile(
     r"^(?:(?:um+|uh+|er+|hm+|so|okay|ok|now|well|and|then|alright|all right|right|next|"
-    r"first of all|you know|basically|like)\b[\s,.]*)+",
+    r"first of all|first|finally|lastly|you know|basically|like)\b[\s,.]+)+",
     re.IGNORECASE,
 )
 NUMBER = re.compile(r"\d")
@@ -248,7 +248,7 @@ def _checked(
         return None
     if not grounded(text, spoken, settings) or leaves_present(text, spoken):
         return None
-    return _action(said, _as_sentence(text), "llm")
+    return _action(said, _as_sentence(LEAD_INS.sub("", text)), "llm")
 
 
 def grounded(text: str, spoken: str, settings: RefineSettings) -> bool:

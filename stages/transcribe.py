@@ -15,6 +15,8 @@ from stages.records import Reason, Sentence, Transcript, Video
 
 PAUSE_S = 1.0
 """A silence that ends a sentence also where the recogniser set no full stop."""
+SLACK_S = 1.0
+"""Sound is read until so long after the pictures' duration, which need not begin at 0."""
 FULL_STOPS = (".", "?", "!", "。", "？", "！")
 
 
@@ -57,7 +59,7 @@ class Transcribe(Stage):
         if not video.facts.has_audio:
             return replace(video, transcript=nothing)
         try:
-            samples = read_audio(path_of(video.uri))
+            samples = read_audio(path_of(video.uri), until_s=video.facts.duration_s + SLACK_S)
         except MediaError:
             # Sound that cannot be decoded is sound that says nothing; the pictures may be fine.
             return replace(video, transcript=nothing)

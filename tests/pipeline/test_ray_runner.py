@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -12,17 +14,25 @@ from typing import Any, ClassVar
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
 from models.language import Endpoint
 from pipeline.config import Config, PoolOptions, Run
 from pipeline.memo import Memo
-from pipeline.ray_runner import CPU_SHARE, connected, placement, run_ray
+from pipeline.ray_runner import connected, placement, run_ray
 from pipeline.runners import Site, run_local
 from pipeline.worker import StageEvent
 from stages.base import Pool, Stage
 from stages.records import Reason, Transcript, Video
 
+ROOT = Path(__file__).parents[2]
+JOIN = """
+import os, ray
+from pipeline.config import Config
+from pipeline.ray_runner import connected
+with connected(Config()):
+    inside = ray.remote(lambda: os.environ["PYTHONPATH"])
+    print(ray.nodes()[0]["NodeID"], ray.get(inside.remote()))
+"""
 NAMES = ("fine", "fragile", "good", "hangs", "poison", "raises", "well")
 DEADLINE_S = 5.0
 
@@ -99,18 +109,11 @@ def run(site: Zoo, *names: str) -> tuple[dict[str, Video], list[StageEvent]]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """A cluster of two processors that was there before us, as on a server."""
-    head = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False},
-    )
+    """A cluster of our own on this machine, for all tests here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ADDRESS", head.address)
-        try:
-            with connected(Config()):
-                yield
-        finally:
-            head.shutdown()
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with connected(Config()):
+            yield
 
 
 @pytest.fixture(scope="module")
@@ -185,11 +188,30 @@ def test_no_videos_need_no_workers(cluster: None, tmp_path: Path) -> None:
     assert run(zoo(tmp_path), *()) == ({}, [])
 
 
-def test_all_pools_fit_on_the_cluster_together(cluster: None) -> None:
-    assert ray.cluster_resources()["CPU"] == 2
-    for total in (1, 2, 3, 7):
-        asked = placement(PoolOptions(), total)
-        assert 0 < asked["num_cpus"] <= min(1.0, 2 * CPU_SHARE / total)
-        assert asked["num_gpus"] == 0 and "runtime_env" not in asked
-    own = placement(PoolOptions(num_cpus=0.25, num_gpus=0.5, requirements="infra/envs/x.txt"), 3)
-    assert own == {"num_cpus": 0.25, "num_gpus": 0.5, "runtime_env": {"pip": "infra/envs/x.txt"}}
+@pytest.mark.parametrize("pools", [1, 2, 3, 7, 40])
+def test_all_pools_fit_on_the_cluster_together(cluster: None, pools: int) -> None:
+    asked = placement(PoolOptions(), pools)
+    assert asked.keys() == {"num_cpus", "num_gpus"}
+    assert 0 < asked["num_cpus"] <= 1
+    assert asked["num_cpus"] * pools < ray.cluster_resources()["CPU"]
+    assert asked["num_gpus"] == 0
+
+
+def test_what_a_pool_is_given_is_asked_for(cluster: None) -> None:
+    options = PoolOptions(num_cpus=0.25, num_gpus=0.5, requirements="infra/envs/x.txt")
+    assert placement(options, 3) == {
+        "num_cpus": 0.25,
+        "num_gpus": 0.5,
+        "runtime_env": {"pip": "infra/envs/x.txt"},
+    }
+
+
+def test_a_cluster_that_is_there_is_joined_and_left_running(cluster: None) -> None:
+    address = ray.get_runtime_context().gcs_address
+    found = subprocess.run(
+        [sys.executable, "-c", JOIN],
+        cwd=ROOT, env={**os.environ, "RAY_ADDRESS": address}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (node,) = ray.nodes()
+    assert found.stdout.split() == [node["NodeID"], str(ROOT)]
+    assert node["Alive"]

@@ -43,7 +43,7 @@ FRY = line(3.5, 6.04, "And then fry them in butter until golden.", 0.6)
 THANKS = line(7.0, 9.0, "Thanks for watching, and subscribe.")
 BLOCK = [CHOP, FRY, THANKS]
 CLEANED = [
-    (0.52, 3.0, "First we're gonna chop two onions.", "asr"),
+    (0.52, 3.0, "We're gonna chop two onions.", "asr"),
     (3.5, 6.04, "Fry them in butter until golden.", "asr"),
     (7.0, 9.0, "Thanks for watching, and subscribe.", "asr"),
 ]
