@@ -59,7 +59,8 @@ class LlamaServer:
             self.close()
             self._log.seek(0)
             raise RuntimeError(
-                "the llama.cpp server did not start: " + self._log.read().decode(errors="replace")[-500:]
+                f"the llama.cpp server did not start on {model}: "
+                + self._log.read().decode(errors="replace")[-500:]
             )
         self.base_url: str = json.loads(line)["base_url"]
 

@@ -174,13 +174,12 @@ def read_audio(path: Path, *, until_s: float) -> NDArray[np.float32]:
                 if not pieces:
                     early, count = max(0, -start), min(0, start)
                 if start - count > (MAX_JITTER if pieces else 0):
-                    silence = np.zeros(min(start, wanted) - count, np.float32)
-                    pieces.append(silence)
-                    count += silence.size
-                if count >= wanted:
-                    break
+                    pieces.append(np.zeros(min(start, wanted) - count, np.float32))
+                    count += pieces[-1].size
                 pieces.append(samples)
                 count += samples.size
+                if count >= wanted:
+                    break
         except FFmpegError as error:
             if not pieces:
                 raise MediaError(_say(error)) from error

@@ -15,9 +15,9 @@ Two sums over the votes are kept per pixel: of the vectors, and of their squared
 - the *excess* of a region: its persistence less that of the background, discounted if the region
   has the shape of a lone edge. The score is the excess on a scale of confidence.
 
-Edges are read in two ways. By *direction*, from dark to bright, they are told apart best. By *axis*,
-the direction with its angle doubled, a grey logo is still found that is now darker, now brighter
-than what is behind it.
+Edges are read in two ways. By *direction*, from dark to bright, they are told apart best. By
+*axis*, the direction with its angle doubled, a grey logo is still found that is now darker, now
+brighter than what is behind it.
 
 Votes are told apart by comparing frames: shot boundaries given, given late or withheld make no
 difference that could be measured.
@@ -48,8 +48,8 @@ VOID = 2e-4
 BLOCK_ENERGY = 0.005
 """The same for a block of the background: one without edges cannot tell whether it stays."""
 CALM_SHARE = 0.2
-"""The background is judged by its calmer fifth, lest the still surroundings of a busy middle pass
-for overlays. The price: overlays that reach into more than a fifth of the blocks hide themselves."""
+"""The background is judged by its calmer fifth, lest the still rim of a busy picture pass for an
+overlay. The price: overlays that reach into more than a fifth of the blocks hide themselves."""
 MIN_PERSISTENCE = 0.5
 MIN_LENGTH = 0.25
 """Persistence and mean edge length of an overlay's pixel, at least."""
@@ -162,9 +162,7 @@ class OverlayEvidence:
         self._vote[:] = 0
         self._vote_frames = 0
 
-    def _regions(
-        self, mean: Field, kept: Field, energy: Field, chance: float
-    ) -> list[OverlayRegion]:
+    def _regions(self, mean: Field, kept: Field, energy: Field, chance: float) -> list[OverlayRegion]:
         """Group the pixels whose edges persist, in one reading, and score the groups."""
         # Two edges that meet by chance are all it takes to agree in two votes, not in ten: the
         # fewer backgrounds, the stricter. The fourth root did best of six rules, by little.
@@ -272,9 +270,7 @@ def background_persistence(kept: Field, energy: Field) -> float:
     return float(np.quantile(block_kept[telling] / block_energy[telling], 1 - CALM_SHARE))
 
 
-def same_place(
-    a: tuple[float, float, float, float], b: tuple[float, float, float, float]
-) -> bool:
+def same_place(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     """Whether two boxes share more than half of the smaller one."""
     shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     shared *= max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

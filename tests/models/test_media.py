@@ -2,60 +2,127 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from numpy.typing import NDArray
 
-from examples.drawing import moving_blobs, plain
+from examples.drawing import plain
 from examples.media import Scene, write_video
 from models.errors import MediaError
-from models.media import SAMPLE_RATE, Frame, frames, open_media, picture_stream, read_audio
+from models.media import SAMPLE_RATE, frames, open_media, picture_stream, read_audio
+
+Tone = tuple[float, float]
+"""Start and length in seconds."""
 
 
-def tone(seconds: float, rate: int) -> NDArray[np.float32]:
-    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
-    return wave[None].astype(np.float32)
-
-
-def write_tones(path: Path, spans: list[tuple[float, float]], rate: int = 16_000) -> None:
-    """A tone for each (start, length) and no packets in between, beside a picture from 0 to 8 s."""
+def write_tones(
+    path: Path,
+    tones: Sequence[Tone],
+    *,
+    codec: Literal["pcm_s16le", "aac"] = "pcm_s16le",
+    layout: str = "mono",
+    rate: int = 22_050,
+) -> None:
+    """A tone for each of the spans and no packets between them, beside eight black seconds."""
     with av.open(path, "w") as container:
         video = container.add_stream("libx264", rate=5)
         video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
-        sound = container.add_stream("pcm_s16le", rate=rate)
-        sound.codec_context.layout = "mono"
-        image = np.zeros((64, 96, 3), np.uint8)
+        sound = container.add_stream(codec, rate=rate)
+        sound.codec_context.layout = layout
         for _ in range(40):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(image)))
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8))))
         container.mux(video.encode())
-        for start_s, length_s in spans:
-            block = (tone(length_s, rate) * 32767).astype(np.int16)
-            frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+        for start_s, length_s in tones:
+            wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(length_s * rate)) / rate)
+            planes = np.tile(wave.astype(np.float32), (len(sound.codec_context.layout.channels), 1))
+            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = rate, round(start_s * rate), Fraction(1, rate)
             container.mux(sound.encode(frame))
         container.mux(sound.encode(None))
 
 
-def heard(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
-    """Where it is loud, as (start, end) in seconds."""
-    loud = np.abs(samples).reshape(-1, 160).max(axis=1) > 0.1 if samples.size % 160 == 0 else np.abs(
-        np.pad(samples, (0, -samples.size % 160))
-    ).reshape(-1, 160).max(axis=1) > 0.1
-    edges = np.flatnonzero(np.diff(loud.astype(np.int8), prepend=0, append=0)) / 100
-    return [(float(a), float(b)) for a, b in edges.reshape(-1, 2)]
+def heard(samples: NDArray[np.float32]) -> list[Tone]:
+    """Where it is loud, to a hundredth of a second."""
+    loudness = np.abs(np.pad(samples, (0, -samples.size % 160))).reshape(-1, 160).max(axis=1)
+    edges = np.flatnonzero(np.diff((loudness > 0.1).astype(np.int8), prepend=0, append=0)) / 100
+    return [(float(start_s), float(end_s - start_s)) for start_s, end_s in edges.reshape(-1, 2)]
 
 
 @pytest.mark.parametrize(
-    "spans",
-    [[(0.0, 2.0)], [(2.5, 2.0)], [(0.0, 1.0), (5.0, 1.0)]],
-    ids=["from-the-start", "late", "with-a-gap"],
+    "tones",
+    [[(0.0, 2.0)], [(2.5, 2.0)], [(0.03, 1.0)], [(0.0, 1.0), (5.0, 1.0), (6.5, 1.0)]],
+    ids=["from-the-start", "late", "a-little-late", "with-gaps"],
 )
-def test_sound_is_heard_when_it_is_presented(spans: list[tuple[float, float]], tmp_path: Path) -> None:
+def test_sound_is_heard_when_it_is_presented(tones: list[Tone], tmp_path: Path) -> None:
     path = tmp_path / "film.mkv"
-    write_tones(path, spans)
-    expected = [(start_s, start_s + length_s) for start_s, length_s in spans]
-    assert np.allclose(heard(read_audio(path, until_s=8.0)), expected, atol=0.05)
+    write_tones(path, tones)
+    samples = read_audio(path, until_s=8.0)
+    assert samples.dtype == np.float32 and samples.ndim == 1
+    assert np.allclose(heard(samples), tones, atol=0.011)
+
+
+@pytest.mark.parametrize(
+    ("until_s", "tones"), [(0.5, [(0.0, 0.5)]), (3.0, [(0.0, 1.0)]), (5.25, [(0.0, 1.0), (5.0, 0.25)])]
+)
+def test_sound_is_read_no_further_than_asked(until_s: float, tones: list[Tone], tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    write_tones(path, [(0.0, 1.0), (5.0, 1.0)])
+    samples = read_audio(path, until_s=until_s)
+    assert samples.size == until_s * SAMPLE_RATE
+    assert np.allclose(heard(samples), tones, atol=0.011)
+
+
+def test_sound_that_starts_a_year_late_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    write_tones(path, [(3e7, 1.0)])
+    samples = read_audio(path, until_s=8.0)
+    assert samples.size == 8 * SAMPLE_RATE and heard(samples) == []
+
+
+def test_sound_may_change_its_form_on_the_way(tmp_path: Path) -> None:
+    """As a recorded broadcast does between film and advertisement."""
+    for index, layout in enumerate(("mono", "stereo", "mono")):
+        write_tones(tmp_path / f"{index}.ts", [(2.0 * index, 1.0)], codec="aac", layout=layout)
+    whole = tmp_path / "whole.ts"
+    whole.write_bytes(b"".join((tmp_path / f"{index}.ts").read_bytes() for index in range(3)))
+    expected = [(2.0 * index, 1.0) for index in range(3)]
+    assert np.allclose(heard(read_audio(whole, until_s=8.0)), expected, atol=0.1)
+
+
+def test_no_sound_track_is_an_error_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    write_video(path, [Scene(duration_s=1)], width_px=96, height_px=64, audio=False)
+    with pytest.raises(MediaError, match="no audio stream"):
+        read_audio(path, until_s=1.0)
+
+
+def test_pictures_are_those_of_the_film_not_of_its_cover(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    with av.open(path, "w") as container:
+        cover = container.add_stream("mjpeg")
+        cover.width, cover.height, cover.pix_fmt = 128, 128, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        film = container.add_stream("libx264", rate=4)
+        film.width, film.height, film.pix_fmt = 96, 64, "yuv420p"
+        picture = av.VideoFrame.from_ndarray(np.full((128, 128, 3), 255, np.uint8))
+        picture.pts = 0
+        container.mux([*cover.encode(picture), *cover.encode()])
+        for _ in range(4):
+            container.mux(film.encode(av.VideoFrame.from_ndarray(plain((200, 40, 40))(96, 64)(0.0))))
+        container.mux(film.encode())
+    with open_media(path) as container:
+        assert len(container.streams.video) == 2
+        stream = picture_stream(container)
+        assert stream is not None and stream.codec_context.name == "h264"
+        shown = list(frames(container))
+        assert [(frame.time_s, frame.duration_s) for frame in shown] == [
+            (0.0, 0.25), (0.25, 0.25), (0.5, 0.25), (0.75, 0.25)
+        ]  # fmt: skip
+        assert np.allclose(shown[0].bgr(48, 32).mean(axis=(0, 1)), (40, 40, 200), atol=4)
