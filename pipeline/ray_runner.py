@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ import ray
 import ray.exceptions
 import ray.util
 from ray.data import ActorPoolStrategy, DataContext
+from ray.util.annotations import RayDeprecationWarning
 from ray.util.metrics import Counter, Histogram
 
 from models.language import Endpoint
@@ -42,6 +44,9 @@ def connected(config: Config) -> Iterator[None]:
     """Join the cluster that is there, or start one on this machine, and leave it afterwards."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     address = config.run.ray_address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        # Ray's own processes warn on the terminal of things that neither we nor our user can change.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     root = str(Path(__file__).resolve().parent.parent)
     ray.init(
         # Without "local" Ray would join whatever cluster somebody else runs on this machine.
@@ -131,7 +136,8 @@ class _GroupWorker:
             watchdog.cancel()
             for event in events:
                 self._meters.count(event)
-            self._board.report.remote(EVENTS_JSON.dump_json(events))
+            # Waits for it: the worker may be ended as soon as the video is back.
+            ray.get(self._board.report.remote(EVENTS_JSON.dump_json(events)))
 
 
 class _Meters:
@@ -183,6 +189,9 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
     context.print_on_execution_start = False
     rows = [{"video": VIDEO_JSON.dump_json(video).decode()} for video in videos]
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # max_task_retries below has no named parameter yet.
+    warnings.simplefilter("ignore", RayDeprecationWarning)
     chain = groups(site.stages())
     for group in chain:
         options = getattr(site.config.run.pools, group.pool)

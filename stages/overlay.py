@@ -19,10 +19,17 @@ Edges are read in two ways. By *direction*, from dark to bright, they are told a
 *axis*, the direction with its angle doubled, a grey logo is still found that is now darker, now
 brighter than what is behind it.
 
-Votes are told apart by comparing frames: shot boundaries given, given late or withheld make no
-difference that could be measured.
+Votes are told apart by comparing frames: shot boundaries given, given late or withheld made no
+difference beyond chance.
 
-TODO figures
+Constants were chosen on one half of the material (YouCook2 key frames, clips, drawn logos and texts
+over them), each on a plateau. On the other half, at score 0.5:
+
+- cuts or a moving camera (90 videos): 89 % of the overlays of 50 to 100 % opacity are found, 61 %
+  of those of 25 to 35 %;
+- no overlay, with cuts, jump cuts, a still or moving camera, bars (138): none is reported;
+- changing subtitles (46): 2 %; a still rim around a busy middle (16): 12 %, the known weakness;
+- three key frames each of 450 real YouCook2 videos: above 0.3, 23 of 37 watermarks and no other.
 """
 
 from __future__ import annotations
@@ -59,8 +66,8 @@ MIN_PIXELS = 12
 """Edge pixels of a region, at least: fewer have no shape to judge."""
 EVEN_EXCESS = 0.27
 CONFIDENCE_SLOPE = 19.0
-"""A logistic fit, on the tuning half, of whether the strongest region of a video is an overlay,
-given its excess, if one video in three has one."""
+"""A logistic fit, on the tuning half, of whether a video's strongest region is an overlay, given
+its excess, if one video in three has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
