@@ -124,7 +124,8 @@ def test_a_seeing_model_gets_ten_frames_of_each_clip(video: Video, tmp_path: Pat
         assert {kind for kind, _, _ in urls} == {"data:image/jpeg;base64"}
         pictures.append([base64.b64decode(data) for _, _, data in urls])
     assert sorted(pictures) == sorted(read_frames(frames, times) for times in shown)
-    assert cv2.imdecode(np.frombuffer(pictures[0][9], np.uint8), cv2.IMREAD_COLOR).shape == (300, 300, 3)
+    picture = cv2.imdecode(np.frombuffer(pictures[0][9], np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None and picture.shape == (300, 300, 3)
 
 
 BAD = {

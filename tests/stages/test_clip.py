@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -21,21 +22,18 @@ def stage(**clip: object) -> CutClips:
 
 
 def video_of(
-    shots: list[Interval],
-    *,
-    spoken: list[Span] | None = None,
-    sharpness: float = 0.5,
-    exposure: float = 0.5,
-    motion: float = 0.01,
+    shots: list[Interval], spoken: Sequence[Span] = (), scores: Mapping[str, float] | None = None
 ) -> Video:
     """A scanned and transcribed video with the same measurements throughout, packed twice a second."""
+    measured = {"sharpness": 0.5, "exposure": 0.5, "motion": 0.01, **(scores or {})}
     count = int((shots[-1].end_s - shots[0].start_s) * 2 + 1)
     times = [shots[0].start_s + index / 2 for index in range(count)]
     evidence = Evidence(
-        shots=shots, frame_times_s=times, sharpness=[sharpness] * count, exposure=[exposure] * count,
-        motion=[motion] * count, overlays=[], num_frames=count,
+        shots=shots, frame_times_s=times, overlays=[], num_frames=count,
+        sharpness=[measured["sharpness"]] * count, exposure=[measured["exposure"]] * count,
+        motion=[measured["motion"]] * count,
     )  # fmt: skip
-    sentences = [Sentence(start_s=a, end_s=b, text="Stir.", confidence=1.0) for a, b in spoken or []]
+    sentences = [Sentence(start_s=a, end_s=b, text="Stir.", confidence=1.0) for a, b in spoken]
     return Video(
         uri="file:///v.mp4", video_id="v", content_id="v" * 64, evidence=evidence,
         transcript=Transcript(language="en", sentences=sentences, model="base"),
@@ -101,7 +99,7 @@ def test_short_shots_can_be_dropped_instead() -> None:
     ids=["silent", "near", "nearer", "far", "overlapping"],
 )
 def test_a_long_shot_is_divided_at_pauses(spoken: list[Span], edges: list[float]) -> None:
-    video = stage().measure(video_of(in_a_row(70), spoken=spoken))
+    video = stage().measure(video_of(in_a_row(70), spoken))
     assert [clip.end_s for clip in video.clips] == pytest.approx([*edges, 70])
 
 
@@ -137,7 +135,7 @@ def test_clips_tile_the_video(short_shots: str, guard_s: float) -> None:
         lengths += rng.uniform(0, 1, len(lengths)) * (rng.random(len(lengths)) < 0.5)
         shots = in_a_row(*lengths.tolist(), start_s=float(rng.choice([0.0, 0.046])))
         talk = np.sort(rng.uniform(shots[0].start_s, shots[-1].end_s, 2 * int(rng.integers(0, 20))))
-        video = tested(video_of(shots, spoken=[(a, b) for a, b in talk.reshape(-1, 2).tolist()]))
+        video = tested(video_of(shots, [(a, b) for a, b in talk.reshape(-1, 2).tolist()]))
         clips = video.clips
         guards = [min(guard_s, clip.duration_s / 2) for clip in clips]
         wholes = [
@@ -192,7 +190,7 @@ def test_the_guard_is_trimmed_after_the_bounds_are_counted(
     ],
 )
 def test_each_measurement_has_its_reason(scores: dict[str, float], reason: Reason, detail: str) -> None:
-    video = stage()(video_of(in_a_row(6), **scores))
+    video = stage()(video_of(in_a_row(6), scores=scores))
     drop, rejected = video.drops
     assert (drop.kind, drop.stage, drop.reason) == (Kind.CLIP, "clip", reason)
     assert drop.detail.startswith(detail)
@@ -206,11 +204,12 @@ def test_each_measurement_has_its_reason(scores: dict[str, float], reason: Reaso
     [{"exposure": 0.05}, {"exposure": 0.97}, {"sharpness": 0.1}, {"motion": 0.0005}],
 )
 def test_a_measurement_on_its_bound_is_kept(scores: dict[str, float]) -> None:
-    assert stage()(video_of(in_a_row(6), **scores)).drops == []
+    assert stage()(video_of(in_a_row(6), scores=scores)).drops == []
 
 
 def test_an_hour_of_black_is_one_rejected_video_with_every_clip_accounted_for() -> None:
-    video = stage()(video_of(in_a_row(3600), exposure=0.0, sharpness=0.0, motion=0.0))
+    black = {"exposure": 0.0, "sharpness": 0.0, "motion": 0.0}
+    video = stage()(video_of(in_a_row(3600), scores=black))
     assert len(video.clips) == 120
     assert {drop.reason for drop in video.drops if drop.kind is Kind.CLIP} == {Reason.TOO_DARK}
     assert video.kept_clips == []
@@ -218,7 +217,7 @@ def test_an_hour_of_black_is_one_rejected_video_with_every_clip_accounted_for() 
 
 
 def test_the_change_from_the_shot_before_is_no_motion() -> None:
-    video = video_of(in_a_row(6, 6), motion=0.0)
+    video = video_of(in_a_row(6, 6), scores={"motion": 0.0})
     assert video.evidence is not None
     video.evidence.motion[12] = 0.9
     assert [drop.reason for drop in stage()(video).drops[:-1]] == [Reason.STILL, Reason.STILL]

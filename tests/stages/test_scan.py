@@ -62,7 +62,7 @@ def shown_at(path: Path) -> list[float]:
     """Presentation times of all frames, by PyAV alone."""
     with av.open(path) as container:
         frames = container.decode(video=0)
-        times = [float(frame.pts * frame.time_base) for frame in frames if frame.pts is not None]
+        times = [frame.time for frame in frames if frame.time is not None]
     return [time_s - times[0] for time_s in times]
 
 
