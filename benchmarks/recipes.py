@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.machine import machine, markdown
-from pipeline.config import load
+from pipeline.config import Config, load
 from pipeline.job import curate
 from stages.probe import path_of
 from stages.records import Interval
@@ -58,7 +58,7 @@ def main() -> None:
         figures = {}
         for name, settings in (("default", []), ("fallback", ["refine.enabled=false"])):
             target = out / name
-            loaded = load(None, [f"run.runner={arguments.runner}", *settings])
+            loaded = load(None, [f"run.runner={arguments.runner}", *settings], Config)
             curate(str(listing), target, loaded, memo=out / "memo")
             figures[name] = score(target, truth)
     print(f"{machine()}\n")

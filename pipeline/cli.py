@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import __version__
-from pipeline.config import ConfigError, describe, load
+from pipeline.config import Config, ConfigError, describe, load
 from pipeline.packages import check_packages
 
 DONE, FAILED, BAD_USAGE, OVER_BUDGET = 0, 1, 2, 3
@@ -63,13 +63,13 @@ def _config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _config(parsed: argparse.Namespace) -> int:
-    print(describe(load(parsed.config, parsed.settings)), end="")
+    print(describe(load(parsed.config, parsed.settings, Config)), end="")
     return DONE
 
 
 def _curate(parsed: argparse.Namespace) -> int:
     settings = [*parsed.settings, *([f"run.runner={parsed.runner}"] if parsed.runner else [])]
-    loaded = load(parsed.config, settings)
+    loaded = load(parsed.config, settings, Config)
     # Here, so that --help and a wrong option answer at once.
     from models.errors import MissingWeightsError
     from pipeline.ingest import InputError

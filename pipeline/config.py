@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -193,16 +193,22 @@ class Config(Section):
     run: Run = Run()
 
 
+Tree = TypeVar("Tree", bound=Section)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class Loaded(Generic[Tree]):
     """A configuration and where each value that is not a default came from, by dotted path."""
 
-    config: Config
+    config: Tree
     origins: Mapping[str, str]
 
 
-def load(file: Path | None, settings: Sequence[str]) -> Loaded:
+def load(file: Path | None, settings: Sequence[str], kind: type[Tree]) -> Loaded[Tree]:
     """Defaults, then the file, then ``a.b=value`` settings; values are read as YAML.
+
+    Args:
+        kind: the tree to fill: :class:`Config`, or that of another program part.
 
     Raises:
         ConfigError: naming the file or setting, the key and the way out.
@@ -228,9 +234,9 @@ def load(file: Path | None, settings: Sequence[str]) -> Loaded:
         origins = {key: origin for key, origin in origins.items() if not f"{key}.".startswith(f"{path}.")}
         origins.update({leaf: "--set" for leaf, _ in leaves({path: parsed})})
     try:
-        return Loaded(config=Config.model_validate(tree), origins=origins)
+        return Loaded(config=kind.model_validate(tree), origins=origins)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error))) from error
+        raise ConfigError("\n".join(_explain(error, kind))) from error
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -243,7 +249,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield path, value
 
 
-def describe(loaded: Loaded) -> str:
+def describe(loaded: Loaded[Tree]) -> str:
     """The effective tree as YAML; a comment says where each value came from."""
     lines: list[str] = []
 
@@ -277,8 +283,8 @@ def _put(tree: dict[str, Any], keys: list[str], value: Any, setting: str) -> Non
     tree[keys[-1]] = value
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
-    valid = [path for path, _ in leaves(Config().model_dump())]
+def _explain(error: ValidationError, kind: type[Section]) -> Iterator[str]:
+    valid = [path for path, _ in leaves(kind().model_dump())]
     sections = sorted({path.rpartition(".")[0] for path in valid})
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])

@@ -18,7 +18,7 @@ from typing import Any, Self
 from models.language import Endpoint
 from pipeline import __version__, runners
 from pipeline.chain import build_stages, endpoint
-from pipeline.config import Loaded
+from pipeline.config import Config, Loaded
 from pipeline.ingest import Source, identify, list_files, unique
 from pipeline.memo import Memo
 from pipeline.progress import Tally
@@ -47,7 +47,7 @@ class Outcome:
     over_budget: bool
 
 
-def curate(given: str, output: Path, loaded: Loaded, *, memo: Path | None) -> Outcome:
+def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | None) -> Outcome:
     """Run the whole job.
 
     Raises:
@@ -95,7 +95,7 @@ def curate(given: str, output: Path, loaded: Loaded, *, memo: Path | None) -> Ou
 
 
 def _curated(
-    videos: list[Video], loaded: Loaded, output: Path, store: Path, tally: Tally
+    videos: list[Video], loaded: Loaded[Config], output: Path, store: Path, tally: Tally
 ) -> Iterator[Video]:
     """Run the videos on the configured engine, with the servers that it needs."""
     config = loaded.config
@@ -194,7 +194,7 @@ def claimed(output: Path) -> Iterator[None]:
 class _RunFile:
     """``run.json``: what was asked, how it ended. Its presence marks a folder as ours."""
 
-    def __init__(self, path: Path, given: str, loaded: Loaded) -> None:
+    def __init__(self, path: Path, given: str, loaded: Loaded[Config]) -> None:
         self._path = path
         self._asked = {
             "videoauteur": __version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-OURS = ("pipeline", "stages", "models")
+OURS = ("pipeline", "stages", "models", "generation")
 
 
 def check_packages() -> None:

@@ -34,7 +34,7 @@ def shown(path: str, text: str) -> str:
 
 
 def test_defaults_need_no_key_and_no_server() -> None:
-    loaded = load(None, [])
+    loaded = load(None, [], Config)
     assert loaded.config == Config()
     assert loaded.origins == {}
     assert loaded.config.language.base_url is None
@@ -42,12 +42,12 @@ def test_defaults_need_no_key_and_no_server() -> None:
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
-    assert load(written(tmp_path, "# nothing\n"), []).config == Config()
+    assert load(written(tmp_path, "# nothing\n"), [], Config).config == Config()
 
 
 def test_settings_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     file = written(tmp_path, FILE)
-    loaded = load(file, ["clip.max_s=25", "clip.max_s=12", "match.sufficient_iou=null"])
+    loaded = load(file, ["clip.max_s=25", "clip.max_s=12", "match.sufficient_iou=null"], Config)
     clip = loaded.config.clip
     assert (clip.min_s, clip.max_s, clip.short_shots) == (4.0, 12.0, "join")
     assert loaded.config.match.sufficient_iou is None
@@ -62,7 +62,7 @@ def test_settings_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -
 
 def test_a_section_set_as_a_whole_replaces_the_one_in_the_file(tmp_path: Path) -> None:
     file = written(tmp_path, FILE)
-    loaded = load(file, ["clip={guard_s: 0.5}", "run.pools.media={num_cpus: 1, workers: 2}"])
+    loaded = load(file, ["clip={guard_s: 0.5}", "run.pools.media={num_cpus: 1, workers: 2}"], Config)
     assert (loaded.config.clip.guard_s, loaded.config.clip.max_s) == (0.5, 30.0)
     text = describe(loaded)
     assert shown("clip.guard_s", text) == "guard_s: 0.5  # --set"
@@ -102,19 +102,19 @@ def test_a_section_set_as_a_whole_replaces_the_one_in_the_file(tmp_path: Path) -
 )
 def test_a_wrong_setting_is_refused_with_its_path(setting: str, facts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(None, [setting])
+        load(None, [setting], Config)
     for fact in facts:
         assert fact in str(caught.value)
 
 
 def test_a_key_below_a_value_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--set clip\.min_s\.x=3: min_s is a value, not a section"):
-        load(None, ["clip.min_s=4", "clip.min_s.x=3"])
+        load(None, ["clip.min_s=4", "clip.min_s.x=3"], Config)
 
 
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        load(None, ["clip.min_sec=3", "match.min_iou=2", "scan=1"])
+        load(None, ["clip.min_sec=3", "match.min_iou=2", "scan=1"], Config)
     told = {line.partition(":")[0] for line in str(caught.value).splitlines()}
     assert told == {"clip.min_sec", "match.min_iou", "scan"}
 
@@ -134,7 +134,7 @@ def test_a_file_that_is_no_configuration_is_refused_by_name(
 ) -> None:
     file = tmp_path / "missing.yaml" if text is None else written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
-        load(file, [])
+        load(file, [], Config)
     assert str(caught.value).startswith(f"--config {file}: ")
     assert fact in str(caught.value)
 
@@ -152,14 +152,14 @@ def test_a_wrong_key_in_a_file_is_refused_with_its_path(
     tmp_path: Path, text: str, facts: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(written(tmp_path, text), [])
+        load(written(tmp_path, text), [], Config)
     for fact in facts:
         assert fact in str(caught.value)
 
 
 def test_describe_shows_every_key_with_its_origin(tmp_path: Path) -> None:
     file = written(tmp_path, FILE)
-    loaded = load(file, ["clip.min_s=3"])
+    loaded = load(file, ["clip.min_s=3"], Config)
     text = describe(loaded)
     values = [line for line in text.splitlines() if not line.endswith(":")]
     assert len(values) == len(list(leaves(Config().model_dump())))
@@ -176,7 +176,7 @@ def test_describe_shows_every_key_with_its_origin(tmp_path: Path) -> None:
 )
 def test_what_describe_prints_reads_back_as_the_same_configuration(tmp_path: Path, model: str) -> None:
     given = written(tmp_path, yaml.safe_dump({"transcribe": {"model": model}}))
-    loaded = load(given, ["run.error_budget=0.25", "match.sufficient_iou=null"])
-    again = load(written(tmp_path, describe(loaded)), [])
+    loaded = load(given, ["run.error_budget=0.25", "match.sufficient_iou=null"], Config)
+    again = load(written(tmp_path, describe(loaded)), [], Config)
     assert again.config == loaded.config
     assert again.config.transcribe.model == model

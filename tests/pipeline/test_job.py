@@ -20,7 +20,7 @@ from examples.drawing import moving_blobs
 from examples.media import Scene, Truth, write_video
 from pipeline import job
 from pipeline.cli import main
-from pipeline.config import load
+from pipeline.config import Config, load
 from pipeline.job import Outcome, OutputError, claimed, curate
 from pipeline.schema import SCHEMA_VERSION, TABLES
 from stages.probe import Probe, path_of
@@ -50,7 +50,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def local(given: Path, output: Path, *settings: str, memo: Path | None = None) -> Outcome:
-    return curate(str(given), output, load(None, ["run.runner=local", *settings]), memo=memo)
+    return curate(str(given), output, load(None, ["run.runner=local", *settings], Config), memo=memo)
 
 
 def table(output: Path, name: str) -> list[dict[str, Any]]:

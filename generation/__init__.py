@@ -1,0 +1,1 @@
+"""The models that the dataset is for: visual states, director, generator, film."""

@@ -1,0 +1,288 @@
+"""The recipe: one tree for visual states, director, generator, film and service.
+
+Its defaults are the tiny twin, which needs no download and trains on two cores. Ready recipes for open
+weights lie in ``generation/recipes``. Loading, ``--set`` and messages are those of
+:mod:`pipeline.config`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config import Count, Positive, Section, Share
+
+NonNegative = Annotated[float, Field(ge=0)]
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class State(Section):
+    """The visual state ``z [tokens, width]`` of a picture.
+
+    ``family``: imagenet (packaged, pooled features), clip_unclip (CLIP, Stable unCLIP paints), clip_wan
+    (penultimate CLIP tokens, Wan 2.1 paints), vae (AutoencoderKL), clip_vae (CLIP; our own diffusion in
+    VAE latents paints). ``path``: folder of the pipeline's weights, as ``save_pretrained`` writes it.
+    ``tokens`` and ``width`` are held against what the weights give.
+    """
+
+    family: Literal["imagenet", "clip_unclip", "clip_wan", "vae", "clip_vae"] = "imagenet"
+    path: Path | None = None
+    tokens: Count = 1
+    width: Count = 1280
+    picture_px: Count = 64
+
+    @model_validator(mode="after")
+    def _weights_are_named(self) -> State:
+        if (self.path is None) != (self.family == "imagenet"):
+            raise ValueError("path: the family imagenet takes none, every other one needs its folder")
+        return self
+
+
+class Train(Section):
+    """One training run. ``batch_size`` is the whole batch of a step, over all processes.
+
+    ``lanes`` split the data in a way that does not depend on the number of processes, which must divide
+    it. ``fsdp`` shards the model over the processes. ``trackers``: names that accelerate knows.
+    """
+
+    steps: Count = 300
+    batch_size: Count = 8
+    accumulate: Count = 1
+    lanes: Count = 2
+    lr: Positive = 1e-3
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    weight_decay: NonNegative = 0.01
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    clip_norm: Positive = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    seed: int = 0
+    checkpoint_every: Count = 100
+    keep_checkpoints: Count = 2
+    preview_every: Annotated[int, Field(ge=0)] = 0
+    processes: Count = 1
+    num_cpus: Positive = 1.0
+    num_gpus: NonNegative = 0.0
+    fsdp: bool = False
+    loader_workers: Annotated[int, Field(ge=0)] = 0
+    trackers: tuple[str, ...] = ("tensorboard",)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Train:
+        if self.lanes % self.processes:
+            raise ValueError(f"processes ({self.processes}) must divide lanes ({self.lanes})")
+        if self.batch_size % (self.lanes * self.accumulate):
+            raise ValueError(
+                f"lanes x accumulate ({self.lanes} x {self.accumulate}) must divide batch_size "
+                f"({self.batch_size})"
+            )
+        return self
+
+
+class Lora(Section):
+    """Low-rank adapters (peft). ``targets``: module names, or ``all-linear``."""
+
+    rank: Count = 16
+    alpha: Positive = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+
+
+class Backbone(Section):
+    """The language model under the director.
+
+    ``kind``: scratch (a small Llama of the sizes below, byte tokens), smollm2 (packaged), pretrained
+    (``path``: folder of an ``AutoModelForCausalLM`` or of a vision-language model, whose language half
+    is taken). ``train``: full, lora or frozen.
+    """
+
+    kind: Literal["scratch", "smollm2", "pretrained"] = "scratch"
+    path: Path | None = None
+    train: Literal["full", "lora", "frozen"] = "full"
+    lora: Lora = Lora()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    width: Count = 128
+    layers: Count = 4
+    heads: Count = 4
+
+    @model_validator(mode="after")
+    def _path_goes_with_kind(self) -> Backbone:
+        if (self.path is not None) != (self.kind == "pretrained"):
+            raise ValueError("path: needed by kind pretrained, and by no other")
+        return self
+
+
+class Sampling(Section):
+    """How the director writes. ``temperature`` 0 takes the most probable token."""
+
+    temperature: NonNegative = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    max_action_tokens: Count = 48
+    max_caption_tokens: Count = 128
+    min_steps: Count = 1
+    max_steps: Count = 12
+    max_text_overlap: Share = 0.8
+    max_state_cosine: Share = 0.98
+    flow_steps: Count = 20
+
+
+class Director(Section):
+    """Interleaved director.
+
+    ``chain``: what a step consists of before its state. ``tokens_in``, ``tokens_out``: visual tokens
+    that a state is read as, and learned queries that one is regressed from. ``regress``: which states
+    carry loss. ``alpha`` weighs 1 - cosine, ``beta`` the squared error, ``text_weight`` the
+    cross-entropy.
+    """
+
+    backbone: Backbone = Backbone()
+    chain: tuple[Literal["action", "caption"], ...] = ("action", "caption")
+    tokens_in: Count = 4
+    tokens_out: Count = 4
+    resampler_depth: Count = 1
+    head: Literal["regression", "flow"] = "regression"
+    regress: Literal["last", "every"] = "every"
+    alpha: NonNegative = 1.0
+    beta: NonNegative = 1.0
+    text_weight: NonNegative = 1.0
+    min_context: Count = 2
+    max_context: Count = 8
+    sampling: Sampling = Sampling()
+    train: Train = Train()
+
+    @model_validator(mode="after")
+    def _context(self) -> Director:
+        if not self.chain or len(set(self.chain)) != len(self.chain):
+            raise ValueError("chain: name action, caption or both, each once")
+        if self.min_context > self.max_context:
+            raise ValueError("min_context must not exceed max_context")
+        return self
+
+
+class Decoder(Section):
+    """The project's own diffusion decoder from states to pictures (families imagenet and clip_vae)."""
+
+    channels: tuple[Count, ...] = (32, 64, 128)
+    layers_per_block: Count = 1
+    state_tokens: Count = 4
+    drop_state: Share = 0.1
+    sample_steps: Count = 20
+    guidance: NonNegative = 1.5
+    train: Train = Train(steps=600, batch_size=16, lr=5e-4, ema_decay=0.99)
+
+
+class Regulariser(Section):
+    """``z' = Shuffle(Mask(z + eps))``; each part may be off (0).
+
+    ``noise`` is in standard deviations of z. ``mask_of`` and ``shuffle_of`` say what the shares are of:
+    the tokens of every sample, or the samples of the batch.
+    """
+
+    noise: NonNegative = 0.5
+    mask: Share = 0.25
+    shuffle: Share = 0.25
+    mask_of: Literal["tokens", "samples"] = "tokens"
+    shuffle_of: Literal["tokens", "samples"] = "tokens"
+
+
+class Transformer(Section):
+    """The video transformer: a diffusers class, from a folder or built small with ``options``."""
+
+    class_name: Literal["WanTransformer3DModel"] = "WanTransformer3DModel"
+    path: Path | None = None
+    train: Literal["full", "lora"] = "full"
+    lora: Lora = Lora()
+    gradient_checkpointing: bool = False
+    heads: Count = 4
+    head_width: Count = 32
+    layers: Count = 4
+    patch: tuple[Count, Count, Count] = (1, 4, 4)
+
+
+class Codec(Section):
+    """Videos to latents. ``kind``: pixels (no compression), wan (AutoencoderKLWan in ``path``)."""
+
+    kind: Literal["pixels", "wan"] = "pixels"
+    path: Path | None = None
+
+    @model_validator(mode="after")
+    def _path_goes_with_kind(self) -> Codec:
+        if (self.path is None) != (self.kind == "pixels"):
+            raise ValueError("path: needed by kind wan, and by no other")
+        return self
+
+
+class TextEncoder(Section):
+    """Caption tokens: minilm (packaged), or pretrained: an encoder's folder such as UMT5's."""
+
+    kind: Literal["minilm", "pretrained"] = "minilm"
+    path: Path | None = None
+    max_tokens: Count = 32
+
+    @model_validator(mode="after")
+    def _path_goes_with_kind(self) -> TextEncoder:
+        if (self.path is None) != (self.kind == "minilm"):
+            raise ValueError("path: needed by kind pretrained, and by no other")
+        return self
+
+
+class Generator(Section):
+    """Visual-conditioned video generator.
+
+    ``condition``: state (tokens in cross-attention), keyframe (first frame's latents beside the noise)
+    or caption alone.
+    """
+
+    transformer: Transformer = Transformer()
+    codec: Codec = Codec()
+    text: TextEncoder = TextEncoder()
+    condition: Literal["state", "keyframe", "caption"] = "state"
+    state_tokens: Count = 4
+    regulariser: Regulariser = Regulariser()
+    frames: Count = 9
+    height_px: Count = 48
+    width_px: Count = 48
+    fps: Positive = 8.0
+    drop_condition: Share = 0.1
+    time_shift: Positive = 3.0
+    sample_steps: Count = 20
+    guidance: NonNegative = 2.0
+    train: Train = Train(steps=400, lr=5e-4, betas=(0.9, 0.95))
+
+
+class Film(Section):
+    """From a goal to one file."""
+
+    clips_per_step: Count = 1
+    chain_last_frame: bool = False
+    upscale_px: Count = 320
+
+
+class Serve(Section):
+    """The service. ``api_keys_env``: environment variable with the accepted keys, comma between."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    api_keys_env: str = "VIDEOAUTEUR_API_KEYS"
+    max_queued_jobs: Count = 8
+    max_running_jobs: Count = 2
+    max_body_bytes: Count = 4_000_000
+    max_goal_chars: Count = 300
+    director_replicas: Count = 1
+    generator_replicas: Count = 1
+    replica_cpus: Positive = 0.5
+    replica_gpus: NonNegative = 0.0
+
+
+class Recipe(Section):
+    """The whole tree."""
+
+    state: State = State()
+    decoder: Decoder = Decoder()
+    director: Director = Director()
+    generator: Generator = Generator()
+    film: Film = Film()
+    serve: Serve = Serve()

@@ -1,0 +1,1 @@
+"""Measures of generated stories, pictures and films."""

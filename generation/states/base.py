@@ -1,0 +1,99 @@
+"""What a visual state is: one interface for every family, and the statistics that go with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+Pictures = NDArray[np.uint8]
+"""RGB pictures ``[n, height, width, 3]``."""
+
+
+class StateEncoder(ABC):
+    """Pictures to states. Raw states, not standardised: see :class:`Statistics`.
+
+    Attributes:
+        name: what made the state; goes into memo keys and reports.
+        tokens: vectors of one state.
+        width: length of each.
+    """
+
+    name: str
+    tokens: int
+    width: int
+
+    @abstractmethod
+    def encode(self, images: Pictures) -> Tensor:
+        """Raw float32 states ``[n, tokens, width]`` of pictures of any one size."""
+
+
+class StateDecoder(ABC):
+    """States back to pictures."""
+
+    picture_px: int
+
+    @abstractmethod
+    def decode(self, z: Tensor, *, seed: int) -> Pictures:
+        """Pictures ``[n, picture_px, picture_px, 3]`` of raw states ``[n, tokens, width]``.
+
+        The same states and seed give the same pictures.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Mean and standard deviation of each of a state's numbers, over training pictures.
+
+    Attributes:
+        mean: ``[tokens, width]``.
+        std: ``[tokens, width]``, nowhere below :attr:`MIN_STD`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    MIN_STD: ClassVar[float] = 1e-4
+
+    @classmethod
+    def of(cls, states: Iterable[Tensor]) -> Statistics:
+        """From raw states ``[tokens, width]``, in one pass.
+
+        Raises:
+            ValueError: fewer than two states.
+        """
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for state in states:
+            value = state.double()
+            count, total, squares = count + 1, total + value, squares + value.square()
+        if count < 2:
+            raise ValueError(f"statistics need at least 2 states, found {count}")
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp_min(0)
+        return cls(mean.float(), variance.sqrt().float().clamp_min(cls.MIN_STD))
+
+    def standardise(self, z: Tensor) -> Tensor:
+        """Raw states ``[..., tokens, width]`` to mean 0 and deviation 1."""
+        return (z - self.mean.to(z)) / self.std.to(z)
+
+    def restore(self, z: Tensor) -> Tensor:
+        """The inverse of :meth:`standardise`."""
+        return z * self.std.to(z) + self.mean.to(z)
+
+    def save(self, path: Path) -> None:
+        """As safetensors, beside the weights."""
+        save_file({"mean": self.mean.contiguous(), "std": self.std.contiguous()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Statistics:
+        """What :meth:`save` wrote."""
+        tensors = load_file(path)
+        return cls(tensors["mean"], tensors["std"])
