@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models import weights
 
@@ -19,7 +20,7 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class ImageTagger:
-    """Names what a picture shows, from a closed vocabulary.
+    """Names what a picture shows, from a closed vocabulary; gives the features that the names rest on.
 
     Args:
         threads: fixed, so that results are the same wherever they are computed.
@@ -44,12 +45,28 @@ class ImageTagger:
         Returns:
             (name, mean probability), most probable first.
         """
-        batch = np.stack([_prepare(image) for image in images])
         with torch.inference_mode():
-            logits = self._network(torch.from_numpy(batch))
+            logits = self._network(_batch(images))
             probability = torch.softmax(logits, dim=1).mean(dim=0)
         order = torch.argsort(probability, descending=True)[:top]
         return [(self._names[int(i)], float(probability[i])) for i in order]
+
+    def features(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """What the classes are read from: the last layer's features, mean over the picture's places.
+
+        Args:
+            images: BGR pictures ``[h, w, 3]`` of any size.
+
+        Returns:
+            float32 ``[n, 1280]``.
+        """
+        with torch.inference_mode():
+            maps: Tensor = self._network.extract_features(_batch(images))
+        return maps.mean(dim=(2, 3))
+
+
+def _batch(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack([_prepare(image) for image in images]))
 
 
 def _prepare(image: NDArray[np.uint8]) -> NDArray[np.float32]:
