@@ -1,0 +1,140 @@
+"""How well predicted states agree with the true ones: error, cosine, retrieval, assignment.
+
+Ties count as what they are, a guess: a prediction that cannot tell candidates apart gets the expected
+figure of breaking the tie at random, never the best one. Arrays are ``[..., d]`` floats; a state
+``[tokens, width]`` is flattened by the caller, and standardised if it shall be.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Scores = NDArray[np.float64]
+
+TIE = 1e-9
+"""Cosines closer than this are equal: the same numbers, added in another order, differ by less."""
+MAX_ASSIGNED = 12
+"""Items that :func:`assignment_exact` takes; its work grows as 2^k k."""
+
+
+def mse(pred: Floats, true: Floats) -> Scores:
+    """Mean squared error of each row, ``[n]``, of ``[n, d]`` and ``[n, d]``."""
+    made, real = _finite(pred), _finite(true)
+    _same_shape(made, real)
+    difference: Scores = np.square(made - real).mean(axis=-1)
+    return difference
+
+
+def cosine(pred: Floats, true: Floats) -> Scores:
+    """Cosine of each pair of rows, ``[n]``, of ``[n, d]`` and ``[n, d]``; 0 where either is zero."""
+    _same_shape(pred, true)
+    similarity: Scores = np.einsum("...d,...d->...", _unit(pred), _unit(true))
+    return similarity
+
+
+def retrieval(pred: Floats, truth: Floats, index: NDArray[np.integer]) -> Scores:
+    """Rank of the true candidate among all, by cosine with the prediction.
+
+    Args:
+        pred: ``[n, d]``.
+        truth: candidates ``[m, d]``.
+        index: ``[n]``, which candidate is the true one of each prediction.
+
+    Returns:
+        ranks ``[n]`` from 1 to m; the mean of the ranks that tied candidates share. A recall is no function
+        of these where there are ties: see :func:`recall`.
+    """
+    above, tied = _places(pred, truth, index)
+    ranks: Scores = 1 + above + (tied - 1) / 2
+    return ranks
+
+
+def recall(pred: Floats, truth: Floats, index: NDArray[np.integer], *, k: int) -> Scores:
+    """Probability ``[n]`` that the true candidate is among the best ``k``, ties broken at random.
+
+    Arguments as of :func:`retrieval`.
+    """
+    if k < 1:
+        raise ValueError(f"recall: k must be at least 1, got {k}")
+    above, tied = _places(pred, truth, index)
+    probability: Scores = np.clip((k - above) / tied, 0.0, 1.0)
+    return probability
+
+
+def assignment_exact(pred: Floats, true: Floats) -> Scores:
+    """Probability that each group's best assignment of predictions to true states is the right one.
+
+    The best assignment is the permutation with the largest sum of cosines; where several are best, one
+    of them is guessed.
+
+    Args:
+        pred: ``[v, k, d]``, in the true order.
+        true: ``[v, k, d]``.
+
+    Returns:
+        ``[v]``: 0 where the right permutation is not among the best, else one over their number.
+
+    Raises:
+        ValueError: more than :data:`MAX_ASSIGNED` items.
+    """
+    _same_shape(pred, true)
+    count = pred.shape[1]
+    if not 1 <= count <= MAX_ASSIGNED:
+        raise ValueError(f"assignment: from 1 to {MAX_ASSIGNED} items a group, got {count}")
+    similarity = np.einsum("vid,vjd->vij", _unit(pred), _unit(true))
+    best, ways = _best_assignments(similarity)
+    right = np.trace(similarity, axis1=1, axis2=2)
+    probability: Scores = np.where(right >= best - TIE * count, 1 / ways, 0.0)
+    return probability
+
+
+def _best_assignments(score: Scores) -> tuple[Scores, Scores]:
+    """Largest sum over permutations of ``[v, k, k]``, and how many permutations reach it, ``[v]`` each.
+
+    Dynamic programming over the sets of columns that the first rows have taken.
+    """
+    groups, count, _ = score.shape
+    best = {0: np.zeros(groups)}
+    ways = {0: np.ones(groups)}
+    for taken in range(1, 2**count):
+        row = taken.bit_count() - 1
+        columns = [column for column in range(count) if taken >> column & 1]
+        sums = np.stack([best[taken ^ 1 << column] + score[:, row, column] for column in columns])
+        before = np.stack([ways[taken ^ 1 << column] for column in columns])
+        best[taken] = sums.max(axis=0)
+        ways[taken] = np.where(sums >= best[taken] - TIE * count, before, 0).sum(axis=0)
+    return best[2**count - 1], ways[2**count - 1]
+
+
+def _places(pred: Floats, truth: Floats, index: NDArray[np.integer]) -> tuple[Scores, Scores]:
+    """How many candidates are better than the true one, and how many as good, itself among them."""
+    if len(pred) != len(index):
+        raise ValueError(f"{len(pred)} predictions, but {len(index)} indices of true candidates")
+    if len(index) and (index.min() < 0 or index.max() >= len(truth)):
+        raise ValueError(f"an index lies outside the {len(truth)} candidates")
+    similarity = _unit(pred) @ _unit(truth).T
+    own = similarity[np.arange(len(pred)), index][:, None]
+    above = (similarity > own + TIE).sum(axis=1)
+    tied = (np.abs(similarity - own) <= TIE).sum(axis=1)
+    return above.astype(np.float64), tied.astype(np.float64)
+
+
+def _unit(states: Floats) -> Scores:
+    values = _finite(states)
+    length = np.linalg.norm(values, axis=-1, keepdims=True)
+    unit: Scores = values / np.where(length > 0, length, 1.0)
+    return unit
+
+
+def _finite(states: Floats) -> Scores:
+    values = np.asarray(states, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("states hold numbers that are not finite")
+    return values
+
+
+def _same_shape(pred: Floats, true: Floats) -> None:
+    if pred.shape != true.shape:
+        raise ValueError(f"shapes differ: predicted {pred.shape}, true {true.shape}")
