@@ -8,6 +8,7 @@ sample, so that a sample's loss does not depend on its neighbours in the batch.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -68,6 +69,6 @@ def euler(
     """
     x = noise
     times = shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64), shift).tolist()
-    for t, following in zip(times, times[1:], strict=False):
+    for t, following in itertools.pairwise(times):
         x = x + (following - t) * predict(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device))
     return x
