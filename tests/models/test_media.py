@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from examples.drawing import plain
 from examples.media import Scene, write_video
+from models import media
 from models.errors import MediaError
 from models.media import SAMPLE_RATE, frames, open_media, picture_stream, read_audio
 
@@ -126,3 +127,24 @@ def test_pictures_are_those_of_the_film_not_of_its_cover(tmp_path: Path) -> None
             (0.0, 0.25), (0.25, 0.25), (0.5, 0.25), (0.75, 0.25)
         ]  # fmt: skip
         assert np.allclose(shown[0].bgr(48, 32).mean(axis=(0, 1)), (40, 40, 200), atol=4)
+
+
+def test_pictures_are_written_in_order_and_on_time(tmp_path: Path) -> None:
+    colours = np.array([(200, 30, 30), (30, 200, 30), (30, 30, 200), (120, 120, 120)], np.uint8)
+    pictures = np.broadcast_to(colours[:, None, None], (4, 32, 48, 3))
+    for name, given in (("at-once.mp4", pictures), ("one-by-one.mp4", iter(list(pictures)))):
+        media.write_video(tmp_path / name, given, 8.0)
+        with open_media(tmp_path / name) as container:
+            read = [(f.time_s, f.picture.to_ndarray(format="rgb24")) for f in frames(container)]
+        assert [time_s for time_s, _ in read] == [0.0, 0.125, 0.25, 0.375]
+        for (_, picture), colour in zip(read, colours, strict=True):
+            assert picture.shape == (32, 48, 3)
+            assert np.abs(picture.mean((0, 1)) - colour).max() < 6
+    assert (tmp_path / "at-once.mp4").read_bytes() == (tmp_path / "one-by-one.mp4").read_bytes()
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"film\.mp4: there are no frames"):
+        media.write_video(tmp_path / "film.mp4", [], 8)
+    with pytest.raises(ValueError, match="even size, not 49x32"):
+        media.write_video(tmp_path / "film.mp4", np.zeros((1, 32, 49, 3), np.uint8), 8)

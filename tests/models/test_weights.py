@@ -34,6 +34,7 @@ def test_every_pinned_file_is_installed() -> None:
     assert weights.smollm2().suffix == ".gguf"
     assert (weights.whisper_tiny_en() / "model.bin").is_file()
     assert (weights.whisper_base() / "model.bin").is_file()
+    assert (weights.minilm() / "tokenizer.json").is_file()
 
 
 @pytest.fixture
