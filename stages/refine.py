@@ -9,9 +9,12 @@ transcript before it is believed; where it fails, the cleaned sentence stands in
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
+from fractions import Fraction
 from statistics import fmean
 from typing import Any, ClassVar
 
@@ -27,6 +30,28 @@ LEAD_INS = re.compile(
     re.IGNORECASE,
 )
 NUMBER = re.compile(r"\d")
+TOKEN = re.compile(
+    r"\d{1,3}(?:,\d{3})+(?!\d)|\d{1,9}(?:\.\d{1,9}|/[1-9]\d{0,8})?|[¼-¾⅐-⅞]|[^\W\d_]+(?:'[^\W\d_]+)*|[^\w\s-]"
+)
+NUMBER_WORDS = {
+    word: Fraction(number)
+    for number, words in enumerate(
+        "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve dozen|thirteen|fourteen|"
+        "fifteen|sixteen|seventeen|eighteen|nineteen|twenty".split("|")
+    )
+    for word in words.split()
+}
+NUMBER_WORDS |= dict(zip("thirty forty fifty sixty seventy eighty ninety hundred thousand".split(),
+                         map(Fraction, (30, 40, 50, 60, 70, 80, 90, 100, 1000)), strict=True))  # fmt: skip
+# A verb of the same family says the same: cut in half, halve.
+NUMBER_WORDS |= dict.fromkeys("half halve halved halves halving".split(), Fraction(1, 2))
+NUMBER_WORDS |= dict.fromkeys("quarter quartered quartering quarters".split(), Fraction(1, 4))
+POWERS = frozenset({"hundred", "thousand"})
+HUNDRED_AND = re.compile(r"\b(hundred|thousand) and\b")
+NEGATIONS = frozenset("cannot neither never no none nor not nothing without".split())
+# Beside these, "one" stands for a thing and counts nothing.
+BEFORE_PRONOUN = frozenset("a another any each every last next no other that the this which".split())
+AFTER_PRONOUN = frozenset("another at by of".split())
 SAME_WORD = 0.7
 """Likeness of spelling, as difflib measures it, from which two words are one: sliced and slice."""
 # A rewrite may add these; any other word, a preposition included, would say something new.
@@ -37,7 +62,7 @@ DROPPED_FREELY = frozenset(
     "if in into is it its just let like me my of off on onto or our out over so some that the their "
     "them then there these they this to up us want was we well were what when while will with would "
     "you your now here okay really very all until too also he she need needs should make made i'm "
-    "we're you're it's i've let's that's gotta got one take want start think actually little bit kind "
+    "we're you're it's i've let's that's gotta got take want start think actually little bit kind "
     "sort thing things".split()
 )
 EXAMPLES: Sequence[tuple[str, dict[str, Any]]] = (
@@ -78,6 +103,7 @@ class Refine(Stage):
     """Asks the language model for actions, and checks every one against the transcript."""
 
     name: ClassVar[str] = "refine"
+    version: ClassVar[int] = 2
     pool: ClassVar[Pool] = "language"
     reads = ("video_id", "transcript")
     writes = ("actions",)
@@ -255,17 +281,70 @@ def grounded(text: str, spoken: str, settings: RefineSettings) -> bool:
     """Whether an action's content is what was spoken, neither invented nor lost.
 
     Words agree when they are spelled nearly alike, so that a corrected mis-hearing or another tense
-    still counts.
+    still counts. Amounts and negations must all be there, and no others: one of them turns the action
+    into another, whatever share of the words it is.
     """
+    if decisive(text) != decisive(spoken):
+        return False
     wrote, heard = _words(text), _words(LEAD_INS.sub("", spoken))
-    news = [word for word in wrote if word not in ADDED_FREELY]
-    content = [word for word in heard if word not in DROPPED_FREELY]
+    news = [word for word in wrote if word not in ADDED_FREELY and not _is_decisive(word)]
+    content = [word for word in heard if word not in DROPPED_FREELY and not _is_decisive(word)]
     if not news or not content:
         return False
     invented, lost = unlike(news, heard), unlike(content, wrote)
     return len(invented) <= settings.max_invented * len(news) and len(lost) <= settings.max_lost * len(
         content
     )
+
+
+def decisive(text: str) -> Counter[Fraction | str]:
+    """How often a text names each amount, in digits or in words, and how often it negates.
+
+    Wholes and fractions count apart, so that 1.5 is one and a half; every negation is ``not``.
+    """
+    found: Counter[Fraction | str] = Counter()
+    amounts: list[Fraction] = []
+    joined = False
+    tokens = TOKEN.findall(HUNDRED_AND.sub(r"\1", text.lower().replace("’", "'")))
+    for before, token, after in zip(["", *tokens], tokens, [*tokens[1:], ""], strict=False):
+        value = _value(before, token, after)
+        if value is None:
+            found["not"] += token in NEGATIONS or token.endswith("n't")
+        elif joined and token in POWERS and amounts[-1] < value:
+            amounts[-1] *= value
+        elif joined and {before, token} <= NUMBER_WORDS.keys() and _completes(amounts[-1], value):
+            amounts[-1] += value
+        else:
+            amounts.append(value)
+        joined = value is not None
+    for amount in amounts:
+        found.update(part for part in (Fraction(amount // 1), amount % 1) if part or not amount)
+    return +found
+
+
+def _value(before: str, token: str, after: str) -> Fraction | None:
+    """The number that a token is between its neighbours; None for other tokens."""
+    if token == "one" and before not in NUMBER_WORDS:
+        counts = after[:1].isalnum() and after not in AFTER_PRONOUN and before not in BEFORE_PRONOUN
+        return Fraction(1) if counts else None
+    if token in NUMBER_WORDS:
+        return NUMBER_WORDS[token]
+    if NUMBER.match(token):
+        return Fraction(token.replace(",", ""))
+    if len(token) == 1 and token.isnumeric():
+        return Fraction(unicodedata.numeric(token)).limit_denominator(10)
+    return None
+
+
+def _is_decisive(word: str) -> bool:
+    return word.isnumeric() or word in NUMBER_WORDS or word in NEGATIONS or word.endswith(("n't", "n’t"))
+
+
+def _completes(amount: Fraction, value: Fraction) -> bool:
+    """Whether the spoken parts of a number go together: twenty and five, two hundred and fifty."""
+    if amount == 0 or value.denominator > 1:
+        return False
+    return (amount % 100 == 0 and 0 < value < 100) or (amount < 100 and amount % 10 == 0 and 0 < value < 10)
 
 
 def leaves_present(text: str, spoken: str) -> bool:

@@ -147,6 +147,53 @@ def test_a_line_at_a_time(spoken: str, text: str, source: str) -> None:
         assert action.text == text
 
 
+@pytest.mark.parametrize(
+    ("spoken", "text"),
+    [
+        ("Do not stir the rice", "Stir the rice."),
+        ("Stir the rice", "Do not stir the rice."),
+        ("Don’t stir the rice", "Stir the rice."),
+        ("Never stir the rice", "Stir the rice."),
+        ("Bake the bread without the lid", "Bake the bread with the lid."),
+        ("Pour two cups of milk", "Pour ten cups of milk."),
+        ("Pour one cup of milk", "Pour two cups of milk."),
+        ("Bake it at 350 degrees", "Bake it at 450 degrees."),
+        ("Bake it at 350 degrees for 10 minutes", "Bake it at 350 degrees."),
+        ("Boil it for ten minutes", "Boil it for ten to twenty minutes."),
+        ("Cut half of the onion", "Cut the onion."),
+        ("Boil a dozen eggs in the large pot", "Boil the eggs in the large pot."),
+        ("Weigh one hundred grams of flour", "Weigh two hundred grams of flour."),
+        ("Add this one hundred gram bag", "Add this two hundred gram bag."),
+        (f"Count {'9' * 9000} eggs", "Count 1/0 eggs."),
+    ],
+)
+def test_no_share_of_the_words_may_turn_an_amount_or_a_negation(spoken: str, text: str) -> None:
+    (action,) = actions_of([line(1.0, 2.0, spoken)], Answer(content={"actions": [{"text": text}]}), LARGE)
+    assert action.source == "asr"
+
+
+@pytest.mark.parametrize(
+    ("spoken", "text"),
+    [
+        ("Pour two cups of milk", "Pour 2 cups of milk."),
+        ("Do not stir the rice", "Don't stir the rice."),
+        ("You can't stir the rice", "Do not stir the rice."),
+        ("Bake it at three hundred and fifty degrees", "Bake it at 350 degrees."),
+        ("Boil it for thirty-five minutes", "Boil it for 35 minutes."),
+        ("Weigh a hundred grams of flour", "Weigh 100 grams of flour."),
+        ("Weigh 1,200 grams of flour", "Weigh twelve hundred grams of flour."),
+        ("Pour one and a half cups of milk", "Pour 1 1/2 cups of milk."),
+        ("Pour 1.5 cups of milk", "Pour 1½ cups of milk."),
+        ("Cut the tomatoes in half", "Halve the tomatoes."),
+        ("Take this one and chop the onion", "Chop the onion."),
+        ("Crack the eggs one by one", "Crack the eggs."),
+    ],
+)
+def test_an_amount_may_be_written_in_another_way(spoken: str, text: str) -> None:
+    (action,) = actions_of([line(1.0, 2.0, spoken)], Answer(content={"actions": [{"text": text}]}), LARGE)
+    assert (action.text, action.source) == (text, "llm")
+
+
 @pytest.mark.parametrize("settings", [LARGE, SMALL], ids=["large", "small"])
 @pytest.mark.parametrize(
     "obeyed",
