@@ -17,6 +17,7 @@ from models.language import Answer, LanguageClient, Question
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
 from stages.clip import drop_clip, frames_in
+from stages.match import best_matches
 from stages.records import Caption, Clip, Reason, Video
 from stages.refine import WORD, unlike
 from stages.scan import read_frames, read_pictures
@@ -71,6 +72,7 @@ class WriteCaptions(Stage):
     """Captions clips; one that gets no usable caption is dropped."""
 
     name: ClassVar[str] = "caption"
+    version: ClassVar[int] = 2
     pool: ClassVar[Pool] = "language"
     reads = (
         "content_id", "evidence", "kept_clips", "kept_actions", "matches", "watermarks", "drops",
@@ -207,15 +209,11 @@ class Notes:
 
 
 def _notes(video: Video, clip: Clip, tags: list[str]) -> Notes:
-    paired = {pair.action_id for pair in video.matches if pair.clip_id == clip.clip_id}
-    best = max(
-        (action for action in video.kept_actions if action.action_id in paired),
-        key=lambda action: (clip.iou(action), action.action_id),
-        default=None,
-    )
+    best = best_matches(video.matches).get(clip.clip_id)
+    texts = {action.action_id: action.text for action in video.kept_actions}
     mark = next((mark for mark in video.watermarks if mark.clip_id == clip.clip_id), None)
     return Notes(
-        action=best.text if best else "",
+        action=texts[best.action_id] if best else "",
         objects=tags,
         screen_text=[text for text in mark.screen_text if READABLE.search(text)][:3] if mark else [],
         motion="calm" if clip.motion < CALM else "lively" if clip.motion < FAST else "fast",

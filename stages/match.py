@@ -98,6 +98,12 @@ def match(clips: list[Clip], actions: list[Action], rule: MatchRule) -> list[Mat
     ]
 
 
+def best_matches(matches: list[Match]) -> dict[str, Match]:
+    """For each clip id its best pair: highest IoU, then the smaller distance of starts, then the id."""
+    ranked = sorted(matches, key=lambda pair: (-pair.iou, pair.start_diff_s, pair.action_id), reverse=True)
+    return {pair.clip_id: pair for pair in ranked}
+
+
 def _times(items: list[Clip] | list[Action]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([item.start_s for item in items]), np.array([item.end_s for item in items])
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from stages.base import Pool, Stage
+from stages.match import best_matches
 from stages.probe import path_of
-from stages.records import Match, Narrative, Reason, Step, Video
+from stages.records import Narrative, Reason, Step, Video
 
 CAMERA_NAME = re.compile(r"^(img|vid|dsc|mov|gopr|pxl|video|clip|screen)?[\W_\d]*$", re.IGNORECASE)
 
@@ -28,10 +29,7 @@ class Narrate(Stage):
     def measure(self, video: Video) -> Video:
         actions = {action.action_id: action for action in video.kept_actions}
         captions = {caption.clip_id: caption.text for caption in video.captions}
-        best: dict[str, Match] = {}
-        for pair in video.matches:
-            if pair.clip_id not in best or _rank(pair) < _rank(best[pair.clip_id]):
-                best[pair.clip_id] = pair
+        best = best_matches(video.matches)
         steps = []
         for index, clip in enumerate(video.kept_clips):
             pair_of_clip = best.get(clip.clip_id)
@@ -70,8 +68,3 @@ def title(video: Video) -> str:
         return ""
     words = re.sub(r"[\W_]+", " ", stem).strip()
     return words if words.lower().startswith("how to") else f"How to make {words.lower()}?"
-
-
-def _rank(pair: Match) -> tuple[float, float, str]:
-    """Highest IoU first; then the smaller distance of starts, then the id."""
-    return (-pair.iou, pair.start_diff_s, pair.action_id)

@@ -22,10 +22,12 @@ from pipeline.config import Config
 from stages.base import Workspace
 from stages.caption import FREE_WORDS, SCHEMA, WriteCaptions, shortened, spread
 from stages.match import MatchActions
+from stages.narrate import Narrate
 from stages.records import Caption, Evidence, Interval, Match, Reason, Video, Watermark
 from stages.scan import FramePacker, read_frames
 from tests.models.test_image_tags import clock
 from tests.models.test_language import ChatServer, Reply, Store, completion
+from tests.stages.test_narrate import FACTS
 from tests.stages.test_records import action, clip
 
 NOWHERE = "http://127.0.0.1:9/v1"
@@ -231,6 +233,24 @@ def test_the_embedded_captioner_says_what_its_notes_say_and_no_more(
     assert texts == [sentence + REST, "Analog clock in view." + REST]
     (request,) = requests
     assert request["messages"][-1]["content"] == "Action: Set the clock.\nObjects: analog clock"
+
+
+def test_a_caption_tells_of_the_same_action_as_its_step(video: Video, tmp_path: Path) -> None:
+    """Both actions overlap the clip alike; the later one, by id, starts farther away."""
+    tied = replace(
+        video,
+        clips=video.clips[:1],
+        actions=[replace(action(0, 1.0, 11.0), text="Set the clock."),
+                 replace(action(1, 9.0, 19.0), text="Hang the clock.")],
+        matches=[Match(clip_id="v-c0000", action_id=f"v-a000{index}", iou=0.5, start_diff_s=far, rule="iou")
+                 for index, far in ((1, 9.0), (0, 1.0))],
+        facts=FACTS,
+    )  # fmt: skip
+    texts, _ = embedded(tied, tmp_path, lambda request: BAD["no JSON"])
+    narrative = Narrate(min_steps=1)(tied).narrative
+    assert narrative is not None
+    assert [step.action for step in narrative.steps] == ["Set the clock."]
+    assert texts == [PLAINLY + REST]
 
 
 @pytest.mark.parametrize(("motion", "word"), [(0.0199, "calm"), (0.02, "lively"), (0.1, "fast")])
