@@ -30,7 +30,18 @@ SCHEMA: dict[str, Any] = {
 }
 READABLE = re.compile(r"[^\W\d_]{3}")
 """Text worth telling holds a word; single signs are mostly patterns read as letters."""
-FRAME_TALK = re.compile(r"\b(?:frames?|these (?:images|pictures))\b", re.IGNORECASE)
+FRAME_TALK = re.compile(
+    r"\b(?:"
+    r"(?:in|into|inside|out of|enters?|leaves?) (?:the )?frame|"
+    r"(?:this|each|every|first|second|third|last|next|final|previous|following|video|still) frames?|"
+    r"(?:the|these|those|all|both|across|between|first \w+|last \w+|\d+) frames|"
+    r"frames? (?:#?\d+|one|two|three|four|five|by frame|"
+    r"shows?|depicts?|captures?|displays?|features?|contains?|reveals?|illustrates?|begins?|ends?)|"
+    r"these (?:images|pictures)"
+    r")(?!\w)",
+    re.IGNORECASE,
+)
+"""Talk of the pictures that the model was given; a wooden frame is a thing like others."""
 CALM, FAST = 0.02, 0.1
 """Motion below which a shot is called calm, and from which it is called fast."""
 EMBEDDED_FRAMES = 3
@@ -72,7 +83,7 @@ class WriteCaptions(Stage):
     """Captions clips; one that gets no usable caption is dropped."""
 
     name: ClassVar[str] = "caption"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     pool: ClassVar[Pool] = "language"
     reads = (
         "content_id", "evidence", "kept_clips", "kept_actions", "matches", "watermarks", "drops",

@@ -20,7 +20,7 @@ from models.llamacpp import LlamaServer
 from pipeline.chain import EMBEDDED_MODEL, build_stages
 from pipeline.config import Config
 from stages.base import Workspace
-from stages.caption import FREE_WORDS, SCHEMA, WriteCaptions, shortened, spread
+from stages.caption import FRAME_TALK, FREE_WORDS, SCHEMA, WriteCaptions, shortened, spread
 from stages.match import MatchActions
 from stages.narrate import Narrate
 from stages.records import Caption, Evidence, Interval, Match, Reason, Video, Watermark
@@ -157,6 +157,31 @@ def test_a_clip_without_a_usable_caption_is_dropped(name: str, video: Video, tmp
     assert drop.detail == "the model gave no usable caption"
     assert [caption.clip_id for caption in captioned.captions] == ["v-c0000"]
     assert captioned.rejected is None
+
+
+@pytest.mark.parametrize(
+    ("text", "talk"),
+    [
+        ("A person glues a wooden frame.", False),
+        ("The cook hangs a picture frame above the stove.", False),
+        ("A hand lifts two bee frames out of the box.", False),
+        ("A tray cools on a metal frame in the kitchen.", False),
+        ("The cook frames the pastry with dough.", False),
+        ("In the frame a cook chops leek.", True),
+        ("A cook chops leek in this frame.", True),
+        ("Frame 3 has a pot.", True),
+        ("The Frames show a pot.", True),
+        ("A pot boils across the frames.", True),
+        ("The first frame has a pot, the last frame a plate.", True),
+        ("By the next frame the pot is gone.", True),
+        ("A pot appears in the last few frames.", True),
+        ("The frame shows a pot.", True),
+        ("A hand enters the frame.", True),
+        ("These pictures are of a pot.", True),
+    ],
+)
+def test_a_frame_that_stands_in_the_kitchen_is_no_talk_of_frames(text: str, talk: bool) -> None:
+    assert bool(FRAME_TALK.search(text)) is talk
 
 
 def test_a_video_without_a_caption_is_rejected(video: Video, tmp_path: Path) -> None:
