@@ -30,7 +30,7 @@ def mse(pred: Floats, true: Floats) -> Scores:
 def cosine(pred: Floats, true: Floats) -> Scores:
     """Cosine of each pair of rows, ``[n]``, of ``[n, d]`` and ``[n, d]``; 0 where either is zero."""
     _same_shape(pred, true)
-    similarity: Scores = np.einsum("...d,...d->...", _unit(pred), _unit(true))
+    similarity: Scores = np.einsum("...d,...d->...", unit(pred), unit(true))
     return similarity
 
 
@@ -83,7 +83,7 @@ def assignment_exact(pred: Floats, true: Floats) -> Scores:
     count = pred.shape[1]
     if not 1 <= count <= MAX_ASSIGNED:
         raise ValueError(f"assignment: from 1 to {MAX_ASSIGNED} items a group, got {count}")
-    similarity = np.einsum("vid,vjd->vij", _unit(pred), _unit(true))
+    similarity = np.einsum("vid,vjd->vij", unit(pred), unit(true))
     best, ways = _best_assignments(similarity)
     right = np.trace(similarity, axis1=1, axis2=2)
     probability: Scores = np.where(right >= best - TIE * count, 1 / ways, 0.0)
@@ -114,18 +114,19 @@ def _places(pred: Floats, truth: Floats, index: NDArray[np.integer]) -> tuple[Sc
         raise ValueError(f"{len(pred)} predictions, but {len(index)} indices of true candidates")
     if len(index) and (index.min() < 0 or index.max() >= len(truth)):
         raise ValueError(f"an index lies outside the {len(truth)} candidates")
-    similarity = _unit(pred) @ _unit(truth).T
+    similarity = unit(pred) @ unit(truth).T
     own = similarity[np.arange(len(pred)), index][:, None]
     above = (similarity > own + TIE).sum(axis=1)
     tied = (np.abs(similarity - own) <= TIE).sum(axis=1)
     return above.astype(np.float64), tied.astype(np.float64)
 
 
-def _unit(states: Floats) -> Scores:
+def unit(states: Floats) -> Scores:
+    """States ``[..., d]`` of length one; zero stays zero."""
     values = _finite(states)
     length = np.linalg.norm(values, axis=-1, keepdims=True)
-    unit: Scores = values / np.where(length > 0, length, 1.0)
-    return unit
+    scaled: Scores = values / np.where(length > 0, length, 1.0)
+    return scaled
 
 
 def _finite(states: Floats) -> Scores:

@@ -1,0 +1,88 @@
+"""Figures of a whole story: consistency between shots, repetition, order.
+
+The paper's authors name repeated steps and broken identity as their director's failures. States are
+``[steps, d]``; standardise them first, or the mean of all pictures makes every pair look alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from generation.evaluation.states import TIE, Floats, cosine, unit
+
+WORD = re.compile(r"\w+")
+MAX_TEXT_OVERLAP = 0.8
+MAX_STATE_COSINE = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """Mean cosine of shots with the one before, and with the first; None of a single shot."""
+
+    adjacent: float | None
+    to_first: float | None
+
+
+def consistency(states: Floats) -> Consistency:
+    """Cross-shot consistency of states ``[steps, d]`` in order."""
+    if len(states) < 2:
+        return Consistency(None, None)
+    first = np.broadcast_to(states[:1], states[1:].shape)
+    return Consistency(
+        adjacent=float(cosine(states[1:], states[:-1]).mean()),
+        to_first=float(cosine(states[1:], first).mean()),
+    )
+
+
+def text_overlap(one: str, other: str) -> float:
+    """Words that two texts share, over all their words (Jaccard); case and punctuation play no part."""
+    a, b = ({*WORD.findall(text.lower())} for text in (one, other))
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def text_repetition(texts: Sequence[str], *, limit: float = MAX_TEXT_OVERLAP) -> float | None:
+    """Share of the later steps whose text overlaps an earlier one by ``limit``; None of one step."""
+    later = range(1, len(texts))
+    repeated = [any(text_overlap(texts[i], texts[j]) >= limit for j in range(i)) for i in later]
+    return float(np.mean(repeated)) if repeated else None
+
+
+def state_repetition(states: Floats, *, limit: float = MAX_STATE_COSINE) -> float | None:
+    """Share of the later steps whose state has a cosine of ``limit`` or more with an earlier one.
+
+    States are ``[steps, d]``; None of one step.
+    """
+    if len(states) < 2:
+        return None
+    directions = unit(states)
+    similarity = directions @ directions.T
+    repeated = [similarity[step, :step].max() >= limit for step in range(1, len(states))]
+    return float(np.mean(repeated))
+
+
+def order(similarity: Floats) -> float | None:
+    """Kendall's tau-b between the order of the predicted steps and of the true steps they resemble most.
+
+    Each predicted step stands where its most similar true step stands, at the mean place of several that
+    are equally similar. Predictions that all stand at one place have no order and get 0.
+
+    Args:
+        similarity: ``[predicted, true]``, of any kind.
+
+    Returns:
+        from -1 to 1; None where either side has fewer than two steps.
+    """
+    values = np.asarray(similarity, np.float64)
+    if min(values.shape) < 2:
+        return None
+    best: NDArray[np.bool_] = values >= values.max(axis=1, keepdims=True) - TIE
+    places = (best * np.arange(values.shape[1])).sum(axis=1) / best.sum(axis=1)
+    if np.ptp(places) == 0:
+        return 0.0
+    return float(kendalltau(np.arange(len(places)), places).statistic)
