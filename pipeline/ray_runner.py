@@ -7,6 +7,7 @@ afterwards is run again alone, and rejected if its worker dies again.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -176,6 +177,9 @@ def run_ray(videos: Sequence[Video], site: Site, sink: EventSink) -> Iterator[Vi
             video = VIDEO_JSON.validate_json(row["video"])
             del missing[video.video_id]
             yield video
+        # The pools' actors hold what they were given until the last reference to them goes, and some
+        # references stand in cycles.
+        gc.collect()
         for video in missing.values():
             yield _alone(video, site, board)
 
@@ -241,7 +245,8 @@ def _alone(video: Video, site: Site, board: Any) -> Video:
         options = getattr(site.config.run.pools, group.pool)
         worker: Any = (
             ray.remote(_GroupWorker)
-            .options(max_restarts=0, max_task_retries=0, **placement(options, 1))
+            # A pool that is still restarting its dead may hold the processors; they are idle.
+            .options(max_restarts=0, max_task_retries=0, **placement(options, 1) | {"num_cpus": 0})
             .remote(site, group, board)
         )
         try:

@@ -25,15 +25,15 @@ from stages.base import Pool, Stage
 from stages.records import Reason, Transcript, Video
 
 ROOT = Path(__file__).parents[2]
-HEAD = """
+JOIN = """
 import ray
-context = ray.init("local", num_cpus=2, object_store_memory=100_000_000, include_dashboard=False,
-                   log_to_driver=False, logging_level="ERROR")
-print(context.address_info["gcs_address"], flush=True)
-input()
+from pipeline.config import Config
+from pipeline.ray_runner import connected
+with connected(Config()):
+    print(ray.nodes()[0]["NodeID"])
 """
 NAMES = ("fine", "fragile", "good", "hangs", "poison", "raises", "well")
-DEADLINE_S = 5.0
+DEADLINE_S = 4.0
 
 
 class Feed(Stage):
@@ -60,10 +60,10 @@ class Feed(Stage):
 
 
 class Digest(Stage):
-    """Comes after it, in a pool of its own."""
+    """Comes after it, in the same worker."""
 
     name: ClassVar[str] = "digest"
-    pool: ClassVar[Pool] = "speech"
+    pool: ClassVar[Pool] = "media"
     reads = ("transcript",)
 
     def judge(self, video: Video) -> Video:
@@ -107,23 +107,16 @@ def run(site: Zoo, *names: str) -> tuple[dict[str, Video], list[StageEvent]]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """A cluster of two processors that another process holds, and that we joined."""
-    head = subprocess.Popen(
-        [sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert head.stdin is not None and head.stdout is not None
-    address = head.stdout.readline().strip()
+def cluster() -> Iterator[None]:
+    """A cluster of our own on this machine, for all tests here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ADDRESS", address)
+        patch.delenv("RAY_ADDRESS", raising=False)
         with connected(Config()):
-            yield address
-    assert head.poll() is None
-    head.communicate("done\n", timeout=60)
+            yield
 
 
 @pytest.fixture(scope="module")
-def fed(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Zoo, dict[str, Video], list[Any]]:
+def fed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Zoo, dict[str, Video], list[Any]]:
     """All of them run together."""
     site = zoo(tmp_path_factory.mktemp("zoo"))
     return site, *run(site, *NAMES)
@@ -156,28 +149,17 @@ def test_one_video_s_end_is_nobody_else_s(fed: tuple[Zoo, dict[str, Video], list
 
 
 def test_what_the_workers_tell_reaches_the_driver(fed: tuple[Zoo, dict[str, Video], list[Any]]) -> None:
-    """A video may be told of twice where its worker died later on; who died tells nothing."""
-    _, done, events = fed
-    assert {"measured", "remembered"} >= {event.outcome for event in events} - {"failed", "rejected"}
-    failed = [(event.stage, event.drops) for event in events if event.outcome == "failed"]
-    assert set(map(str, failed)) == {str(("feed", {"file/bug": 1}))}
-    rejected = [(event.stage, event.drops) for event in events if event.outcome == "rejected"]
-    assert set(map(str, rejected)) == {str(("digest", {"file/no_speech": 1}))}
-    assert sum(event.stage == "digest" for event in events) >= len(done) - 3
-
-
-def test_a_second_run_measures_nothing_and_tells_of_each_stage_once(
-    fed: tuple[Zoo, dict[str, Video], list[Any]],
-) -> None:
-    site, done, _ = fed
-    names = ("fine", "fragile", "good", "well")
-    again, events = run(site, *names)
-    assert again == {name: done[name] for name in names}
-    assert Counter((event.stage, event.outcome) for event in events) == {
-        ("feed", "remembered"): 4,
-        ("digest", "remembered"): 3,
-        ("digest", "rejected"): 1,
-    }
+    """Who died tells nothing; a video that lost its worker to another may be told of twice."""
+    _, _, events = fed
+    told = Counter((event.stage, event.outcome, *event.drops) for event in events)
+    once = Counter({
+        ("feed", "measured"): 4,
+        ("feed", "failed", "file/bug"): 1,
+        ("digest", "measured"): 3,
+        ("digest", "rejected", "file/no_speech"): 1,
+    })  # fmt: skip
+    assert not once - told
+    assert {key for key in told if key[1] != "remembered"} == once.keys()
 
 
 def test_the_sequential_runner_gives_the_same_videos(
@@ -190,12 +172,12 @@ def test_the_sequential_runner_gives_the_same_videos(
     assert Memo(tmp_path / "memo").get("nothing") is None
 
 
-def test_no_videos_need_no_workers(cluster: str, tmp_path: Path) -> None:
+def test_no_videos_need_no_workers(cluster: None, tmp_path: Path) -> None:
     assert run(zoo(tmp_path), *()) == ({}, [])
 
 
 @pytest.mark.parametrize("pools", [1, 2, 3, 7, 40])
-def test_all_pools_fit_on_the_cluster_together(cluster: str, pools: int) -> None:
+def test_all_pools_fit_on_the_cluster_together(cluster: None, pools: int) -> None:
     asked = placement(PoolOptions(), pools)
     assert asked.keys() == {"num_cpus", "num_gpus"}
     assert 0 < asked["num_cpus"] <= 1
@@ -203,7 +185,7 @@ def test_all_pools_fit_on_the_cluster_together(cluster: str, pools: int) -> None
     assert asked["num_gpus"] == 0
 
 
-def test_what_a_pool_is_given_is_asked_for(cluster: str) -> None:
+def test_what_a_pool_is_given_is_asked_for(cluster: None) -> None:
     options = PoolOptions(num_cpus=0.25, num_gpus=0.5, requirements="infra/envs/x.txt")
     assert placement(options, 3) == {
         "num_cpus": 0.25,
@@ -212,6 +194,13 @@ def test_what_a_pool_is_given_is_asked_for(cluster: str) -> None:
     }
 
 
-def test_the_cluster_that_the_environment_names_is_joined(cluster: str) -> None:
-    assert ray.get_runtime_context().gcs_address == cluster
-    assert ray.cluster_resources()["CPU"] == 2
+def test_a_cluster_that_is_there_is_joined_and_left_running(cluster: None) -> None:
+    """By a child of whoever started it: a stranger is refused by Ray itself."""
+    address = ray.get_runtime_context().gcs_address
+    joined = subprocess.run(
+        [sys.executable, "-c", JOIN],
+        cwd=ROOT, env={**os.environ, "RAY_ADDRESS": address}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (node,) = ray.nodes()
+    assert joined.stdout.split() == [node["NodeID"]]
+    assert node["Alive"]
