@@ -7,7 +7,7 @@ come from closed lists; content decides, the file's name plays no part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -129,6 +129,10 @@ def looks_like_video(path: Path) -> bool:
 def frames(container: InputContainer) -> Iterator[Frame]:
     """Decode the picture stream, in order of presentation.
 
+    AVI tells only when a picture is decoded, and what the demuxer makes a presentation time of leaps
+    to and fro where pictures refer to later ones. They leave the decoder in order and a constant delay
+    after their own decoding times, so these place them.
+
     Pictures without a time, or with one that does not advance, are passed over: they cannot be
     placed. Decoding ends quietly at damage that the decoder cannot cross; the caller sees how far it
     came.
@@ -138,15 +142,23 @@ def frames(container: InputContainer) -> Iterator[Frame]:
         return
     stream.thread_type = "AUTO"
     origin_s = start_of(container)
+    only_decoding_times = container.format.name == "avi"
+    delay = 0
     last_pts: int | None = None
     try:
         for picture in container.decode(stream):
-            base = picture.time_base
-            if picture.pts is None or base is None or (last_pts is not None and picture.pts <= last_pts):
+            pts, dts, base = picture.pts, picture.dts, picture.time_base
+            if only_decoding_times and pts is not None:
+                if last_pts is None:
+                    delay = 0 if dts is None else pts - dts
+                else:
+                    # The last pictures come out when nothing is left to decode.
+                    pts = last_pts + max(1, picture.duration or 0) if dts is None else dts + delay
+            if pts is None or base is None or (last_pts is not None and pts <= last_pts):
                 continue
-            last_pts = picture.pts
+            last_pts = pts
             yield Frame(
-                time_s=round(float(picture.pts * base) - origin_s, 6),
+                time_s=round(float(pts * base) - origin_s, 6),
                 duration_s=float((picture.duration or 0) * base),
                 picture=picture,
             )
@@ -190,7 +202,13 @@ def read_audio(path: Path, *, until_s: float) -> NDArray[np.float32]:
     return np.concatenate(pieces)[early:][:wanted]
 
 
-def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> None:
+def write_video(
+    path: Path,
+    frames: Iterable[NDArray[np.uint8]],
+    fps: float,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write RGB pictures as H.264 (yuv420p) into the container that the suffix names.
 
     The same frames give the same bytes with the same libraries: threads are fixed, nothing of the time
@@ -201,6 +219,7 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> 
         frames: pictures ``[height, width, 3]`` of one even size, ``[n, height, width, 3]`` at once or one
             after the other.
         fps: pictures a second.
+        metadata: written into the container, as far as it knows the keys.
 
     Raises:
         ValueError: no frames, or an odd size.
@@ -214,6 +233,7 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float) -> 
         raise ValueError(f"{path}: H.264 wants an even size, not {width}x{height}")
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(path, "w", container_options={"fflags": "+bitexact"}) as container:
+        container.metadata.update(metadata or {})
         options = {"preset": "veryfast", "crf": "18", "flags": "+bitexact", "threads": "1"}
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

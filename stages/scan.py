@@ -67,6 +67,7 @@ class Scan(Stage):
     """Decodes a video once: shots, measurements, packed frames."""
 
     name: ClassVar[str] = "scan"
+    version: ClassVar[int] = 2
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "facts")
     writes = ("evidence",)

@@ -148,3 +148,36 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         media.write_video(tmp_path / "film.mp4", [], 8)
     with pytest.raises(ValueError, match="even size, not 49x32"):
         media.write_video(tmp_path / "film.mp4", np.zeros((1, 32, 49, 3), np.uint8), 8)
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {}),
+        ("libx264", {"bf": "0"}),
+        ("libx264", {"x264-params": "bframes=8:b-pyramid=normal:ref=6:b-adapt=0"}),
+        ("mpeg4", {}),
+        ("mpeg4", {"bf": "2"}),
+    ],
+    ids=["b-frames", "none", "pyramid", "mpeg4", "mpeg4-b-frames"],
+)
+def test_all_pictures_of_an_avi_are_shown_in_order(
+    codec: Literal["libx264", "mpeg4"], options: dict[str, str], tmp_path: Path
+) -> None:
+    """Its index knows only the order of decoding."""
+    path = tmp_path / "film.avi"
+    with av.open(path, "w") as container:
+        film = container.add_stream(codec, rate=25, options=options)
+        film.width, film.height, film.pix_fmt = 96, 64, "yuv420p"
+        for index in range(175):
+            picture = np.zeros((64, 96, 3), np.uint8)
+            picture[:, : index // 2 + 8] = 40 + index
+            container.mux(film.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(film.encode())
+    with open_media(path) as container:
+        shown = [(frame.time_s, frame.bgr(96, 64)[:, :4].mean()) for frame in frames(container)]
+    assert len(shown) == 175
+    times_s, brightness = np.array(shown).T
+    assert np.allclose(np.diff(times_s), 0.04, atol=1e-5)
+    assert 0 <= times_s[0] <= 0.04
+    assert np.allclose(brightness, 40 + np.arange(175), atol=16)
