@@ -70,18 +70,13 @@ class Frame:
     duration_s: float
     picture: VideoFrame
 
-    def bgr(self, width_px: int, height_px: int, *, smooth: bool = True) -> NDArray[np.uint8]:
-        """The picture scaled, upright, as ``[height, width, 3]`` in BGR order.
-
-        Args:
-            smooth: average over the pixels left out; False samples, which is faster.
-        """
+    def bgr(self, width_px: int, height_px: int) -> NDArray[np.uint8]:
+        """The picture scaled by averaging, upright, as ``[height, width, 3]`` in BGR order."""
         turn = self.picture.rotation % 360
-        size = (height_px, width_px) if turn in (90, 270) else (width_px, height_px)
-        how = "AREA" if smooth else "FAST_BILINEAR"
-        image = self.picture.reformat(
-            width=size[0], height=size[1], format="bgr24", interpolation=how
-        ).to_ndarray()
+        width, height = (height_px, width_px) if turn in (90, 270) else (width_px, height_px)
+        # Two steps: swscale's scaling straight into bgr24 tints what is nearly black.
+        scaled = self.picture.reformat(width=width, height=height, interpolation="AREA")
+        image = scaled.to_ndarray(format="bgr24")
         # PyAV's rotation is counter-clockwise, and so is numpy's.
         return np.ascontiguousarray(np.rot90(image, turn // 90) if turn else image, dtype=np.uint8)
 

@@ -32,8 +32,7 @@ from stages.probe import path_of
 from stages.records import Evidence, Facts, Interval, OverlayBox, Reason, Video
 
 DETECTOR_WIDTH_PX = 256
-"""scenedetect's own working width. Its pictures are sampled, not averaged: averaging wipes the noise
-out of black frames, and their hue then jumps; with sampling its reference cuts come out exactly."""
+"""scenedetect's own working width."""
 OVERLAY_SIDE_PX = 216
 CLOCK = Fraction(1, 1_000_000)
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -67,7 +66,7 @@ class Scan(Stage):
     """Decodes a video once: shots, measurements, packed frames."""
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "facts")
     writes = ("evidence",)
@@ -114,7 +113,7 @@ def scan(pictures: Iterator[Frame], facts: Facts, settings: ScanSettings, packer
     seen_cuts = count = 0
     next_s = start_s = end_s = last_s = 0.0
     for frame in pictures:
-        finder.add(frame.time_s, frame.bgr(*small, smooth=False))
+        finder.add(frame.time_s, frame.bgr(*small))
         if count == 0:
             start_s = next_s = frame.time_s
         if frame.time_s >= next_s:

@@ -17,7 +17,7 @@ from examples.drawing import plain
 from examples.media import Scene, write_video
 from models import media
 from models.errors import MediaError
-from models.media import SAMPLE_RATE, frames, open_media, picture_stream, read_audio
+from models.media import SAMPLE_RATE, Frame, frames, open_media, picture_stream, read_audio
 
 Tone = tuple[float, float]
 """Start and length in seconds."""
@@ -181,3 +181,15 @@ def test_all_pictures_of_an_avi_are_shown_in_order(
     assert np.allclose(np.diff(times_s), 0.04, atol=1e-5)
     assert 0 <= times_s[0] <= 0.04
     assert np.allclose(brightness, 40 + np.arange(175), atol=16)
+
+
+@pytest.mark.parametrize("level", range(16, 26))
+def test_dark_grey_stays_grey_when_it_is_scaled(level: int) -> None:
+    """Luma 16 is black; noise as a camera's keeps the scaler at work."""
+    luma = level + np.random.default_rng(level).integers(0, 3, (360, 640))
+    planes = np.concatenate([luma, np.full((180, 640), 128)]).astype(np.uint8)
+    frame = Frame(time_s=0.0, duration_s=0.0, picture=av.VideoFrame.from_ndarray(planes, format="yuv420p"))
+    image = frame.bgr(256, 144).astype(int)
+    assert image.shape == (144, 256, 3)
+    assert np.ptp(image, axis=2).max() == 0
+    assert abs(image.mean() - (luma.mean() - 16) * 255 / 219) < 1
