@@ -28,3 +28,8 @@ class Story:
 
     goal: str
     steps: tuple[Step, ...]
+
+
+def prompt_of(action: str, caption: str) -> str:
+    """The text of a step that conditions the generator: what is done, then what is seen."""
+    return " ".join(dict.fromkeys(text.strip() for text in (action, caption) if text.strip()))
