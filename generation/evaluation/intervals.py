@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +26,7 @@ class Estimate:
     """A figure and its 95 % interval.
 
     Attributes:
-        mean: over all values, or the distance of the whole sets.
+        mean: of all values; their median, or the distance of the whole sets, where the figure is one.
         low: lower end; NaN where one group alone gives no interval.
         high: upper end.
         n: independent groups.
@@ -42,8 +43,14 @@ class Estimate:
         return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
-def bootstrap(values: ArrayLike, groups: Sequence[str] | None = None, *, seed: int = 0) -> Estimate:
-    """Mean of values and its percentile interval, groups resampled whole.
+def bootstrap(
+    values: ArrayLike,
+    groups: Sequence[str] | None = None,
+    *,
+    statistic: Literal["mean", "median"] = "mean",
+    seed: int = 0,
+) -> Estimate:
+    """Mean or median of values and its percentile interval, groups resampled whole.
 
     Args:
         values: ``[n]``.
@@ -60,15 +67,18 @@ def bootstrap(values: ArrayLike, groups: Sequence[str] | None = None, *, seed: i
     if not len(numbers) or not np.isfinite(numbers).all():
         raise ValueError("an interval needs at least one value, and only finite ones")
     found, of_value = np.unique(names, return_inverse=True)
-    mean, count = float(numbers.mean()), len(found)
+    middle, count = float(np.mean(numbers) if statistic == "mean" else np.median(numbers)), len(found)
     if count < 2:
-        return Estimate(mean=mean, low=math.nan, high=math.nan, n=count)
-    sums = np.bincount(of_value, weights=numbers)
-    sizes = np.bincount(of_value)
+        return Estimate(mean=middle, low=math.nan, high=math.nan, n=count)
     drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(mean=mean, low=float(low), high=float(high), n=count)
+    if statistic == "mean":
+        sums, sizes = np.bincount(of_value, weights=numbers), np.bincount(of_value)
+        resampled = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    else:
+        parts = [numbers[of_value == group] for group in range(count)]
+        resampled = np.array([np.median(np.concatenate([parts[group] for group in row])) for row in drawn])
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(mean=middle, low=float(low), high=float(high), n=count)
 
 
 def jackknife(

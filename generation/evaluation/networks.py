@@ -82,9 +82,7 @@ class VideoMae:
         if kind != "videomae":
             raise ValueError(f"{folder}: holds a {kind} model; a video network must be a VideoMAE")
         self._prepare = VideoMAEImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        self._model = VideoMAEModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
-        ).eval()
+        self._model = VideoMAEModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         self.distance = f"FVD(VideoMAE, {folder.name})"
 
     def features(self, videos: Sequence[Pictures]) -> NDArray[np.float64]:

@@ -73,6 +73,11 @@ class Clip:
         """How many texts have more tokens than the model reads."""
         return sum(len(ids) > self._length for ids in self._tokenizer(list(texts))["input_ids"])
 
+    def note(self, texts: Sequence[str]) -> str:
+        """What has to be said beside a figure of these texts."""
+        cut = self.cut(texts)
+        return self.name + (f"; {cut} of {len(texts)} texts longer than it reads" if cut else "")
+
     def frames(self, video: Pictures) -> Tensor:
         """Unit embeddings ``[FRAMES, d]`` of frames spread over a clip ``[f, height, width, 3]``."""
         return self.encode(video[evenly(len(video), FRAMES)])
