@@ -5,6 +5,10 @@ class TransientError(Exception):
     """Something outside failed that may work later; worth another try."""
 
 
+class EndpointError(Exception):
+    """An endpoint refuses requests as it is configured; it will refuse those of every video."""
+
+
 class MissingWeightsError(RuntimeError):
     """A package that carries model weights is not installed, or its file is not the pinned one."""
 

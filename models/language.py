@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,7 +21,24 @@ from typing import Any, Literal, Protocol
 import openai
 from openai import AsyncOpenAI
 
-from models.errors import TransientError
+from models.errors import EndpointError, TransientError
+
+BUSY = frozenset({408, 409, 425, 429})
+"""Answers of the 4xx kind that may be others later."""
+AT_FAULT = {401: "api_key_env", 402: "api_key_env", 403: "api_key_env", 404: "model"}
+"""The option to look at, by status."""
+BLAMED = (
+    ("api_key_env", re.compile(r"api[ _-]?key", re.IGNORECASE)),
+    ("schema_form", re.compile(r"response_format|json_schema", re.IGNORECASE)),
+    (
+        "model",
+        re.compile(
+            r"\bmodel\b.{0,80}\bnot (?:exist|found|support)|(?:unknown|invalid) model|unsupported_",
+            re.IGNORECASE,
+        ),
+    ),
+)
+"""The option to look at, by what an answer 400 or 422 says."""
 
 
 class AnswerStore(Protocol):
@@ -106,6 +124,7 @@ class LanguageClient:
         """Answers in the order of the questions.
 
         Raises:
+            EndpointError: it refuses the key, the model or the form of the request; not asked again.
             TransientError: the endpoint could not be reached, or stayed too busy, after all retries.
                 What was answered until then is stored.
         """
@@ -140,16 +159,8 @@ class LanguageClient:
         if stored is None:
             try:
                 completion = await client.chat.completions.create(**request)
-            except openai.BadRequestError as error:
-                # Refused for what it says, not for how busy the server is: asking again won't help.
-                return Answer(
-                    content=None,
-                    problem=Problem.REFUSED if error.code == "content_filter" else Problem.BAD_REQUEST,
-                )
-            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-                raise TransientError(
-                    f"{self.endpoint.base_url} refused the key in ${self.endpoint.api_key_env}: {error}"
-                ) from error
+            except openai.APIStatusError as error:
+                return self._refused(error)
             except openai.APIError as error:
                 raise TransientError(f"{self.endpoint.base_url}: {error}") from error
             except ValueError as error:
@@ -169,6 +180,25 @@ class LanguageClient:
             )
             self._answers.put(key, stored)
         return _read(json.loads(stored))
+
+    def _refused(self, error: openai.APIStatusError) -> Answer:
+        """What an answer other than a success means: for this question, for all, or for now."""
+        status = error.status_code
+        if not 400 <= status < 500 or status in BUSY:
+            raise TransientError(f"{self.endpoint.base_url}: {error}") from error
+        option = AT_FAULT.get(status, "base_url")
+        if status in (400, 413, 422):
+            if error.code == "content_filter":
+                return Answer(content=None, problem=Problem.REFUSED)
+            said = f"{error.code} {error.param} {error}"
+            blamed = next((option for option, words in BLAMED if words.search(said)), None)
+            if blamed is None:
+                return Answer(content=None, problem=Problem.BAD_REQUEST)
+            option = blamed
+        raise EndpointError(
+            f"{self.endpoint.base_url} answers {status}: {str(error)[:300]}; "
+            f"look at {option}, which is {getattr(self.endpoint, option)}"
+        ) from error
 
     def _no_completion(self, said: object) -> TransientError:
         return TransientError(f"{self.endpoint.base_url} sent no chat completion: {str(said)[:200]}")

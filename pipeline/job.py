@@ -9,8 +9,8 @@ import platform
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from typing import Any, Self
 from models.language import Endpoint
 from pipeline import __version__, runners
 from pipeline.chain import build_stages, endpoint
-from pipeline.config import Config, Loaded
+from pipeline.config import Config, ConfigError, Loaded
 from pipeline.ingest import Source, identify, list_files, unique
 from pipeline.memo import Memo
 from pipeline.progress import Tally
@@ -28,7 +28,7 @@ from pipeline.schema import SCHEMA_VERSION
 from pipeline.summary import summarise, write_card
 from pipeline.tables import Rows, duplicate_row, rows_of, write_tables
 from pipeline.worker import EventSink
-from stages.records import VIDEO_JSON, Video
+from stages.records import VIDEO_JSON, Reason, Video
 
 RUN_FILE = "run.json"
 SCRATCH = "_work"
@@ -53,6 +53,7 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
     Raises:
         pipeline.ingest.InputError: INPUT is missing or empty.
         OutputError: OUTPUT is not writable, not one of ours, or in use.
+        pipeline.config.ConfigError: an endpoint refuses our requests; the first refusal ends the run.
     """
     started = time.perf_counter()
     config = loaded.config
@@ -72,10 +73,16 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
         waiting = [video for video in videos if not video.rejected]
         stages = [stage.name for stage in build_stages(config)]
         try:
-            with Tally(stages, len(waiting)) as tally:
-                for video in _curated(waiting, loaded, output, store, tally):
+            with (
+                Tally(stages, len(waiting)) as tally,
+                closing(_curated(waiting, loaded, output, store, tally)) as curated,
+            ):
+                for video in curated:
+                    end = video.rejected
+                    if end is not None and end.reason is Reason.ENDPOINT_REFUSED:
+                        raise ConfigError(f"{end.stage}: {end.detail}")
                     results.add(video)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ConfigError):
             run.write("interrupted", videos_done=len(results), videos_planned=len(originals))
             raise
         counts = write_tables(
@@ -96,7 +103,7 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
 
 def _curated(
     videos: list[Video], loaded: Loaded[Config], output: Path, store: Path, tally: Tally
-) -> Iterator[Video]:
+) -> Generator[Video]:
     """Run the videos on the configured engine, with the servers that it needs."""
     config = loaded.config
     language, vision = endpoint(config.language), endpoint(config.vision)

@@ -1,7 +1,7 @@
 """Takes one video through some stages and never raises for it.
 
-What goes wrong is sorted: bad input is a reject, what is transient is tried again, everything else is
-a bug of ours and fails this one video.
+What goes wrong is sorted: bad input is a reject, what is transient is tried again, an endpoint that
+refuses us ends the whole job, everything else is a bug of ours and fails this one video.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json, to_jsonable_python
 
-from models.errors import TransientError
+from models.errors import EndpointError, TransientError
 from pipeline.memo import Memo
 from stages.base import BadInputError, Stage, Workspace
 from stages.records import FAILURES, VIDEO_JSON, Reason, Video
@@ -85,6 +85,8 @@ class ChainWorker:
                 video = video.reject(stage.name, error.reason, error.detail)
             except TransientError as error:
                 video = video.reject(stage.name, Reason.RETRIES_EXHAUSTED, str(error))
+            except EndpointError as error:
+                video = video.reject(stage.name, Reason.ENDPOINT_REFUSED, str(error))
             except Exception as error:
                 detail = f"{type(error).__name__}: {error}"
                 video = video.reject(stage.name, Reason.BUG, detail[:500])

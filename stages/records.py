@@ -264,10 +264,11 @@ class Reason(StrEnum):
     VIDEO_REJECTED = "video_rejected"
     RETRIES_EXHAUSTED = "retries_exhausted"
     WORKER_CRASHED = "worker_crashed"
+    ENDPOINT_REFUSED = "endpoint_refused"
     BUG = "bug"
 
 
-FAILURES = frozenset({Reason.RETRIES_EXHAUSTED, Reason.WORKER_CRASHED, Reason.BUG})
+FAILURES = frozenset({Reason.RETRIES_EXHAUSTED, Reason.WORKER_CRASHED, Reason.ENDPOINT_REFUSED, Reason.BUG})
 """Reasons that speak of us, not of the input: they count against the error budget."""
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import pytest
 
-from models.errors import TransientError
+from models.errors import EndpointError, TransientError
 from models.language import Answer, Endpoint, LanguageClient, Problem, Question
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}}
@@ -191,6 +191,12 @@ def test_a_busy_server_is_asked_again(first: Reply, wait: float | None, waits: l
         (completion("", "content_filter"), Problem.REFUSED),
         (Reply({"error": {"code": "content_filter", "message": "no"}}, 400), Problem.REFUSED),
         (Reply({"error": {"code": "too_long", "message": "no"}}, 400), Problem.BAD_REQUEST),
+        (
+            Reply({"error": {"message": "This model's maximum context length is 9", "code": "x"}}, 400),
+            Problem.BAD_REQUEST,
+        ),
+        (Reply("<html>too large</html>", 413), Problem.BAD_REQUEST),
+        (Reply({"detail": "bad image"}, 422), Problem.BAD_REQUEST),
         (completion('{"n": 1', "length"), Problem.CUT_OFF),
         (completion('{"n": 1'), Problem.INVALID_JSON),
         (completion("[1]"), Problem.INVALID_JSON),
@@ -207,9 +213,8 @@ def test_an_unusable_answer_is_a_problem_and_no_error(reply: Reply, problem: Pro
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        (Reply({"error": {"message": "no such key"}}, 401), "refused the key in $OPENAI_API_KEY"),
-        (Reply({"error": {"message": "not yours"}}, 403), "refused the key in $OPENAI_API_KEY"),
-        (Reply({"error": {"message": "no model m"}}, 404), "no model m"),
+        (Reply({"error": {"message": "try later"}}, 408), "try later"),
+        (Reply({"error": {"message": "slow down"}}, 429), "slow down"),
         (Reply({"error": {"message": "overloaded"}}, 500), "overloaded"),
         # What a proxy or a gateway says in place of the server, under the status of a success.
         (Reply("<html>Log in first</html>"), "no chat completion"),
@@ -227,6 +232,30 @@ def test_a_server_that_cannot_answer_is_named(reply: Reply, words: str, waits: l
         assert server.base_url in str(caught.value)
     assert words in str(caught.value)
     assert store == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "option"),
+    [
+        (401, {"message": "no such key"}, "api_key_env, which is OPENAI_API_KEY"),
+        (403, {"message": "not yours"}, "api_key_env, which is OPENAI_API_KEY"),
+        (404, {"message": "no model m"}, "model, which is m"),
+        (405, {"message": "no POST here"}, "base_url, which is http://"),
+        (400, {"message": "API key not valid."}, "api_key_env, which is OPENAI_API_KEY"),
+        (400, {"message": "Model Not Exist"}, "model, which is m"),
+        (400, {"message": "no", "param": "response_format"}, "schema_form, which is json_schema"),
+        (422, {"message": "response_format: unknown type"}, "schema_form, which is json_schema"),
+    ],
+)
+def test_a_refusal_of_all_requests_ends_at_once_and_names_the_option(
+    status: int, error: dict[str, str], option: str, waits: list[float]
+) -> None:
+    with ChatServer(lambda request: Reply({"error": error}, status)) as server:
+        with pytest.raises(EndpointError) as caught:
+            LanguageClient(endpoint(server), Store()).ask([question("one")])
+        assert len(server.requests) == 1 and waits == []
+    assert f"{server.base_url} answers {status}" in str(caught.value)
+    assert error["message"] in str(caught.value) and f"look at {option}" in str(caught.value)
 
 
 def test_a_server_that_is_not_there(waits: list[float]) -> None:

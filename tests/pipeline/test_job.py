@@ -18,6 +18,7 @@ import yaml
 
 from examples.drawing import moving_blobs
 from examples.media import Scene, Truth, write_video
+from models.errors import EndpointError
 from pipeline import job
 from pipeline.cli import main
 from pipeline.config import Config, load
@@ -239,6 +240,27 @@ def test_an_endpoint_that_is_down_fails_the_video_and_the_next_run_goes_on(
     assert "http://127.0.0.1:9/v1" in reject["detail"]
     local(given, mine)
     assert tables(mine) == tables(curated)
+
+
+def test_a_wrong_key_ends_the_run_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(self: Probe, video: Video) -> Video:
+        seen.append(video.uri)
+        raise EndpointError("http://x/v1 answers 401; look at api_key_env")
+
+    seen: list[str] = []
+    monkeypatch.setattr(Probe, "measure", refused)
+    given, output = tmp_path / "given", tmp_path / "out"
+    given.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (given / name).write_bytes(name.encode())
+    settings = [argument for setting in UNUSED for argument in ("--set", setting)]
+    assert main(["curate", str(given), str(output), "--runner", "local", *settings]) == 2
+    assert "probe: http://x/v1 answers 401; look at api_key_env" in capsys.readouterr().err
+    assert len(seen) == 1
+    told = run_file(output)
+    assert (told["status"], told["videos_done"], told["videos_planned"]) == ("interrupted", 0, 2)
 
 
 @pytest.mark.parametrize(("budget", "over"), [(0.5, False), (0.49, True)])

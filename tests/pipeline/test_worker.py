@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from models.errors import MediaError, TransientError
+from models.errors import EndpointError, MediaError, TransientError
 from models.language import Endpoint
 from pipeline import worker
 from pipeline.memo import Memo
@@ -153,6 +153,7 @@ def test_a_video_goes_through_all_stages_and_each_tells_of_it(bench: Bench) -> N
     [
         ([BadInputError(Reason.TRUNCATED, "ends early")], Reason.TRUNCATED, "ends early", "rejected", 1),
         ([TransientError("busy")] * 3, Reason.RETRIES_EXHAUSTED, "busy", "failed", 3),
+        ([EndpointError("wrong key")], Reason.ENDPOINT_REFUSED, "wrong key", "failed", 1),
         (
             [TransientError("busy"), BadInputError(Reason.CORRUPT, "bad")],
             Reason.CORRUPT, "bad", "rejected", 2,
