@@ -26,11 +26,13 @@ class VideoCodec(ABC):
         channels: of a latent.
         temporal_stride: frames that share one latent frame; the first frame has its own.
         spatial_stride: pixels along a side of one latent place.
+        device: where it runs; may be changed.
     """
 
     channels: int
     temporal_stride: int
     spatial_stride: int
+    device: str | torch.device = "cpu"
 
     @abstractmethod
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
@@ -64,7 +66,7 @@ class VideoCodec(ABC):
         )
 
 
-def load_codec(options: config.Codec, *, device: str = "cpu") -> VideoCodec:
+def load_codec(options: config.Codec, *, device: str | torch.device = "cpu") -> VideoCodec:
     """The codec that the recipe names; its weights are read at first use."""
     if options.path is None:
         return Pixels()
@@ -94,10 +96,10 @@ class WanCodec(VideoCodec):
         device: where it runs.
     """
 
-    def __init__(self, path: Path, *, device: str = "cpu") -> None:
+    def __init__(self, path: Path, *, device: str | torch.device = "cpu") -> None:
         if not (path / "config.json").is_file():
             raise ConfigError(f"generator.codec.path: {path} holds no config.json of an AutoencoderKLWan")
-        self._path, self._device = path, device
+        self._path, self.device = path, device
         options = AutoencoderKLWan.load_config(path, local_files_only=True)
         self.channels = int(options["z_dim"])
         self.temporal_stride = 2 ** sum(options["temperal_downsample"])
@@ -112,7 +114,7 @@ class WanCodec(VideoCodec):
     @functools.cached_property
     def _model(self) -> AutoencoderKLWan:
         model = AutoencoderKLWan.from_pretrained(self._path, local_files_only=True, use_safetensors=True)
-        return model.eval().requires_grad_(False).to(self._device)
+        return model.eval().requires_grad_(False)
 
     @torch.inference_mode()
     def encode(self, video: NDArray[np.uint8]) -> Tensor:
@@ -126,7 +128,7 @@ class WanCodec(VideoCodec):
                 f"Wan's codec takes {self.temporal_stride}k + 1 frames, not {len(video)}: set "
                 f"generator.frames to {_nearest(len(video), self.temporal_stride)}"
             )
-        posterior = self._model.encode(_to_unit(video)[None].to(self._device)).latent_dist
+        posterior = self._model.to(self.device).encode(_to_unit(video)[None].to(self.device)).latent_dist
         latents: Tensor = posterior.mode()[0].cpu()
         return ((latents - self._mean) / self._std).clone()
 
@@ -134,7 +136,8 @@ class WanCodec(VideoCodec):
     def decode(self, latents: Tensor) -> Videos:
         raw = latents.float().cpu() * self._std + self._mean
         # One at a time: the decoder's activations are far larger than the videos.
-        videos = [self._model.decode(one[None].to(self._device)).sample.cpu() for one in raw]
+        model = self._model.to(self.device)
+        videos = [model.decode(one[None].to(self.device)).sample.cpu() for one in raw]
         return _to_bytes(torch.cat(videos))
 
 

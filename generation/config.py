@@ -163,8 +163,12 @@ class Director(Section):
 
 
 class Decoder(Section):
-    """The project's own diffusion decoder from states to pictures (families imagenet and clip_vae)."""
+    """The project's own diffusion decoder from states to pictures (families imagenet and clip_vae).
 
+    ``patch``: side of the squares of pixels that become channels, for speed; latents are left whole.
+    """
+
+    patch: Count = 2
     channels: tuple[Count, ...] = (32, 64, 128)
     layers_per_block: Count = 1
     state_tokens: Count = 4
@@ -178,28 +182,40 @@ class Regulariser(Section):
     """``z' = Shuffle(Mask(z + eps))``; each part may be off (0).
 
     ``noise`` is in standard deviations of z. ``mask_of`` and ``shuffle_of`` say what the shares are of:
-    the tokens of every sample, or the samples of the batch.
+    the tokens of every sample, or the samples of the batch; a state of one token has no tokens to shuffle.
     """
 
     noise: NonNegative = 0.5
     mask: Share = 0.25
     shuffle: Share = 0.25
-    mask_of: Literal["tokens", "samples"] = "tokens"
-    shuffle_of: Literal["tokens", "samples"] = "tokens"
+    mask_of: Literal["tokens", "samples"] = "samples"
+    shuffle_of: Literal["tokens", "samples"] = "samples"
 
 
 class Transformer(Section):
-    """The video transformer: a diffusers class, from a folder or built small with ``options``."""
+    """The video transformer: a diffusers class, from the folder ``path`` or built small of the sizes below.
+
+    ``dtype``: of the weights from a folder; bfloat16 only for those that LoRA leaves frozen.
+    """
 
     class_name: Literal["WanTransformer3DModel"] = "WanTransformer3DModel"
     path: Path | None = None
     train: Literal["full", "lora"] = "full"
     lora: Lora = Lora()
+    dtype: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
-    heads: Count = 4
-    head_width: Count = 32
-    layers: Count = 4
-    patch: tuple[Count, Count, Count] = (1, 4, 4)
+    heads: Count = 3
+    head_width: Count = 64
+    layers: Count = 2
+    patch: tuple[Count, Count, Count] = (1, 8, 8)
+
+    @model_validator(mode="after")
+    def _base_is_kept(self) -> Transformer:
+        if self.train == "lora" and self.path is None:
+            raise ValueError("train: lora adapts weights from a folder; set path, or train: full")
+        if self.train == "full" and self.dtype != "float32":
+            raise ValueError("dtype: weights that are trained stay in float32; see train.precision")
+        return self
 
 
 class Codec(Section):

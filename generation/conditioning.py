@@ -1,0 +1,140 @@
+"""What the generator is told: caption tokens, and visual states made robust.
+
+A generator trained on true states meets predicted ones when films are made. The paper closes that gap
+with a regulariser, ``S(M(z + eps))``, without which states condition worse than key frames do.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForTextEncoding, AutoTokenizer, PreTrainedTokenizerBase
+
+from generation import config
+from generation.flow import noise_like, stream
+from models.weights import minilm
+from pipeline.config import ConfigError
+
+
+class CaptionEncoder:
+    """Captions to the last hidden states of a frozen text encoder, whose weights are read at first use.
+
+    Args:
+        path: folder of the encoder; its tokenizer lies in the same folder or, as in a diffusers pipeline,
+            in ``tokenizer`` beside it.
+        max_tokens: longer captions are cut.
+        device: where it runs.
+
+    Attributes:
+        width: length of a token.
+        max_tokens, device: as given; the device may be changed.
+    """
+
+    def __init__(self, path: Path, *, max_tokens: int, device: str | torch.device = "cpu") -> None:
+        if not (path / "config.json").is_file():
+            raise ConfigError(f"generator.text.path: {path} holds no config.json of a text encoder")
+        self.max_tokens = max_tokens
+        self.width = int(AutoConfig.from_pretrained(path, local_files_only=True).hidden_size)
+        self.device = device
+        self._path = path
+
+    @functools.cached_property
+    def _model(self) -> nn.Module:
+        model: nn.Module = AutoModelForTextEncoding.from_pretrained(
+            self._path, local_files_only=True, use_safetensors=True, dtype="auto"
+        )
+        return model.eval().requires_grad_(False)
+
+    @functools.cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        beside = self._path.parent / "tokenizer"
+        folder = beside if beside.is_dir() else self._path
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+    @torch.inference_mode()
+    def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens of each caption.
+
+        Returns:
+            float32 tokens ``[n, max_tokens, width]``, zero beyond a caption's end, and the mask
+            ``[n, max_tokens]``, true within it. Both lie on the CPU.
+        """
+        read = self._tokenizer(
+            [" ".join(caption.split()) for caption in captions],
+            padding="max_length",
+            max_length=self.max_tokens,
+            truncation=True,
+            return_tensors="pt",
+        )
+        mask = read["attention_mask"]
+        model = self._model.to(self.device)
+        hidden = model(
+            input_ids=read["input_ids"].to(self.device), attention_mask=mask.to(self.device)
+        ).last_hidden_state
+        tokens = hidden.float().cpu() * mask[..., None]
+        return tokens.clone(), mask.bool().clone()
+
+
+def load_text(options: config.TextEncoder, *, device: str | torch.device = "cpu") -> CaptionEncoder:
+    """The text encoder that the recipe names: the packaged MiniLM, or a folder's (UMT5, T5, CLIP, BERT)."""
+    return CaptionEncoder(options.path or minilm(), max_tokens=options.max_tokens, device=device)
+
+
+def regularise(z: Tensor, seeds: Sequence[int], options: config.Regulariser) -> Tensor:
+    """``S(M(z + eps))`` of standardised states; for training only.
+
+    It acts on the states themselves, before any learned projection, which could undo it.
+
+    - *noise*: ``eps ~ N(0, noise^2)``; a standardised number has deviation 1.
+    - *mask*: a masked token becomes zero, which is the mean. Of ``tokens``, each token is masked with this
+      probability; of ``samples``, all tokens of a sample together.
+    - *shuffle*: of ``tokens``, each token is chosen with this probability and the chosen ones of a sample
+      change places in a cycle; of ``samples``, each sample is chosen with this probability and gets the
+      state of another sample of the batch, never its own. (Were the chosen ones to change places only
+      among themselves, a small batch would hardly ever find two.)
+
+    Every choice is a function of the row's seed alone, but for which sample a chosen one gets its state
+    from: that depends on the batch, in an order drawn from its first seed.
+
+    Args:
+        z: ``[n, tokens, width]``.
+        seeds: ``n`` of them.
+
+    Returns:
+        a new tensor of the same shape.
+
+    Source: VideoAuteur, section on the generator; what the shares are of is not stated there.
+    """
+    z = z + options.noise * noise_like(z, seeds) if options.noise else z.clone()
+    if options.mask:
+        masked = _chosen(z, seeds, "mask", options.mask, options.mask_of)
+        z = z.masked_fill(masked[..., None].to(z.device), 0)
+    if not options.shuffle:
+        return z
+    chosen = _chosen(z, seeds, "shuffle", options.shuffle, options.shuffle_of)
+    if options.shuffle_of == "samples":
+        source = _cycle(torch.arange(len(z)), stream(seeds[0], "order of samples")).to(z.device)
+        return torch.where(chosen[..., None].to(z.device), z[source], z)
+    for row, (seed, places) in enumerate(zip(seeds, chosen, strict=True)):
+        mine = places.nonzero()[:, 0]
+        z[row, mine] = z[row, _cycle(mine, stream(seed, "order of tokens"))]
+    return z
+
+
+def _chosen(z: Tensor, seeds: Sequence[int], purpose: str, share: float, of: str) -> Tensor:
+    """Bool ``[n, tokens]``, drawn for each token or for each sample as a whole."""
+    count = z.shape[1] if of == "tokens" else 1
+    rows = [torch.rand(count, generator=stream(seed, purpose)) < share for seed in seeds]
+    return torch.stack(rows).expand(-1, z.shape[1])
+
+
+def _cycle(places: Tensor, generator: torch.Generator) -> Tensor:
+    """For each place another one, all on one random cycle; a single place keeps its own."""
+    order = torch.randperm(len(places), generator=generator)
+    source = torch.empty_like(places)
+    source[order] = places[order.roll(1)]
+    return source
