@@ -1,0 +1,152 @@
+"""Figures of a director: does it foresee the next state, and does it plan stories well by itself?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from generation.director import Director, story_of
+from generation.evaluation.report import Better, Figure, measured
+from generation.evaluation.states import (
+    MAX_ASSIGNED,
+    assignment_exact,
+    cosine,
+    mse,
+    recall,
+    retrieval,
+    unit,
+)
+from generation.evaluation.stories import consistency, order, state_repetition, text_repetition
+from generation.learner import Row
+from generation.story import Step, Story, prompt_of
+
+OF = "director"
+STORIES_AT_ONCE = 8
+States = NDArray[np.float64]
+
+
+def director_figures(director: Director, rows: Sequence[Row], *, seed: int) -> list[Figure]:
+    """Figures over rows of the ``stories`` table; intervals are over stories."""
+    stories = [story_of(row) for row in rows]
+    owners = [str(row["video_id"]) for row in rows]
+    true = [_flat(director.statistics.standardise(_raw(story.steps))) for story in stories]
+    return [
+        *_foresight(director, stories, true, owners, seed),
+        *_plans(director, stories, true, owners, seed),
+    ]
+
+
+def foresee(director: Director, rows: Sequence[Row], *, seed: int) -> dict[tuple[str, str], Tensor]:
+    """Raw states of the steps of ``stories`` rows, from goal and texts: no true picture is seen.
+
+    Returns:
+        ``[tokens, width]`` by ``video_id`` and the step's prompt.
+    """
+    found: dict[tuple[str, str], Tensor] = {}
+    for start in range(0, len(rows), STORIES_AT_ONCE):
+        some = rows[start : start + STORIES_AT_ONCE]
+        stories = [story_of(row) for row in some]
+        for row, story, states in zip(
+            some, stories, director.predict(stories, history="own", seed=seed), strict=True
+        ):
+            for step, state in zip(story.steps, director.statistics.restore(states), strict=True):
+                found[str(row["video_id"]), prompt_of(step.action, step.caption)] = state
+    return found
+
+
+def _foresight(
+    director: Director, stories: list[Story], true: list[States], owners: list[str], seed: int
+) -> list[Figure]:
+    """The true history and the step's texts are given; its state is foreseen."""
+    with_truth, alone = [], []
+    for start in range(0, len(stories), STORIES_AT_ONCE):
+        some = stories[start : start + STORIES_AT_ONCE]
+        with_truth += [_flat(found) for found in director.predict(some, history="true", seed=seed)]
+        alone += [_flat(found) for found in director.predict(some, history="own", seed=seed)]
+    pred, truth = np.concatenate(with_truth), np.concatenate(true)
+    steps = [owner for owner, states in zip(owners, true, strict=True) for _ in states]
+    index = np.arange(len(truth))
+    among = f"among the {len(truth)} states of all stories"
+    scores: list[tuple[str, States, Better, str]] = [
+        ("next state, cosine", cosine(pred, truth), "higher", "standardised"),
+        ("next state, MSE", mse(pred, truth), "lower", "standardised"),
+        ("next state, recall at 1", recall(pred, truth, index, k=1), "higher", among),
+        ("next state, recall at 5", recall(pred, truth, index, k=5), "higher", among),
+    ]
+    figures = [
+        measured(OF, name, values.tolist(), steps, better=better, note=note, seed=seed)
+        for name, values, better, note in scores
+    ]
+    ranks = retrieval(pred, truth, index).tolist()
+    median = measured(
+        OF,
+        "next state, median rank",
+        ranks,
+        steps,
+        better="lower",
+        note=among,
+        statistic="median",
+        seed=seed,
+    )
+    exact, chance = [], []
+    for found, states in zip(alone, true, strict=True):
+        count = min(len(states), MAX_ASSIGNED)
+        exact.append(float(assignment_exact(found[None, :count], states[None, :count])[0]))
+        chance.append(1 / math.factorial(count))
+    note = f"own predictions as history; chance is {np.mean(chance):.3g}"
+    return [
+        *figures,
+        median,
+        measured(OF, "assignment exact", exact, owners, better="higher", note=note, seed=seed),
+    ]
+
+
+def _plans(
+    director: Director, stories: list[Story], true: list[States], owners: list[str], seed: int
+) -> list[Figure]:
+    """Only the goal and the number of steps are given."""
+    plans = [
+        list(director.plan(story.goal, steps=len(story.steps), seed=seed)) for story in stories
+    ]  # fmt: skip
+    states = [_flat(director.statistics.standardise(_raw(plan))) for plan in plans]
+    made, real = [consistency(each) for each in states], [consistency(each) for each in true]
+
+    def mean(name: str, values: Sequence[float | None], better: Better = "", note: str = "") -> Figure:
+        return measured(OF, name, values, owners, better=better, note=note, seed=seed)
+
+    return [
+        mean(
+            "plans, order of states",
+            [order(unit(found) @ unit(truth).T) for found, truth in zip(states, true, strict=True)],
+            "higher",
+            "Kendall's tau against the true stories' steps",
+        ),
+        mean("plans, repeated actions", [text_repetition(_actions(plan)) for plan in plans], "lower"),
+        mean("true stories, repeated actions", [text_repetition(_actions(each.steps)) for each in stories]),
+        mean("plans, repeated states", [state_repetition(each) for each in states], "lower"),
+        mean("true stories, repeated states", [state_repetition(each) for each in true]),
+        mean("plans, consistency, adjacent", [each.adjacent for each in made], "", "standardised states"),
+        mean("true stories, consistency, adjacent", [each.adjacent for each in real]),
+        mean(
+            "plans, consistency, to the first", [each.to_first for each in made], "", "standardised states"
+        ),
+        mean("true stories, consistency, to the first", [each.to_first for each in real]),
+    ]
+
+
+def _actions(steps: Sequence[Step]) -> list[str]:
+    return [step.action or step.caption for step in steps]
+
+
+def _raw(steps: Sequence[Step]) -> Tensor:
+    return torch.stack([step.state for step in steps if step.state is not None])
+
+
+def _flat(states: Tensor) -> States:
+    flat: States = states.flatten(1).double().numpy()
+    return flat
