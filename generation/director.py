@@ -1,0 +1,457 @@
+"""The interleaved director: a language model that plans a narrative step by step.
+
+A step is read and written as text and visual state in turn: *action, caption, state*, the factorisation of
+the paper (section Director). One sequence is::
+
+    GOAL | Step 1: ACTION end | Seen: CAPTION end | queries | state | Step 2: ...
+
+Headings are given and texts are learned; an empty action ends the story. Queries are learned vectors: from
+what the language model makes of them a head regresses the step's state. States of earlier steps are read
+through a resampler. The model being causal, the queries of a step see nothing of its own state or of what
+follows, so every step's state can carry loss without a leak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Literal, cast
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from generation import config
+from generation.backbones import load_backbone
+from generation.heads import FlowHead
+from generation.learner import Batch, Learner, Row
+from generation.repetition import apart, overlap
+from generation.resampler import Resampler
+from generation.states.base import Statistics
+from generation.story import Step, Story
+
+HEADINGS = {"action": "\nStep {number}: ", "caption": "\nSeen: "}
+COUNT_TOLD = 0.5
+PAD, TEXT, STATE, QUERY = range(4)
+RETRIES = 4
+
+
+@dataclass(slots=True)
+class Layout:
+    """Place by place: what stands there, the token's number, and whether it is to be foreseen."""
+
+    kinds: list[int] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    learned: list[bool] = field(default_factory=list)
+
+    def text(self, ids: Sequence[int], *, learned: bool = False) -> Layout:
+        """Append words."""
+        return self._append(TEXT, ids, learned)
+
+    def slots(self, kind: int, count: int) -> Layout:
+        """Append places for vectors."""
+        return self._append(kind, [0] * count, False)
+
+    def _append(self, kind: int, ids: Sequence[int], learned: bool) -> Layout:
+        self.kinds += [kind] * len(ids)
+        self.ids += ids
+        self.learned += [learned] * len(ids)
+        return self
+
+
+class Director(Learner):
+    """Plans stories.
+
+    Args:
+        options: of the recipe.
+        state: what a visual state is.
+        statistics: of raw states; inside, states are standardised.
+    """
+
+    def __init__(self, options: config.Director, state: config.State, statistics: Statistics) -> None:
+        super().__init__()
+        self.options = options
+        self.statistics = statistics
+        self.language = load_backbone(options.backbone)
+        self.model = self.language.model
+        width = self.language.width
+        self.read_state = Resampler(
+            width_in=state.width, width=width, width_out=width,
+            tokens=options.tokens_in, depth=options.resampler_depth,
+        )  # fmt: skip
+        # Vectors that come from elsewhere enter at the size of the word vectors.
+        self._size = self.language.embedding.weight.detach().float().std().item()
+        self.queries = nn.Parameter(torch.randn(options.tokens_out, width) * self._size)
+        self.gather = Resampler(
+            width_in=width, width=width, width_out=state.width if options.head == "regression" else width,
+            tokens=state.tokens, depth=options.resampler_depth,
+        )  # fmt: skip
+        self.flow_head = FlowHead(state.width, width) if options.head == "flow" else None
+
+    # Training
+
+    def collate(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:
+        """Windows of ``min_context`` to ``max_context`` steps of ``stories`` rows, chosen by the seeds.
+
+        Returns:
+            ``kinds``, ``ids``, ``learned`` ``[batch, length]``; raw ``states``
+            ``[batch, steps, tokens, width]``, and which of them are ``read`` and ``regressed``
+            ``[batch, steps]``; ``seeds [batch]``.
+        """
+        layouts, states, read = [], [], []
+        for row, seed in zip(rows, seeds, strict=True):
+            story, random = story_of(row), Random(seed)
+            length = min(
+                random.randint(self.options.min_context, self.options.max_context), len(story.steps)
+            )
+            start = random.randint(0, len(story.steps) - length)
+            window = range(start, start + length)
+            ends = window.stop == len(story.steps)
+            layout = self._opening(story.goal, len(story.steps) if random.random() < COUNT_TOLD else None)
+            layouts.append(self._lay(layout, story, window, ends=ends))
+            states.append(_states(story)[start : window.stop])
+            read.append(torch.arange(length) < length - 1 + ends)
+        return self._batch(layouts, states, read) | {
+            "seeds": torch.tensor([seed % 2**62 for seed in seeds])
+        }
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``loss`` and its parts ``text``, ``cosine`` (1 - cos) and ``mse``, or ``text`` and ``flow``."""
+        states, regressed = self.statistics.standardise(batch["states"]), batch["regressed"]
+        hidden = self._hidden(batch, states)
+        losses = {"text": self._text_loss(hidden, batch)}
+        found, truth = self._gathered(hidden, batch), states[regressed]
+        owner = regressed.nonzero()[:, 0]
+        if self.flow_head is None:
+            parts = {
+                "cosine": 1 - F.cosine_similarity(found.flatten(1), truth.flatten(1)),
+                "mse": (found - truth).square().flatten(1).mean(1),
+            }
+        else:
+            place = regressed.cumsum(1)[regressed]
+            parts = {"flow": self.flow_head.loss(truth, found, (batch["seeds"][owner] + place).tolist())}
+        for name, each in parts.items():
+            total = torch.zeros_like(losses["text"]).index_add(0, owner, each.float())
+            losses[name] = total / regressed.sum(1)
+        options = self.options
+        weights = {"text": options.text_weight, "cosine": options.alpha, "mse": options.beta, "flow": 1.0}
+        return {
+            "loss": torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(0),
+            **losses,
+        }
+
+    def preview(self, rows: Sequence[Row], folder: Path, *, seed: int) -> None:
+        """``stories.txt``: for each row the true actions, and those planned for the same goal."""
+        lines: list[str] = []
+        for row in rows:
+            story = story_of(row)
+            lines += [story.goal, *(f"  true  {step.action}" for step in story.steps)]
+            planned = self.plan(story.goal, steps=len(story.steps), seed=seed)
+            lines += [f"  plan  {step.action}" for step in planned]
+        (folder / "stories.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    # Use
+
+    @torch.inference_mode()
+    def predict(
+        self, stories: Sequence[Story], *, history: Literal["true", "own"], seed: int = 0
+    ) -> list[Tensor]:
+        """States of steps whose texts are known.
+
+        Args:
+            stories: with texts; history ``true`` needs their raw states, too.
+            history: what is read of earlier steps: their true states, or those predicted here.
+            seed: of the flow head; a regression has no chance in it.
+
+        Returns:
+            standardised states ``[steps, tokens, width]`` of each story.
+        """
+        longest = max(len(story.steps) for story in stories)
+        found = torch.zeros(len(stories), longest, *self.statistics.mean.shape)
+        past = found
+        if history == "true":
+            raw = nn.utils.rnn.pad_sequence([_states(story) for story in stories], batch_first=True)
+            past = self.statistics.standardise(raw)
+        for number in range(longest):
+            rows = [row for row, story in enumerate(stories) if len(story.steps) > number]
+            window = range(max(0, number + 1 - self.options.max_context), number + 1)
+            layouts = [
+                self._lay(self._opening(stories[row].goal, None), stories[row], window, ends=False)
+                for row in rows
+            ]
+            read = [torch.arange(len(window)) < len(window) - 1] * len(rows)
+            states = past[rows, window.start : window.stop]
+            batch = self._batch(layouts, list(states), read)
+            gathered = self._gathered(self._hidden(batch, states), batch)
+            newest = gathered.view(len(rows), -1, *gathered.shape[1:])[:, -1]
+            found[rows, number] = self._state_of(newest, [seed + 1009 * row + number for row in rows])
+        return [found[row, : len(story.steps)] for row, story in enumerate(stories)]
+
+    @torch.inference_mode()
+    def plan(
+        self, goal: str, *, steps: int | None = None, given: Sequence[Step] = (), seed: int = 0
+    ) -> Iterator[Step]:
+        """Write a story, step by step, as it appears.
+
+        What is written is kept in the language model's cache, so a step costs its own tokens. Past
+        ``max_context`` steps the oldest are forgotten and the rest is read once more.
+
+        Args:
+            goal: "How to cook X?".
+            steps: how many; None lets the model end the story, within ``sampling.min_steps`` and
+                ``max_steps``.
+            given: first steps, in order; of each, empty texts are written and a missing state is regressed.
+            seed: of sampling.
+
+        Yields:
+            steps with raw states.
+        """
+        options = self.options.sampling
+        least, most = (steps, steps) if steps is not None else (options.min_steps, options.max_steps)
+        random = torch.Generator().manual_seed(seed)
+        done: list[Step] = []
+        tape = Tape(self, goal, steps)
+        for number in range(max(most, len(given))):
+            if number >= self.options.max_context:
+                tape = Tape(self, goal, steps)
+                for place in range(number - self.options.max_context + 1, number):
+                    tape.read(done[place], place)
+            step = given[number] if number < len(given) else Step(action="", caption="")
+            texts = {"action": step.action, "caption": step.caption}
+            for name in self.options.chain:
+                tape.heading(name, number)
+                if texts[name]:
+                    tape.text(texts[name])
+                    continue
+                may_end = name == self.options.chain[0] and least <= number and number >= len(given)
+                earlier = [getattr(each, name) for each in done]
+                texts[name] = tape.write(name, earlier, random, may_end=may_end)
+                if not texts[name] and may_end:
+                    return
+            found = tape.state(seed + number, [each.state for each in done if each.state is not None])
+            state = found if step.state is None else step.state
+            tape.show(state)
+            done.append(Step(action=texts["action"], caption=texts["caption"], state=state))
+            yield done[-1]
+
+    # Inside
+
+    def _opening(self, goal: str, steps: int | None) -> Layout:
+        told = "" if steps is None else f" ({steps} steps)"
+        return Layout().text(self.language.ids(f"{goal}{told}"))
+
+    def _lay(self, layout: Layout, story: Story, window: range, *, ends: bool) -> Layout:
+        """Append steps; the last one's state is read only where the story's end follows."""
+        end = [self.language.end]
+        for place in window:
+            for name in self.options.chain:
+                layout.text(self._heading(name, place))
+                layout.text(self.language.ids(getattr(story.steps[place], name)) + end, learned=True)
+            last = place == window[-1]
+            if last or self.options.regress == "every":
+                layout.slots(QUERY, self.options.tokens_out)
+            if ends or not last:
+                layout.slots(STATE, self.options.tokens_in)
+        if ends:
+            layout.text(self._heading(self.options.chain[0], window.stop)).text(end, learned=True)
+        return layout
+
+    def _batch(self, layouts: Sequence[Layout], states: Sequence[Tensor], read: Sequence[Tensor]) -> Batch:
+        def padded(rows: Sequence[Tensor]) -> Tensor:
+            return nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+        regressed = []
+        for window in states:
+            places = torch.arange(len(window))
+            regressed.append(places >= (0 if self.options.regress == "every" else len(window) - 1))
+        return {
+            "kinds": padded([torch.tensor(layout.kinds) for layout in layouts]),
+            "ids": padded([torch.tensor(layout.ids) for layout in layouts]),
+            "learned": padded([torch.tensor(layout.learned) for layout in layouts]),
+            "states": padded(states),
+            "read": padded(read),
+            "regressed": padded(regressed),
+        }
+
+    def _heading(self, name: str, place: int) -> list[int]:
+        return self.language.ids(HEADINGS[name].format(number=place + 1))
+
+    def _embed(self, kinds: Tensor, ids: Tensor, states: Tensor) -> Tensor:
+        """Vectors ``[n, length, width]``; ``states [m, tokens, width]`` are standardised, in order."""
+        vectors = self.language.embedding(ids)
+        if len(states):
+            seen = (self.read_state(states) * self._size).flatten(0, 1)
+            vectors = vectors.masked_scatter((kinds == STATE)[..., None], seen.to(vectors.dtype))
+        asked = self.queries.repeat(int((kinds == QUERY).sum()) // len(self.queries), 1)
+        filled: Tensor = vectors.masked_scatter((kinds == QUERY)[..., None], asked.to(vectors.dtype))
+        return filled
+
+    def _hidden(self, batch: Batch, states: Tensor) -> Tensor:
+        """What the language model makes of a batch, ``[batch, length, width]``."""
+        vectors = self._embed(batch["kinds"], batch["ids"], states[batch["read"]])
+        mask = (batch["kinds"] != PAD).long()
+        made = self.language.decoder(inputs_embeds=vectors, attention_mask=mask, use_cache=False)
+        hidden: Tensor = made.last_hidden_state.float()
+        return hidden
+
+    def _gathered(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """What the queries found, for each regressed state in order: ``[m, tokens, width]``."""
+        asked = hidden[batch["kinds"] == QUERY].view(-1, self.options.tokens_out, hidden.shape[-1])
+        gathered: Tensor = self.gather(asked)
+        return gathered
+
+    def _state_of(self, gathered: Tensor, seeds: Sequence[int]) -> Tensor:
+        if self.flow_head is None:
+            return gathered
+        return self.flow_head.sample(gathered, seeds, steps=self.options.sampling.flow_steps)
+
+    def _text_loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy over the learned tokens of each sample."""
+        learned = batch["learned"][:, 1:]
+        before = hidden[:, :-1][learned]
+        logits = self.language.logits(before)
+        each = F.cross_entropy(logits, batch["ids"][:, 1:][learned], reduction="none")
+        owner = learned.nonzero()[:, 0]
+        total = torch.zeros(len(hidden), device=hidden.device).index_add(0, owner, each)
+        return total / learned.sum(1)
+
+
+class Tape:
+    """A story being written: the language model's cache and what was appended last."""
+
+    def __init__(self, director: Director, goal: str, steps: int | None) -> None:
+        self._director = director
+        self._cache = DynamicCache()
+        self._last = self._append(director._opening(goal, steps))
+
+    def heading(self, name: str, place: int) -> None:
+        """What stands before a text."""
+        self._last = self._append(Layout().text(self._director._heading(name, place)))
+
+    def text(self, text: str) -> None:
+        """A text that is known."""
+        ids = [*self._director.language.ids(text), self._director.language.end]
+        self._last = self._append(Layout().text(ids))
+
+    def read(self, step: Step, place: int) -> None:
+        """A step that is known."""
+        for name in self._director.options.chain:
+            self.heading(name, place)
+            self.text(getattr(step, name))
+        if self._director.options.regress == "every":
+            self._append(Layout().slots(QUERY, self._director.options.tokens_out))
+        assert step.state is not None
+        self.show(step.state)
+
+    def show(self, state: Tensor) -> None:
+        """The raw state of the step, as it will be read later."""
+        standard = self._director.statistics.standardise(state)[None]
+        self._last = self._append(Layout().slots(STATE, self._director.options.tokens_in), standard)
+
+    def write(self, name: str, earlier: Sequence[str], random: torch.Generator, *, may_end: bool) -> str:
+        """A new text; one that says too much of an earlier one again is tried anew with another beginning.
+
+        When every try repeats, the story ends if it may; else the least repetitive try stands.
+        """
+        options = self._director.options.sampling
+        length, last = self._cache.get_seq_length(), self._last
+        limit = options.max_action_tokens if name == "action" else options.max_caption_tokens
+        barred = [] if may_end else [self._director.language.end]
+        tries: list[tuple[float, list[int]]] = []
+        for _ in range(RETRIES + 1):
+            self._back_to(length)
+            self._last = last
+            ids = self._sample(limit, random, barred)
+            text = self._director.language.words(ids)
+            repeated = max((overlap(text, other) for other in earlier), default=0.0)
+            if repeated <= options.max_text_overlap:
+                return text
+            tries.append((repeated, ids))
+            barred.append(ids[0])
+        if may_end:
+            return ""
+        _, ids = min(tries)
+        self._back_to(length)
+        self._last = self._append(Layout().text([*ids, self._director.language.end]))
+        return self._director.language.words(ids)
+
+    def state(self, seed: int, earlier: Sequence[Tensor]) -> Tensor:
+        """The raw state regressed from the queries, kept apart from the earlier ones."""
+        director, limit = self._director, self._director.options.sampling.max_state_cosine
+        length = self._cache.get_seq_length()
+        hidden = self._append(Layout().slots(QUERY, director.options.tokens_out))
+        if director.options.regress == "last":
+            # In training no queries of earlier steps were there.
+            self._back_to(length)
+        gathered = director.gather(hidden)
+        others = [director.statistics.standardise(other) for other in earlier]
+        state = torch.zeros(0)
+        for attempt in range(RETRIES if director.flow_head is not None else 1):
+            state = director._state_of(gathered, [seed + 7919 * attempt])[0]
+            if all(
+                F.cosine_similarity(state.flatten(), other.flatten(), dim=0) <= limit for other in others
+            ):
+                break
+        for other in others:
+            state = apart(state, other, limit)
+        return director.statistics.restore(state)
+
+    def _sample(self, limit: int, random: torch.Generator, barred: Sequence[int]) -> list[int]:
+        """Tokens of a text that begins with none of ``barred``; its end goes on the tape, too."""
+        language, options = self._director.language, self._director.options.sampling
+        ids: list[int] = []
+        while len(ids) < limit:
+            logits = language.logits(self._last[0, -1])
+            if not ids:
+                logits[list(barred)] = -torch.inf
+            token = _choose(logits, options.temperature, options.top_p, random)
+            if token == language.end:
+                break
+            ids.append(token)
+            self._last = self._append(Layout().text([token]))
+        self._last = self._append(Layout().text([language.end]))
+        return ids
+
+    def _back_to(self, length: int) -> None:
+        surplus = self._cache.get_seq_length() - length
+        if surplus:
+            self._cache.crop(-surplus)
+
+    def _append(self, layout: Layout, states: Tensor | None = None) -> Tensor:
+        """Read on; hidden states ``[1, length, width]`` of what was appended."""
+        director = self._director
+        kinds, ids = torch.tensor([layout.kinds]), torch.tensor([layout.ids])
+        none = torch.zeros(0, *director.statistics.mean.shape)
+        vectors = director._embed(kinds, ids, none if states is None else states)
+        result = director.language.decoder(
+            inputs_embeds=vectors, past_key_values=self._cache, use_cache=True
+        )
+        return cast(Tensor, result.last_hidden_state.float())
+
+
+def story_of(row: Row) -> Story:
+    """A row of the ``stories`` table, see :mod:`generation.features`."""
+    states = safetensors.torch.load(row["tensors"])["states"]
+    texts = zip(row["actions"], row["captions"], states, strict=True)
+    return Story(
+        goal=row["goal"],
+        steps=tuple(Step(action=action, caption=caption, state=state) for action, caption, state in texts),
+    )
+
+
+def _states(story: Story) -> Tensor:
+    return torch.stack([step.state for step in story.steps if step.state is not None])
+
+
+def _choose(logits: Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
+    """The most probable token at temperature 0, else one drawn from the nucleus."""
+    if temperature == 0:
+        return int(logits.argmax())
+    probability, order = (logits / temperature).softmax(0).sort(descending=True)
+    before = probability.cumsum(0) - probability
+    nucleus = probability.where(before < top_p, 0)
+    return int(order[int(torch.multinomial(nucleus, 1, generator=random))])
