@@ -27,6 +27,10 @@ class FilmError(ValueError):
     """The film cannot be made as asked; the text says what to do."""
 
 
+class FilmBusyError(FilmError):
+    """Another process is making this film."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstStep:
     """The first step as the user wants it.
@@ -188,13 +192,13 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep a film to one process; a killed one lets go.
 
     Raises:
-        FilmError: another process is at it.
+        FilmBusyError: another process is at it.
     """
     with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise FilmError(f"another process is making the film in {folder}") from error
+            raise FilmBusyError(f"another process is making the film in {folder}") from error
         yield
 
 

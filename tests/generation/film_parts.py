@@ -6,17 +6,22 @@ their calls, so that a resume can be seen to spare them.
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from generation import config
 from generation.states.base import Pictures, StateDecoder, StateEncoder
 from generation.story import Step
+from generation.studio import DirectorParts, GeneratorParts
 
 TOKENS, WIDTH, PX, FRAMES = 2, 8, 32, 5
 
@@ -91,3 +96,57 @@ class Encoder(StateEncoder):
 
     def encode(self, images: Pictures) -> Tensor:
         return torch.stack([state_of(int(image.sum())) for image in images])
+
+
+@dataclass(frozen=True)
+class HeldModels:
+    """Parts that wait where a test wants them to: while ``hold-director`` or ``hold-generator`` is there.
+
+    What they were asked for is appended to files in ``folder``, for they run in other processes.
+    """
+
+    folder: Path
+    serve: config.Serve
+
+    def recipe(self) -> config.Recipe:
+        return config.Recipe(film=config.Film(upscale_px=32), serve=self.serve)
+
+    def director(self) -> DirectorParts:
+        held = HeldPlanner(self.folder)
+        return DirectorParts(director=held, encoder=Encoder(), identity={"director": "d"})
+
+    def generator(self) -> GeneratorParts:
+        identity = {"generator": "g", "decoder": "c"}
+        return GeneratorParts(generator=HeldRenderer(self.folder), decoder=Decoder(), identity=identity)
+
+
+@dataclass
+class HeldPlanner:
+    folder: Path
+
+    def plan(self, goal: str, *, steps: int | None, given: Sequence[Step], seed: int) -> Iterator[Step]:
+        for number, step in enumerate(Planner().plan(goal, steps=steps, given=given, seed=seed), start=1):
+            if number > len(given):
+                note(self.folder / "director.log", f"{goal} {number}")
+                wait(self.folder / "hold-director", unless=number == 1)
+            yield step
+
+
+@dataclass
+class HeldRenderer:
+    folder: Path
+
+    def sample(self, captions: list[str], states: Tensor | None, **more: Any) -> NDArray[np.uint8]:
+        note(self.folder / "generator.log", captions[0])
+        wait(self.folder / "hold-generator")
+        return Renderer().sample(captions, states, **more)
+
+
+def note(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+
+
+def wait(path: Path, *, unless: bool = False) -> None:
+    while path.exists() and not unless:
+        time.sleep(0.02)

@@ -1,0 +1,43 @@
+"""``videoauteur serve``: films over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from generation.cli_generate import DONE, add_recipe_options
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "serve",
+        help="make films for callers over HTTP",
+        epilog="Keys come from the environment variable that serve.api_keys_env names. The interface is "
+        "described at /openapi.json. With RAY_ADDRESS the service runs on that cluster.",
+    )
+    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="what `train` wrote")
+    parser.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="where films are made")
+    add_recipe_options(parser)
+    parser.set_defaults(run=_serve)
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from generation.serving import start, stop
+    from generation.studio import TrainedModels, settings_of
+
+    ended = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda number, frame: ended.set())
+    models = TrainedModels(parsed.models.resolve(), settings_of(parsed.recipe, parsed.settings))
+    options = models.recipe().serve
+    start(models, parsed.jobs)
+    try:
+        print(f"http://{options.host}:{options.port}  (end with Ctrl-C)", file=sys.stderr, flush=True)
+        ended.wait()
+    finally:
+        stop()
+    return DONE
