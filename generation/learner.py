@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from generation.states.base import Statistics
+
 Row = Mapping[str, Any]
 """One row of a feature table, see :mod:`generation.features`."""
 Batch = dict[str, Tensor]
@@ -20,7 +22,12 @@ class Learner(nn.Module, ABC):
     Everything random in a loss comes from the seeds given to :meth:`collate`, so that it depends neither on
     the number of processes nor on what was run before: that is what makes resuming exact. Parameters with
     ``requires_grad`` are trained and saved; the rest comes from the base weights again.
+
+    Attributes:
+        statistics: of the raw states that it is trained on.
     """
+
+    statistics: Statistics
 
     @abstractmethod
     def collate(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:

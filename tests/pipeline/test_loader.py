@@ -6,6 +6,7 @@ import pickle
 from collections import Counter
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,7 +76,7 @@ def test_the_global_batch_does_not_depend_on_the_number_of_processes(shards: Pat
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_loader_workers_and_resume_change_nothing(shards: Path, workers: int) -> None:
     straight = _numbers(ShardBatches(shards, seed=1, batch_size=4, lanes=2), range(40))
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         ShardBatches(shards, seed=1, batch_size=4, lanes=2),  # type: ignore[arg-type]
         batch_size=None,
         sampler=range(17, 40),
