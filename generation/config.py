@@ -24,7 +24,9 @@ class State(Section):
     ``family``: imagenet (packaged, pooled features), clip_unclip (CLIP, Stable unCLIP paints), clip_wan
     (penultimate CLIP tokens, Wan 2.1 paints), vae (AutoencoderKL), clip_vae (CLIP; our own diffusion in
     VAE latents paints). ``path``: folder of the pipeline's weights, as ``save_pretrained`` writes it.
-    ``tokens`` and ``width`` are held against what the weights give.
+    ``tokens`` and ``width`` are held against what the weights give. ``dtype`` is CLIP's and that of
+    the painters Stable unCLIP and Wan; ``sample_steps`` and ``guidance`` are these painters', null takes
+    their own.
     """
 
     family: Literal["imagenet", "clip_unclip", "clip_wan", "vae", "clip_vae"] = "imagenet"
@@ -32,6 +34,9 @@ class State(Section):
     tokens: Count = 1
     width: Count = 1280
     picture_px: Count = 64
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    sample_steps: Count | None = None
+    guidance: NonNegative | None = None
 
     @model_validator(mode="after")
     def _weights_are_named(self) -> State:
@@ -79,6 +84,14 @@ class Train(Section):
                 f"({self.batch_size})"
             )
         return self
+
+
+class Features(Section):
+    """Workers that compute states, latents and text before training. ``workers`` null: one a processor."""
+
+    workers: Count | None = None
+    num_cpus: Positive = 1.0
+    num_gpus: NonNegative = 0.0
 
 
 class Lora(Section):
@@ -297,6 +310,7 @@ class Recipe(Section):
     """The whole tree."""
 
     state: State = State()
+    features: Features = Features()
     decoder: Decoder = Decoder()
     director: Director = Director()
     generator: Generator = Generator()

@@ -22,9 +22,9 @@ def square(images: Pictures, side_px: int) -> Pictures:
     return np.stack([cv2.resize(crop, (side_px, side_px), interpolation=how) for crop in crops])
 
 
-def to_network(images: Pictures) -> Tensor:
+def to_network(images: Pictures | Tensor) -> Tensor:
     """RGB pictures to float32 ``[n, 3, height, width]`` in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def from_network(tensor: Tensor) -> Pictures:
