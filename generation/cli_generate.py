@@ -74,7 +74,7 @@ def _generate(parsed: argparse.Namespace) -> int:
         if parsed.painter is not None:
             from generation.painting import load_painter
 
-            painter = {"painter": load_painter(parsed.painter)}
+            painter = {"painter": load_painter(parsed.painter, recipe.film.painter)}
             identity["painter"] = painter["painter"].identity
         with FilmProgress() as progress:
             result = make_film(
