@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="videoauteur",
-        description="Turn raw how-to videos into a narrative dataset in Parquet.",
+        description="Turn raw how-to videos into a narrative dataset in Parquet, and that into films.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -51,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", help="print the effective configuration")
     _config_options(config)
     config.set_defaults(run=_config)
+
+    # The one upward edge: by name and here only, so that this package can be used without that one.
+    importlib.import_module("generation.commands").add_commands(commands)
     return parser
 
 

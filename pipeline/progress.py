@@ -87,3 +87,65 @@ class Tally:
     def _line(self) -> str:
         done = {name: sum(self.outcomes[name].values()) for name in self._stages}
         return f"of {self._total} videos: " + ", ".join(f"{n} {done[n]}" for n in self._stages)
+
+
+class Bar:
+    """One piece of work in equal units: a live bar on a terminal, a plain line now and then elsewhere.
+
+    Args:
+        name: what is done.
+        total: how many units.
+        unit: their name, in the plural.
+        done: units that an earlier run did.
+    """
+
+    def __init__(self, name: str, total: int, *, unit: str, done: int = 0) -> None:
+        self._name, self._total, self._unit, self._done = name, total, unit, done
+        self._last_line = time.monotonic()
+        self._console = Console(file=sys.stderr)
+        self._bar = (
+            Progress(
+                TextColumn("{task.description:<11}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                console=self._console,
+            )
+            if self._console.is_terminal
+            else None
+        )
+        if self._bar:
+            self._task = self._bar.add_task(name, total=total, completed=done, note="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def to(self, done: int, *, note: str = "") -> None:
+        """So many units are done."""
+        self._done = done
+        if self._bar:
+            self._bar.update(self._task, completed=done, note=note)
+        elif done == self._total or time.monotonic() - self._last_line > LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            more = f", {note}" if note else ""
+            self.print(f"{self._name}: {done} of {self._total} {self._unit}{more}")
+
+    def advance(self, *, note: str = "") -> None:
+        """One more unit is done."""
+        self.to(self._done + 1, note=note)
+
+    def print(self, line: str) -> None:
+        """A line above the bar."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,69 @@
+"""``videoauteur train``: from a curated dataset to director, generator and decoder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "train",
+        help="train a model of MODELS on DATASET",
+        epilog="The same command goes on after a kill. Under torchrun use --runner local. "
+        "Exit codes: 0 done; 1 failed or interrupted; 2 bad usage or configuration.",
+    )
+    parser.add_argument("model", choices=("director", "generator", "decoder"))
+    parser.add_argument("dataset", metavar="DATASET", type=Path, help="an OUTPUT of curate")
+    parser.add_argument("models", metavar="MODELS", type=Path, help="folder of features and models")
+    parser.add_argument("--runner", choices=("ray", "local"), default="ray", help="default: ray")
+    parser.add_argument("--memo", type=Path, metavar="FOLDER", help="default: DATASET/_memo")
+    parser.add_argument(
+        "--recipe", metavar="FILE_OR_NAME", help="a YAML file, or a recipe that comes along"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="a.b=value", dest="settings",
+        help="one value of the recipe; may be repeated",
+    )  # fmt: skip
+    parser.set_defaults(run=_train)
+
+
+def _train(parsed: argparse.Namespace) -> int:
+    from generation.config import Recipe
+    from generation.studio import recipe_file
+    from pipeline.config import load
+
+    file = None if parsed.recipe is None else recipe_file(parsed.recipe)
+    recipe = load(file, parsed.settings, Recipe).config
+    # Here, so that --help and a wrong option answer at once.
+    from generation.features import FeatureError
+    from generation.train_job import train_model
+    from generation.training import TrainingError
+    from models.errors import MissingWeightsError
+
+    # A cluster ends a job with SIGTERM; it deserves the same clean stop as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        folder = train_model(
+            parsed.model, parsed.dataset, parsed.models, recipe, runner=parsed.runner, memo=parsed.memo
+        )
+    except FeatureError as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except (TrainingError, MissingWeightsError) as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(
+            "videoauteur: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr
+        )
+        return FAILED
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"{folder}: {parsed.model} trained; losses.jsonl, previews and tensorboard lie beside it")
+    return DONE

@@ -1,0 +1,96 @@
+"""The two jobs of training on a Ray cluster: features by a pool of actors, the run by Ray Train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from generation.config import Recipe, Train
+from generation.features import NARRATED_JSON, FeatureMaker, Narrated, attempt
+from pipeline.config import Config
+from pipeline.packages import check_packages
+from pipeline.ray_runner import connected
+
+RESTARTS = 2
+"""Of a training run whose worker died; it goes on from its last checkpoint."""
+
+
+class _Worker:
+    """An actor that makes features."""
+
+    def __init__(self, recipe: Recipe, memo: Path) -> None:
+        check_packages()
+        self._maker = FeatureMaker(recipe, memo)
+
+    def make(self, video: bytes) -> str | None:
+        return attempt(self._maker, NARRATED_JSON.validate_json(video))
+
+
+def features_on_ray(
+    videos: Sequence[Narrated], recipe: Recipe, memo: Path
+) -> Iterator[tuple[str, str | None]]:
+    """(video_id, why it was dropped) as they are done; a video whose worker dies is dropped."""
+    options = recipe.features
+    with connected(Config()):
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        room = int(resources.get("CPU", 1.0) / options.num_cpus)
+        workers = min(options.workers or room, len(videos))
+
+        def worker() -> Any:
+            actor: Any = ray.remote(num_cpus=options.num_cpus, num_gpus=options.num_gpus)(_Worker)
+            return actor.remote(recipe, memo)
+
+        waiting = list(reversed(videos))
+        working: dict[Any, tuple[Any, Narrated]] = {}
+
+        def start(actor: Any) -> None:
+            if waiting:
+                video = waiting.pop()
+                working[actor.make.remote(NARRATED_JSON.dump_json(video))] = (actor, video)
+
+        for _ in range(max(1, workers)):
+            start(worker())
+        while working:
+            (done,), _ = ray.wait(list(working), num_returns=1)
+            actor, video = working.pop(done)
+            try:
+                problem: str | None = ray.get(done)
+            except ray.exceptions.RayActorError:
+                problem, actor = "the process that worked on it died", worker()
+            start(actor)
+            yield video.video_id, problem
+
+
+def train_on_ray(work: Callable[[], None], options: Train, folder: Path) -> None:
+    """Run a training function in ``options.processes`` workers of Ray Train.
+
+    Args:
+        work: what each worker does; it finds its rank in the environment.
+        folder: of the run, on a file system that all nodes share.
+
+    Raises:
+        Exception: what ``work`` raised in a worker.
+    """
+    with connected(Config()):
+        trainer = TorchTrainer(
+            lambda: work(),
+            torch_config=TorchConfig(backend="nccl" if options.num_gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=options.processes,
+                use_gpu=options.num_gpus > 0,
+                resources_per_worker={"CPU": options.num_cpus}
+                | ({"GPU": options.num_gpus} if options.num_gpus else {}),
+            ),
+            run_config=RunConfig(
+                name="ray",
+                storage_path=str(folder.resolve()),
+                failure_config=FailureConfig(max_failures=RESTARTS),
+            ),
+        )
+        trainer.fit()
