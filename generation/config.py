@@ -282,12 +282,32 @@ class Generator(Section):
     train: Train = Train(steps=400, lr=5e-4, betas=(0.9, 0.95))
 
 
+class Painter(Section):
+    """A diffusers pipeline that paints key frames from captions (``--painter``).
+
+    ``picture_px``: side of a key frame; a grid of four is twice as wide. ``steps`` and ``guidance``: null
+    leaves them to the pipeline. ``memory``: earlier key frames that an inpainting pipeline is shown.
+    ``strength``: 1 paints from noise; below, it starts from what the director imagined.
+    """
+
+    picture_px: Count = 512
+    steps: Count | None = None
+    guidance: NonNegative | None = None
+    memory: Annotated[int, Field(ge=1, le=3)] = 2
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
 class Film(Section):
-    """From a goal to one file."""
+    """From a goal to one file.
+
+    ``chain_last_frame``: each clip starts from the last frame of the one before. ``upscale_px``: short
+    side that smaller clips are scaled up to.
+    """
 
     clips_per_step: Count = 1
     chain_last_frame: bool = False
     upscale_px: Count = 320
+    painter: Painter = Painter()
 
 
 class Serve(Section):
