@@ -84,7 +84,7 @@ def load_text(options: config.TextEncoder, *, device: str | torch.device = "cpu"
     return CaptionEncoder(options.path or minilm(), max_tokens=options.max_tokens, device=device)
 
 
-def regularise(z: Tensor, seeds: Sequence[int], options: config.Regulariser) -> Tensor:
+def regularise(z: Tensor, seeds: Sequence[int], options: config.Regulariser, *, group: int) -> Tensor:
     """``S(M(z + eps))`` of standardised states; for training only.
 
     It acts on the states themselves, before any learned projection, which could undo it.
@@ -94,15 +94,17 @@ def regularise(z: Tensor, seeds: Sequence[int], options: config.Regulariser) -> 
       probability; of ``samples``, all tokens of a sample together.
     - *shuffle*: of ``tokens``, each token is chosen with this probability and the chosen ones of a sample
       change places in a cycle; of ``samples``, each sample is chosen with this probability and gets the
-      state of another sample of the batch, never its own. (Were the chosen ones to change places only
-      among themselves, a small batch would hardly ever find two.)
+      state of another sample of its group, never its own. (Were the chosen ones to change places only
+      among themselves, a small group would hardly ever find two.)
 
     Every choice is a function of the row's seed alone, but for which sample a chosen one gets its state
-    from: that depends on the batch, in an order drawn from its first seed.
+    from: that depends on the group, in an order drawn from its first seed.
 
     Args:
         z: ``[n, tokens, width]``.
         seeds: ``n`` of them.
+        group: so many neighbouring rows may get each other's states; what is left over at the end is a
+            smaller group, and who is alone keeps its own.
 
     Returns:
         a new tensor of the same shape.
@@ -117,8 +119,9 @@ def regularise(z: Tensor, seeds: Sequence[int], options: config.Regulariser) -> 
         return z
     chosen = _chosen(z, seeds, "shuffle", options.shuffle, options.shuffle_of)
     if options.shuffle_of == "samples":
-        source = _cycle(torch.arange(len(z)), stream(seeds[0], "order of samples")).to(z.device)
-        return torch.where(chosen[..., None].to(z.device), z[source], z)
+        groups = torch.split(torch.arange(len(z)), group)
+        cycles = [_cycle(rows, stream(seeds[int(rows[0])], "order of samples")) for rows in groups]
+        return torch.where(chosen[..., None].to(z.device), z[torch.cat(cycles).to(z.device)], z)
     for row, (seed, places) in enumerate(zip(seeds, chosen, strict=True)):
         mine = places.nonzero()[:, 0]
         z[row, mine] = z[row, _cycle(mine, stream(seed, "order of tokens"))]

@@ -116,7 +116,7 @@ class Generator(Learner):
         dropped = torch.zeros(len(seeds), dtype=torch.bool)
         if self.training:
             if state is not None and self.options.condition == "state":
-                state = regularise(state, seeds, self.options.regulariser)
+                state = regularise(state, seeds, self.options.regulariser, group=_group(self.options))
             draws = [torch.rand(1, generator=flow.stream(seed, "drop condition")) for seed in seeds]
             dropped = torch.cat(draws) < self.options.drop_condition
         context = self._context(batch["text"], batch["text_mask"], state, dropped.to(latents.device))
@@ -414,8 +414,15 @@ def _check(
                 f"generator.{key}: {getattr(options, key)} gives {size} latent places, which the "
                 f"transformer's patches of {patch} do not divide"
             )
-    shuffles_tokens = options.regulariser.shuffle > 0 and options.regulariser.shuffle_of == "tokens"
-    if options.condition == "state" and shuffles_tokens and state.tokens == 1:
+    shuffles = options.condition == "state" and options.regulariser.shuffle > 0
+    shuffles_tokens = shuffles and options.regulariser.shuffle_of == "tokens"
+    if shuffles and not shuffles_tokens and _group(options) == 1:
+        raise ConfigError(
+            "generator.regulariser.shuffle_of: samples need at least two clips at a time to shuffle; "
+            "batch_size / (lanes x accumulate) of generator.train is 1. Choose shuffle: 0, or fewer lanes "
+            "or accumulated parts"
+        )
+    if shuffles_tokens and state.tokens == 1:
         raise ConfigError(
             "generator.regulariser.shuffle_of: a state of one token has no tokens to shuffle; "
             "choose samples, or shuffle: 0"
@@ -423,7 +430,7 @@ def _check(
     width = transformer.config.image_dim
     if width is None:
         return
-    if options.condition == "state" and shuffles_tokens:
+    if shuffles_tokens:
         raise ConfigError(
             "generator.regulariser.shuffle_of: this transformer reads image tokens without their order, so "
             "shuffling tokens would do nothing; choose samples, or shuffle: 0"
@@ -438,6 +445,11 @@ def _check(
             "generator.text.max_tokens: a transformer with image tokens takes at most "
             f"{IMAGE_MODEL_TEXT_TOKENS}, not {options.text.max_tokens}"
         )
+
+
+def _group(options: config.Generator) -> int:
+    """Rows that are together whatever the number of processes is: of one lane, in one accumulated part."""
+    return options.train.batch_size // (options.train.lanes * options.train.accumulate)
 
 
 def _cover(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from generation import config
-from generation.conditioning import load_text, regularise
+from generation import conditioning, config
+from generation.conditioning import load_text
 from pipeline.config import ConfigError
 
 
 def only(**options: object) -> config.Regulariser:
     return config.Regulariser.model_validate({"noise": 0, "mask": 0, "shuffle": 0, **options})
+
+
+def regularise(z: Tensor, seeds: Sequence[int], options: config.Regulariser) -> Tensor:
+    """The whole batch is one group."""
+    return conditioning.regularise(z, seeds, options, group=len(z))
 
 
 def states(rows: int, tokens: int) -> Tensor:
@@ -74,6 +80,19 @@ def test_shuffling_samples_gives_the_chosen_another_s_state(batch: int) -> None:
         moved += int((out != z).flatten(1).any(1).sum())
         total += batch
     assert near(moved, total, 0.25)
+
+
+def test_states_are_shuffled_within_groups_so_that_processes_may_share_a_batch() -> None:
+    options, z = only(shuffle=1, shuffle_of="samples"), states(10, 2)
+    out = conditioning.regularise(z, range(10), options, group=4)
+    halves = [
+        conditioning.regularise(z[rows], list(range(10))[rows], options, group=4)
+        for rows in (slice(0, 4), slice(4, 10))
+    ]
+    assert torch.equal(torch.cat(halves), out)
+    for rows in (slice(0, 4), slice(4, 8), slice(8, 10)):
+        assert sorted(out[rows, 0, 0].tolist()) == z[rows, 0, 0].tolist()
+        assert not bool((out[rows] == z[rows]).any())
 
 
 def test_the_order_is_noise_mask_shuffle() -> None:

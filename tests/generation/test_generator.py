@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from generation import config
+from generation import config, flow
 from generation.codecs import Videos
 from generation.generator import Generator
 from generation.learner import Row
@@ -173,6 +173,42 @@ def test_pictures_are_scaled_to_cover_and_cropped_in_the_middle() -> None:
     assert latents.min() == 1
 
 
+def test_the_transformer_reads_noise_mask_and_first_frame_at_wan_s_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wan I2V's channels: noisy latents, then the mask (1 = known), then what is known."""
+    model = build(tiny(condition="keyframe")).eval()
+    batch = model.collate([row(model, 0), row(model, 1)], [5, 6])
+    seen: dict[str, Tensor] = {}
+    forward = model.transformer.forward
+
+    def spy(**given: Any) -> Any:
+        seen.update(given)
+        return forward(**given)
+
+    monkeypatch.setattr(model.transformer, "forward", spy)
+    model(batch)
+    t, latents = flow.sample_times([5, 6], shift=model.options.time_shift), batch["latents"]
+    torch.testing.assert_close(seen["timestep"], t * 1000)
+    noisy, mask, known = seen["hidden_states"].split([3, 1, 3], dim=1)
+    torch.testing.assert_close(noisy, flow.interpolate(latents, flow.noise_like(latents, [5, 6]), t))
+    assert bool((mask[:, :, 0] == 1).all()) and bool((mask[:, :, 1:] == 0).all())
+    assert torch.equal(known[:, :, :1], latents[:, :, :1]) and bool((known[:, :, 1:] == 0).all())
+
+
+def test_what_lies_beyond_a_caption_s_end_is_not_read() -> None:
+    model = build(tiny()).eval()
+    mask = torch.tensor([True, True, True, False])
+    text = torch.randn(4, model.text.width)
+    changed = torch.cat([text[:3], torch.randn(1, model.text.width)])
+    first, second, third = (
+        losses(model, [row(model, 0, text=tokens, text_mask=known)], [1])
+        for tokens, known in ((text, mask), (changed, mask), (changed, torch.ones_like(mask)))
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(second, third)
+
+
 def test_what_is_missing_is_named() -> None:
     model, keyed = build(tiny()), build(tiny(condition="keyframe"))
     with pytest.raises(ValueError, match=r"states: .* conditioned on visual states"):
@@ -209,6 +245,10 @@ def test_recipes_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"regulariser\.shuffle_of: a state of one token"):
         build(tiny(regulariser={"shuffle_of": "tokens"}))
     build(tiny(regulariser={"shuffle_of": "tokens"}), config.State(tokens=2, width=8))
+    alone = {"batch_size": 4, "lanes": 2, "accumulate": 2}
+    with pytest.raises(ConfigError, match=r"shuffle_of: samples need at least two clips .* is 1"):
+        build(tiny(train=alone))
+    build(tiny(train=alone, regulariser={"shuffle": 0}))
     with pytest.raises(ValueError, match="lora adapts weights from a folder"):
         tiny(transformer={"train": "lora"})
 
