@@ -67,12 +67,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _evaluate(parsed: argparse.Namespace) -> int:
     from generation.evaluation.rating_sheet import RatingError
     from generation.plan import FilmError
-    from models.errors import MissingWeightsError, TransientError
+    from models.errors import EndpointError, MissingWeightsError, TransientError
 
     try:
         _check(parsed)
         _run(parsed)
-    except (FilmError, RatingError, UsageError) as error:
+    except (FilmError, RatingError, UsageError, EndpointError) as error:
         print(f"videoauteur: {error}", file=sys.stderr)
         return BAD_USAGE
     except (MissingWeightsError, TransientError) as error:

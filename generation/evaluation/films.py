@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from generation.evaluation.networks import PictureNetwork, evenly
-from generation.evaluation.report import Better, Figure, measured, missing
-from generation.evaluation.stories import consistency, state_repetition, text_repetition
+from generation.evaluation.report import Figure, measured, missing
+from generation.evaluation.stories import coherence_figures
 from generation.evaluation.text_image import Clip, clip_i, clip_t
 from generation.footage import clip_frames
 from generation.plan import FILE, FilmError, Plan
@@ -121,7 +121,16 @@ def film_figures(
         statistics: of its features; without them the features are taken as they are.
         clip: for CLIP-T and CLIP-I; None leaves them out.
     """
-    return [*_agreement(films, clip, seed), *_coherence(films, network, statistics, seed)]
+    coherence = coherence_figures(
+        f"films {films[0].system}",
+        [[shot.action for shot in film.shots] for film in films],
+        [shot_states(film, network, statistics) for film in films],
+        [_planned(film, statistics) for film in films],
+        [film.name for film in films],
+        note=f"{network.name}, {'as it is' if statistics is None else 'standardised'}",
+        seed=seed,
+    )
+    return [*_agreement(films, clip, seed), *coherence]
 
 
 def _agreement(films: Sequence[Film], clip: Clip | None, seed: int) -> list[Figure]:
@@ -138,32 +147,6 @@ def _agreement(films: Sequence[Film], clip: Clip | None, seed: int) -> list[Figu
     return [
         measured(of, name, values.tolist(), owners, better="higher", note=note, seed=seed)
         for name, values in zip(names, scores, strict=True)
-    ]
-
-
-def _coherence(
-    films: Sequence[Film], network: PictureNetwork, statistics: Statistics | None, seed: int
-) -> list[Figure]:
-    of, owners = f"films {films[0].system}", [film.name for film in films]
-    both = [consistency(shot_states(film, network, statistics)) for film in films]
-    planned = [_planned(film, statistics) for film in films]
-    again = [None if states is None else state_repetition(states) for states in planned]
-    repeated = [text_repetition([shot.action for shot in film.shots]) for film in films]
-    note = f"{network.name}, {'as it is' if statistics is None else 'standardised'}"
-
-    def mean(name: str, values: Sequence[float | None], better: Better, note: str) -> Figure:
-        return measured(of, name, values, owners, better=better, note=note, seed=seed)
-
-    return [
-        mean("consistency, adjacent shots", [each.adjacent for each in both], "", note),
-        mean("consistency, to the first shot", [each.to_first for each in both], "", note),
-        mean("repeated actions", repeated, "lower", "share of later steps"),
-        mean(
-            "repeated planned states",
-            again,
-            "lower",
-            "share of later steps; of painted films there are none",
-        ),
     ]
 
 

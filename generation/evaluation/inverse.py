@@ -192,7 +192,8 @@ def _agreement(
     note = f"cosine of the clip's frames and the true state, {instruments.pictures.name}, standardised"
     figures = [measured(of, "state agreement", agreement, owners, better="higher", note=note, seed=seed)]
     if instruments.clip is None:
-        return [*figures, missing(of, "CLIP-T", NO_CLIP), missing(of, "CLIP-I", NO_CLIP)]
+        names = ("CLIP-T",) if of == REAL else ("CLIP-T", "CLIP-I")
+        return [*figures, *(missing(of, name, NO_CLIP) for name in names)]
     prompts = [clip.prompt for clip in clips]
     note = instruments.clip.note(prompts)
     words = clip_t(instruments.clip, prompts, videos).tolist()

@@ -50,7 +50,7 @@ def judge(films: Sequence[Film], client: LanguageClient) -> list[Judgement]:
     """Ask for every film.
 
     Raises:
-        TransientError: the endpoint could not be reached; see :class:`models.language.LanguageClient`.
+        TransientError, EndpointError: see :class:`models.language.LanguageClient`.
     """
     answers = client.ask([question(film) for film in films])
     return [_judgement(film, answer) for film, answer in zip(films, answers, strict=True)]

@@ -21,11 +21,11 @@ from generation.evaluation.states import (
     retrieval,
     unit,
 )
-from generation.evaluation.stories import consistency, order, state_repetition, text_repetition
+from generation.evaluation.stories import coherence_figures, order
 from generation.learner import Row
 from generation.story import Step, Story, prompt_of
 
-OF = "director"
+OF, PLANS, TRUE = "director", "director, plans", "true stories"
 STORIES_AT_ONCE = 8
 States = NDArray[np.float64]
 
@@ -114,29 +114,15 @@ def _plans(
         list(director.plan(story.goal, steps=len(story.steps), seed=seed)) for story in stories
     ]  # fmt: skip
     states = [_flat(director.statistics.standardise(_raw(plan))) for plan in plans]
-    made, real = [consistency(each) for each in states], [consistency(each) for each in true]
-
-    def mean(name: str, values: Sequence[float | None], better: Better = "", note: str = "") -> Figure:
-        return measured(OF, name, values, owners, better=better, note=note, seed=seed)
-
-    return [
-        mean(
-            "plans, order of states",
-            [order(unit(found) @ unit(truth).T) for found, truth in zip(states, true, strict=True)],
-            "higher",
-            "Kendall's tau against the true stories' steps",
-        ),
-        mean("plans, repeated actions", [text_repetition(_actions(plan)) for plan in plans], "lower"),
-        mean("true stories, repeated actions", [text_repetition(_actions(each.steps)) for each in stories]),
-        mean("plans, repeated states", [state_repetition(each) for each in states], "lower"),
-        mean("true stories, repeated states", [state_repetition(each) for each in true]),
-        mean("plans, consistency, adjacent", [each.adjacent for each in made], "", "standardised states"),
-        mean("true stories, consistency, adjacent", [each.adjacent for each in real]),
-        mean(
-            "plans, consistency, to the first", [each.to_first for each in made], "", "standardised states"
-        ),
-        mean("true stories, consistency, to the first", [each.to_first for each in real]),
-    ]
+    taus = [order(unit(found) @ unit(truth).T) for found, truth in zip(states, true, strict=True)]
+    note = "Kendall's tau against the steps of the true story"
+    figures = [measured(PLANS, "order of states", taus, owners, better="higher", note=note, seed=seed)]
+    for of, texts, each in (
+        (PLANS, [_actions(plan) for plan in plans], states),
+        (TRUE, [_actions(story.steps) for story in stories], true),
+    ):
+        figures += coherence_figures(of, texts, each, each, owners, note="standardised", seed=seed)
+    return figures
 
 
 def _actions(steps: Sequence[Step]) -> list[str]:

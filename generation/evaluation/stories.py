@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
+from generation.evaluation.report import Better, Figure, measured
 from generation.evaluation.states import TIE, Floats, cosine, unit
 
 WORD = re.compile(r"\w+")
-MAX_TEXT_OVERLAP = 0.8
-MAX_STATE_COSINE = 0.98
+REPEATED_TEXT, REPEATED_STATE = 0.7, 0.9
+"""From where a step repeats another. Stricter than the director's own control, which otherwise would be
+measured by what it enforces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,14 @@ def text_overlap(one: str, other: str) -> float:
     return len(a & b) / len(a | b) if a | b else 1.0
 
 
-def text_repetition(texts: Sequence[str], *, limit: float = MAX_TEXT_OVERLAP) -> float | None:
+def text_repetition(texts: Sequence[str], *, limit: float = REPEATED_TEXT) -> float | None:
     """Share of the later steps whose text overlaps an earlier one by ``limit``; None of one step."""
     later = range(1, len(texts))
     repeated = [any(text_overlap(texts[i], texts[j]) >= limit for j in range(i)) for i in later]
     return float(np.mean(repeated)) if repeated else None
 
 
-def state_repetition(states: Floats, *, limit: float = MAX_STATE_COSINE) -> float | None:
+def state_repetition(states: Floats, *, limit: float = REPEATED_STATE) -> float | None:
     """Share of the later steps whose state has a cosine of ``limit`` or more with an earlier one.
 
     States are ``[steps, d]``; None of one step.
@@ -86,3 +88,37 @@ def order(similarity: Floats) -> float | None:
     if np.ptp(places) == 0:
         return 0.0
     return float(kendalltau(np.arange(len(places)), places).statistic)
+
+
+def coherence_figures(
+    of: str,
+    actions: Sequence[Sequence[str]],
+    shown: Sequence[Floats],
+    planned: Sequence[Floats | None],
+    stories: Sequence[str],
+    *,
+    note: str,
+    seed: int,
+) -> list[Figure]:
+    """Consistency and repetition of several stories.
+
+    Args:
+        actions: of each story's steps.
+        shown: states ``[steps, d]`` of what is seen, for consistency.
+        planned: states that should differ from step to step; None of a story without.
+        stories: their names.
+        note: what ``shown`` is.
+    """
+    both = [consistency(states) for states in shown]
+    again = [None if states is None else state_repetition(states) for states in planned]
+    said = [text_repetition(each) for each in actions]
+
+    def mean(name: str, values: Sequence[float | None], better: Better, note: str) -> Figure:
+        return measured(of, name, values, stories, better=better, note=note, seed=seed)
+
+    return [
+        mean("consistency, adjacent", [each.adjacent for each in both], "", note),
+        mean("consistency, to the first", [each.to_first for each in both], "", note),
+        mean("repeated actions", said, "lower", f"share of later steps, overlap from {REPEATED_TEXT}"),
+        mean("repeated states", again, "lower", f"share of later steps, cosine from {REPEATED_STATE}"),
+    ]

@@ -105,9 +105,9 @@ def test_coherence_of_films_whose_shots_are_known(tmp_path: Path) -> None:
         find_films([tmp_path / "ours"]), network=MeanColour(), statistics=None, clip=None, seed=0
     )
     assert {each.of for each in figures} == {"films ours"}
-    assert value(figures, "consistency, adjacent shots") == pytest.approx((1 - 0.5) / 2, abs=0.05)
-    assert value(figures, "consistency, to the first shot") == pytest.approx((1 - 0.5) / 2, abs=0.05)
-    assert value(figures, "repeated planned states") == pytest.approx(1 / 2)
+    assert value(figures, "consistency, adjacent") == pytest.approx((1 - 0.5) / 2, abs=0.05)
+    assert value(figures, "consistency, to the first") == pytest.approx((1 - 0.5) / 2, abs=0.05)
+    assert value(figures, "repeated states") == pytest.approx(1 / 2)
     assert value(figures, "repeated actions") == pytest.approx((1 / 2 + 0) / 2)
     missing = figure(figures, "CLIP-T of clips")
     assert missing.value is None and missing.note == "no CLIP given: --clip FOLDER"
@@ -120,8 +120,8 @@ def test_statistics_change_what_is_alike(tmp_path: Path) -> None:
     figures = film_figures(
         find_films([tmp_path / "ours"]), network=MeanColour(), statistics=statistics, clip=None, seed=0
     )
-    assert value(figures, "consistency, adjacent shots") == pytest.approx(0.5, abs=0.05)
-    assert figure(figures, "consistency, adjacent shots").note == "mean-colour, standardised"
+    assert value(figures, "consistency, adjacent") == pytest.approx(0.5, abs=0.05)
+    assert figure(figures, "consistency, adjacent").note == "mean-colour, standardised"
 
 
 def test_agreement_with_a_clip(tmp_path: Path) -> None:

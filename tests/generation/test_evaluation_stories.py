@@ -38,7 +38,7 @@ def test_repeated_actions_are_counted_once_each() -> None:
 def test_repeated_states() -> None:
     states = np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 0.1], [1.0, 1.0]], np.float32)
     assert state_repetition(states) == pytest.approx(1 / 3)
-    assert state_repetition(states, limit=0.7) == pytest.approx(2 / 3)
+    assert state_repetition(states, limit=0.7) == pytest.approx(2 / 3), "the diagonal, too"
     assert state_repetition(states[:1]) is None
 
 
