@@ -56,12 +56,15 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(parsed: argparse.Namespace) -> int:
+    from transformers.utils import logging as transformers_logging
+
     from generation.film import make_film
     from generation.plan import FilmError
     from generation.stills import PictureError
     from generation.studio import TrainedModels, settings_of
     from models.errors import MissingWeightsError
 
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     models = TrainedModels(parsed.models, settings_of(parsed.recipe, parsed.settings))
     recipe = models.recipe()
     signal.signal(signal.SIGTERM, signal.default_int_handler)

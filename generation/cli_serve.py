@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    from generation.serving import start, stop
+    from generation.serving import running
     from generation.studio import TrainedModels, settings_of
 
     ended = threading.Event()
@@ -34,10 +34,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         signal.signal(name, lambda number, frame: ended.set())
     models = TrainedModels(parsed.models.resolve(), settings_of(parsed.recipe, parsed.settings))
     options = models.recipe().serve
-    start(models, parsed.jobs)
-    try:
+    with running(models, parsed.jobs):
         print(f"http://{options.host}:{options.port}  (end with Ctrl-C)", file=sys.stderr, flush=True)
         ended.wait()
-    finally:
-        stop()
     return DONE

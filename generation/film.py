@@ -246,7 +246,8 @@ class _Making:
             state = None
             if step.state is not None:
                 state = _read_state(self.out / step.state, self._state_key(step.step))
-            if not step.caption or (state is None and (step.state is not None or self.painter is None)):
+            texts_alone = step.state is None and step.caption and self.painter is not None
+            if state is None and not texts_alone:
                 break
             known.append(Step(action=step.action, caption=step.caption, state=state))
         return known
@@ -465,7 +466,9 @@ def _chapter(step: PlannedStep) -> Chapter:
     text = step.action if step.caption == step.action else f"{step.action}\n{step.caption}"
     # An empty line would end a subtitle.
     text = "\n".join(line for line in text.splitlines() if line.strip())
-    return Chapter(start_s=step.start_s, end_s=step.end_s, title=f"{step.step}. {step.action}", text=text)
+    return Chapter(
+        start_s=step.start_s, end_s=step.end_s, title=f"{step.step}. {step.action}".strip(), text=text
+    )
 
 
 def _array(state: Tensor) -> NDArray[np.float32]:

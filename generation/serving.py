@@ -8,16 +8,15 @@ generator that dies are made again, of a plan only for the steps that are missin
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 from fastapi import FastAPI
 from numpy.typing import NDArray
 from ray import serve
@@ -34,12 +33,14 @@ from generation.plan import Request
 from generation.states.base import Pictures, StateDecoder, StateEncoder
 from generation.story import Step
 from generation.studio import Models, TrainedModels, settings_of
-from pipeline import THREAD_VARIABLES
-from pipeline.config import ConfigError
+from pipeline.config import Config, ConfigError
 from pipeline.packages import check_packages
+from pipeline.ray_runner import connected
 
 LOST = (RayActorError, WorkerCrashedError, ObjectLostError, ReplicaUnavailableError)
 ATTEMPTS = 5
+HEALTH_PERIOD_S = 2.0
+NAME = "videoauteur"
 POLL_S = 0.5
 Cancelled = Callable[[], bool]
 
@@ -159,7 +160,7 @@ class Remote:
         try:
             yield from responses
         finally:
-            responses.cancel()  # type: ignore[no-untyped-call]
+            responses.cancel()
 
     def _wait_for(self, response: DeploymentResponse[Any]) -> Any:
         while True:
@@ -167,7 +168,7 @@ class Remote:
                 return response.result(timeout_s=POLL_S)
             except TimeoutError:
                 if self._cancelled():
-                    response.cancel()
+                    response.cancel()  # type: ignore[no-untyped-call]
                     raise FilmCancelled from None
 
 
@@ -242,12 +243,19 @@ def application(models: Models, folder: Path) -> serve.Application:
     accepted_keys(options)
     resources = {"num_cpus": options.replica_cpus, "num_gpus": options.replica_gpus}
     # One call at a time: a model has its device for itself, and more replicas serve more callers.
-    replicas = functools.partial(serve.deployment, max_ongoing_requests=1, ray_actor_options=resources)
+    replicas = functools.partial(
+        serve.deployment, max_ongoing_requests=1, ray_actor_options=resources,
+        health_check_period_s=HEALTH_PERIOD_S,
+    )  # fmt: skip
     director = replicas(name="Director", num_replicas=options.director_replicas)(DirectorReplica)
     generator = replicas(name="Generator", num_replicas=options.generator_replicas)(GeneratorReplica)
     # The jobs have one front; it waits more than it works.
     front = serve.deployment(
-        name="Front", num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0.1}
+        name="Front",
+        num_replicas=1,
+        max_ongoing_requests=1000,
+        ray_actor_options={"num_cpus": 0.1},
+        health_check_period_s=HEALTH_PERIOD_S,
     )(serve.ingress()(Front))
     return front.bind(models, folder, director.bind(models), generator.bind(models))
 
@@ -277,30 +285,18 @@ def accepted_keys(options: config.Serve) -> list[str]:
     return keys
 
 
-def start(models: Models, folder: Path) -> None:
-    """Run the service on the cluster of RAY_ADDRESS, or on one of our own on this machine."""
+@contextmanager
+def running(models: Models, folder: Path) -> Iterator[None]:
+    """The service, on the cluster of RAY_ADDRESS or on one of our own on this machine.
+
+    What is unfinished at the end goes on when the service is started again.
+    """
     options = models.recipe().serve
-    application_ = application(models, folder.resolve())
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS")
-    if not address:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    root = str(Path(__file__).resolve().parent.parent)
-    variables = {name: os.environ[name] for name in THREAD_VARIABLES}
-    ray.init(
-        # Without "local" Ray would join whatever cluster somebody else runs on this machine.
-        address=address or "local", namespace="videoauteur", log_to_driver=False,
-        logging_level=logging.ERROR, include_dashboard=None if address else False,
-        runtime_env={"env_vars": {"PYTHONPATH": root} | variables},
-    )  # fmt: skip
-    serve.start(http_options={"host": options.host, "port": options.port})
-    serve.run(application_, name="videoauteur", route_prefix="/")
-
-
-def stop() -> None:
-    """End the service; unfinished films go on when it is started again."""
-    if os.environ.get("RAY_ADDRESS"):
-        serve.delete("videoauteur")
-    else:
-        serve.shutdown()
-    ray.shutdown()  # type: ignore[no-untyped-call]
+    service = application(models, folder.resolve())
+    with connected(Config()):
+        serve.start(http_options={"host": options.host, "port": options.port})
+        try:
+            serve.run(service, name=NAME, route_prefix="/")
+            yield
+        finally:
+            serve.delete(NAME)

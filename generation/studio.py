@@ -123,24 +123,30 @@ class TrainedModels:
     def director(self) -> DirectorParts:
         """The director and the encoder of its states."""
         from generation.states.factory import load_encoder
+        from generation.states.weights import best_device
         from generation.store import load_director
 
         recipe = self._recipe("director")
-        director = load_director(self.folder).eval()
+        director = load_director(self.folder).to(best_device())
         director.options = recipe.director
         identity = {"director": self._identity("director", recipe.director)}
         return DirectorParts(director=director, encoder=load_encoder(recipe.state), identity=identity)
 
     def generator(self) -> GeneratorParts:
         """The generator and the decoder of states."""
+        from generation.states.flow_decoder import FlowDecoder
+        from generation.states.weights import best_device
         from generation.store import load_decoder_for, load_generator
 
         recipe = self._recipe("generator")
-        generator, decoder = load_generator(self.folder).eval(), load_decoder_for(self.folder)
+        generator = load_generator(self.folder).to(best_device())
         generator.options = recipe.generator
+        decoder = load_decoder_for(self.folder)
+        if isinstance(decoder, FlowDecoder):
+            decoder.options = self._recipe("decoder").decoder
         identity = {
             "generator": self._identity("generator", recipe.generator),
-            "decoder": self._identity("decoder", recipe.state),
+            "decoder": self._identity("decoder", getattr(decoder, "options", recipe.state)),
         }
         return GeneratorParts(generator=generator, decoder=decoder, identity=identity)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ import av
 import httpx
 import pytest
 import ray
+import yaml
 from PIL import Image
+from ray.serve.schema import ServeDeploySchema
 
 from generation import config, serving
+from generation.studio import settings_of
 from pipeline.config import ConfigError
 from tests.generation.film_parts import FRAMES, HeldModels
 
@@ -37,7 +40,8 @@ class Service:
     key: str = KEYS["ann"]
 
     def call(self, method: str, path: str, *, key: str | None = None, **more: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.key if key is None else key}"}
+        key = self.key if key is None else key
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx.request(method, self.url + path, headers=headers, timeout=30, **more)
 
     def submit(self, **asked: Any) -> str:
@@ -89,22 +93,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     options = config.Serve(
         port=port, max_running_jobs=2, max_queued_jobs=1, max_body_bytes=100_000, replica_cpus=0.3
     )
-    before = os.environ.get(options.api_keys_env)
-    os.environ[options.api_keys_env] = ",".join(KEYS.values())
-    os.environ.pop("RAY_ADDRESS", None)
-    serving.start(HeldModels(folder, options), folder / "jobs")
-    try:
-        yield Service(f"http://127.0.0.1:{port}", folder)
-    finally:
-        serving.stop()
-        os.environ.pop(options.api_keys_env)
-        if before is not None:
-            os.environ[options.api_keys_env] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(options.api_keys_env, ",".join(KEYS.values()))
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with serving.running(HeldModels(folder, options), folder / "jobs"):
+            yield Service(f"http://127.0.0.1:{port}", folder)
 
 
-def picture(side: int = 8, form: str = "PNG") -> str:
+def picture(side: int = 8, form: str = "PNG", mode: str = "RGB") -> str:
     buffer = io.BytesIO()
-    Image.new("RGB", (side, side), (250, 120, 10)).save(buffer, form)
+    Image.new(mode, (side, side), (250, 120, 10) if mode == "RGB" else 1).save(buffer, form)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -124,7 +122,7 @@ def test_a_film_is_made_and_its_steps_appear_one_by_one(service: Service) -> Non
     assert film.headers["content-type"] == "video/mp4"
     with av.open(io.BytesIO(film.content)) as container:
         assert len(container.chapters()) == 3
-        assert sum(1 for _ in container.decode(video=0)) == 3 * FRAMES
+        assert len(list(container.decode(video=0))) == 3 * FRAMES
 
 
 def test_events_tell_every_change_until_the_end(service: Service) -> None:
@@ -215,7 +213,7 @@ def test_only_keys_open_and_only_their_own(service: Service) -> None:
         ({"goal": GOAL, "first_step": {"text": "Peel", "picture": "/etc/passwd"}}, "base64"),
         ({"goal": GOAL, "first_step": {"text": "Peel", "picture": "http://127.0.0.1/a.png"}}, "base64"),
         ({"goal": GOAL, "first_step": {"text": "Peel", "picture": picture(form="GIF")}}, "PNG, JPEG"),
-        ({"goal": GOAL, "first_step": {"text": "Peel", "picture": picture(7000)}}, "pixels"),
+        ({"goal": GOAL, "first_step": {"text": "Peel", "picture": picture(7000, mode="1")}}, "pixels"),
     ],
 )
 def test_wrong_input_is_refused_with_its_reason(service: Service, body: dict[str, Any], told: str) -> None:
@@ -282,8 +280,21 @@ def kill(part: str) -> None:
     ray.kill(ray.get_actor(names[0], namespace="serve"))
 
 
+def test_the_deployed_service_is_one_that_can_be_built() -> None:
+    manifest = yaml.safe_load((Path(serving.__file__).parent.parent / "infra/rayservice.yaml").read_text())
+    tree = ServeDeploySchema.model_validate(yaml.safe_load(manifest["spec"]["serveConfigV2"]))
+    [application] = tree.applications
+    module, _, name = application.import_path.partition(":")
+    assert getattr(import_module(module), name) is serving.build
+    assert {"models", "jobs"} <= set(application.args)
+    wanted = settings_of(None, application.args["settings"])
+    gpus = [group["replicas"] for group in manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"]]
+    numbers = dict(setting.removeprefix("serve.").split("=") for setting in wanted)
+    assert gpus == [int(numbers["director_replicas"]) + int(numbers["generator_replicas"])]
+
+
 def test_without_keys_the_service_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = config.Serve(api_keys_env="NO_SUCH_KEYS")
     monkeypatch.setenv("NO_SUCH_KEYS", " , ")
     with pytest.raises(ConfigError, match="NO_SUCH_KEYS holds no key"):
-        serving.start(HeldModels(tmp_path, options), tmp_path / "jobs")
+        serving.application(HeldModels(tmp_path, options), tmp_path / "jobs")
