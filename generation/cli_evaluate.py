@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from generation.evaluation.films import Film
+    from generation.evaluation.inverse import RealClip
     from generation.evaluation.report import Figure
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
@@ -154,6 +155,7 @@ class _Tools:
                 f"--models {parsed.models}: holds neither director/recipe.yaml nor generator/recipe.yaml"
             )
         self.encoder = load_encoder(load(recipe, (), Recipe).config.state)
+        self.real: list[RealClip] = []
         try:
             self.clip = None if parsed.clip is None else Clip(parsed.clip)
             self.videos: list[VideoNetwork] = [VideoFeatures(self.encoder)]
@@ -183,7 +185,7 @@ def _of_models(parsed: argparse.Namespace, tools: _Tools) -> list[Figure]:
         return [*figures, missing("generator", "all", f"{parsed.models} has no generator")]
     assert tools.statistics is not None
     generator = load_generator(parsed.models)
-    clips = read_clips(read_rows(features, "clips", parsed.clips), generator)
+    clips = tools.real = read_clips(read_rows(features, "clips", parsed.clips), generator)
     instruments = Instruments(
         pictures=tools.encoder, statistics=tools.statistics, videos=tools.videos, clip=tools.clip
     )
@@ -203,6 +205,7 @@ def _of_films(parsed: argparse.Namespace, tools: _Tools, of: str, films: list[Fi
     figures = film_figures(
         films, network=tools.encoder, statistics=tools.statistics, clip=tools.clip, seed=parsed.seed
     )
+    figures += _film_distances(tools, of, films, parsed.seed)
     if not parsed.ratings:
         why = "no ratings given: --rating-sheet, then --ratings FILE"
         figures += [missing(of, scale_name(scale, "rated"), why) for scale in SCALES]
@@ -222,6 +225,28 @@ def _of_films(parsed: argparse.Namespace, tools: _Tools, of: str, films: list[Fi
     finally:
         memo.close()
     return [*figures, *judged_figures(of, judgements, judge=parsed.judge_model, seed=parsed.seed)]
+
+
+def _film_distances(tools: _Tools, of: str, films: list[Film], seed: int) -> list[Figure]:
+    from generation.evaluation.inverse import distance
+    from generation.evaluation.report import missing
+
+    if not tools.real:
+        why = "no real clips to compare with: --models DIR, with a generator"
+        return [missing(of, network.distance, why) for network in tools.videos]
+    made = [(film.name, shot.video) for film in films for shot in film.shots]
+    return [
+        distance(
+            of,
+            network,
+            network.features([video for _, video in made]),
+            network.features([clip.video for clip in tools.real]),
+            [name for name, _ in made],
+            [clip.video_id for clip in tools.real],
+            seed=seed,
+        )
+        for network in tools.videos
+    ]
 
 
 def _positive(text: str) -> int:

@@ -163,6 +163,7 @@ def _planned(film: Film, statistics: Statistics | None) -> NDArray[np.float64] |
     states = [shot.state for shot in film.shots if shot.state is not None]
     if len(states) < len(film.shots):
         return None
-    if statistics is not None:
+    # Films of other models, with states of another kind, may be compared with these.
+    if statistics is not None and states[0].shape == statistics.mean.shape:
         states = [statistics.standardise(state) for state in states]
     return np.stack([state.flatten().double().numpy() for state in states])

@@ -83,7 +83,8 @@ def models(tmp_path: Path) -> Path:
 
 def test_models_in_one_table(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert run("--models", models, "--out", out, "--clips", 3) == 0
+    film = save_film(tmp_path / "ours" / "a", [RED, BLUE])
+    assert run(film, "--models", models, "--out", out, "--clips", 3) == 0
     figures = table(out)
     distance = "frechet(mean and change of efficientnet-lite0-pooled)"
     for of, name in (
@@ -97,6 +98,7 @@ def test_models_in_one_table(models: Path, tmp_path: Path, capsys: pytest.Captur
     for variant in ("predicted states", "true states", "true states and first key frame"):
         assert figures[f"generator, {variant}", distance]["value"] > 0
         assert "covariances lack rank" in figures[f"generator, {variant}", distance]["note"]
+    assert figures["films ours", distance]["value"] > figures["generator, true states", distance]["value"]
     # The frame that is given is found again.
     alone, shown = (
         figures[f"generator, {variant}", distance]["value"]
@@ -128,6 +130,9 @@ def test_films_with_a_judge_a_clip_and_a_sheet(tmp_path: Path) -> None:
     assert figures["films ours", "CLIP-T of clips"]["n"] == 2
     assert figures["films rival", "CLIP-T of clips"]["low"] is None, "one film has no interval"
     assert figures["films ours", "repeated states"]["value"] == pytest.approx(1 / 2)
+    distance = "frechet(mean and change of efficientnet-lite0-pooled)"
+    note = figures["films ours", distance]["note"]
+    assert note == "no real clips to compare with: --models DIR, with a generator"
     note = figures["films ours", "realism (rated)"]["note"]
     assert note == "no ratings given: --rating-sheet, then --ratings FILE"
 
