@@ -42,11 +42,15 @@ def _train(parsed: argparse.Namespace) -> int:
     file = None if parsed.recipe is None else recipe_file(parsed.recipe)
     recipe = load(file, parsed.settings, Recipe).config
     # Here, so that --help and a wrong option answer at once.
+    from transformers.utils.logging import disable_progress_bar
+
     from generation.features import FeatureError
     from generation.train_job import train_model
     from generation.training import TrainingError
     from models.errors import MissingWeightsError
 
+    # Its bars for every loaded file would tear ours.
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     # A cluster ends a job with SIGTERM; it deserves the same clean stop as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

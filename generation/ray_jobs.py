@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,16 @@ import ray
 import ray.exceptions
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import WorkerGroupError
 
 from generation.config import Recipe, Train
 from generation.features import NARRATED_JSON, FeatureMaker, Narrated, attempt
-from pipeline.config import Config
+from generation.training import Line, TrainingError
+from pipeline.config import Config, ConfigError
 from pipeline.packages import check_packages
 from pipeline.ray_runner import connected
 
+POLL_S = 1.0
 RESTARTS = 2
 """Of a training run whose worker died; it goes on from its last checkpoint."""
 
@@ -70,12 +76,15 @@ def features_on_ray(
 def train_on_ray(work: Callable[[], None], options: Train, folder: Path) -> None:
     """Run a training function in ``options.processes`` workers of Ray Train.
 
+    A run whose worker dies is started again and goes on from its last checkpoint.
+
     Args:
         work: what each worker does; it finds its rank in the environment.
         folder: of the run, on a file system that all nodes share.
 
     Raises:
-        Exception: what ``work`` raised in a worker.
+        ConfigError, TrainingError: as ``work`` raised them.
+        TrainingFailedError: of Ray, for everything else.
     """
     with connected(Config()):
         trainer = TorchTrainer(
@@ -89,8 +98,35 @@ def train_on_ray(work: Callable[[], None], options: Train, folder: Path) -> None
             ),
             run_config=RunConfig(
                 name="ray",
-                storage_path=str(folder.resolve()),
+                storage_path=str(folder),
                 failure_config=FailureConfig(max_failures=RESTARTS),
             ),
         )
-        trainer.fit()
+        try:
+            trainer.fit()
+        except WorkerGroupError as error:
+            for failure in error.worker_failures.values():
+                # Ray wraps what a worker raised, to keep its traceback.
+                cause = getattr(failure, "_base_exc", failure)
+                if isinstance(cause, (ConfigError, TrainingError)):
+                    raise cause from None
+            raise
+
+
+@contextmanager
+def told(losses: Path, tell: Callable[[Line], None]) -> Iterator[None]:
+    """Pass on the last line of a ``losses.jsonl`` that workers write, from a thread of its own."""
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.wait(POLL_S):
+            with suppress(OSError, ValueError, IndexError):
+                tell(json.loads(losses.read_text(encoding="utf-8").splitlines()[-1]))
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=5)

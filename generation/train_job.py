@@ -54,14 +54,18 @@ def train_model(
         TrainingError: training cannot go on.
     """
     options: Train = getattr(recipe, kind).train
+    # Workers start in other folders.
+    dataset, models = dataset.resolve(), models.resolve()
     folder = models / kind
     if runner == "ray":
         make_features(dataset, models, recipe, runner=runner, memo=memo)
         check_data(kind, models, recipe)
         # Ray takes seconds to import; the sequential runner must not pay for it.
-        from generation.ray_jobs import train_on_ray
+        from generation.ray_jobs import told, train_on_ray
 
-        train_on_ray(partial(train_here, kind, models, recipe), options, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _bar(kind, options) as bar, told(folder / "losses.jsonl", partial(_tell, bar)):
+            train_on_ray(partial(train_here, kind, models, recipe), options, folder)
     else:
         state = PartialState(cpu=not torch.accelerator.is_available(), timeout=FEATURES_TIMEOUT)
         if state.is_main_process:
@@ -84,18 +88,21 @@ def train_here(kind: Kind, models: Path, recipe: Recipe) -> None:
     torch.manual_seed(options.seed)
     learner = new_learner(kind, recipe, statistics)
     folder = models / kind
-    main = PartialState().is_main_process
-    with Bar(f"train {kind}", options.steps, unit="steps") as bar:
-
-        def tell(line: Line) -> None:
-            bar.to(int(line["step"]), note=f"loss {line['loss']:.4f}")
-
+    with _bar(kind, options) as bar:
         train(
             learner, partial(_batches, kind, models, options), options, folder,
-            made_with=_made_with(kind, models, recipe), tell=tell,
+            made_with=_made_with(kind, models, recipe), tell=partial(_tell, bar),
         )  # fmt: skip
-    if main:
+    if PartialState().is_main_process:
         publish(recipe, folder, statistics=statistics)
+
+
+def _bar(kind: Kind, options: Train) -> Bar:
+    return Bar(f"train {kind}", options.steps, unit="steps")
+
+
+def _tell(bar: Bar, line: Line) -> None:
+    bar.to(int(line["step"]), note=f"loss {line['loss']:.4f}")
 
 
 def check_data(kind: Kind, models: Path, recipe: Recipe) -> None:
