@@ -74,15 +74,11 @@ class Instruments:
 
 
 def read_clips(rows: Sequence[Row], generator: Generator) -> list[RealClip]:
-    """Real clips of rows; where only latents are kept, as the codec shows them."""
+    """Real clips of rows, as the generator's codec shows their latents."""
     clips = []
     for row in rows:
         tensors = load(row["tensors"])
-        video = (
-            tensors["video"].numpy()
-            if "video" in tensors
-            else generator.codec.decode(tensors["latents"][None])[0]
-        )
+        video = generator.codec.decode(tensors["latents"][None])[0]
         clips.append(
             RealClip(
                 video_id=str(row["video_id"]),

@@ -72,8 +72,8 @@ def models(tmp_path: Path) -> Path:
             | {"tensors": safetensors.torch.save({"states": own.contiguous()})}
         )
         for action, caption, state in zip(actions, captions, own, strict=True):
-            video = torch.randint(0, 256, (3, 16, 16, 3), generator=random, dtype=torch.uint8)
-            tensors = safetensors.torch.save({"state": state.contiguous(), "video": video})
+            latents = torch.rand(3, 3, 16, 16, generator=random) * 2 - 1
+            tensors = safetensors.torch.save({"state": state.contiguous(), "latents": latents})
             clips.append(common | {"action": action, "caption": caption, "tensors": tensors})
     for name, rows in (("stories", stories), ("clips", clips)):
         (folder / "features" / name).mkdir(parents=True)
