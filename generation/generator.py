@@ -111,7 +111,8 @@ class Generator(Learner):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Squared error of the velocity, mean over each clip's latents."""
-        latents, seeds = batch["latents"], batch["seeds"].tolist()
+        # Sharded training casts its inputs; times and targets stay exact.
+        latents, seeds = batch["latents"].float(), batch["seeds"].tolist()
         state = self._standardised(batch.get("state"))
         dropped = torch.zeros(len(seeds), dtype=torch.bool)
         if self.training:
@@ -251,14 +252,15 @@ class Generator(Learner):
     ) -> tuple[Tensor, Tensor | None]:
         """Tokens for cross-attention ``[n, tokens, text_dim]``, and image tokens where there are any."""
         dropped = dropped[:, None, None]
-        tokens = (self.text_projection(text) + self.text_type) * mask[..., None]
+        dtype = self.null_text.dtype
+        tokens = (self.text_projection(text.to(dtype)) + self.text_type) * mask[..., None]
         # A missing caption is one token followed by padding: so an empty text looks to Wan.
         null = nn.functional.pad(self.null_text[None], (0, 0, 0, tokens.shape[1] - 1))
         tokens = torch.where(dropped, null, tokens)
         if not self._image_tokens:
             if state is None:
                 return tokens, None
-            visual = self.state_tokens(state) + self.state_type
+            visual = self.state_tokens(state.to(dtype)) + self.state_type
             return torch.cat([tokens, torch.where(dropped, self.null_state, visual)], dim=1), None
         tokens = nn.functional.pad(tokens, (0, 0, 0, IMAGE_MODEL_TEXT_TOKENS - tokens.shape[1]))
         if self.options.condition == "caption":

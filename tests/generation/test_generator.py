@@ -83,6 +83,18 @@ def test_a_loss_is_a_function_of_row_and_seed() -> None:
         assert not torch.equal(losses(model, rows, [20, 21, 22, 23]), together)
 
 
+@pytest.mark.parametrize("state", [STATE, config.State(tokens=3, width=8)], ids=["pooled", "tokens"])
+def test_weights_and_inputs_in_bfloat16_give_nearly_the_same_loss(state: config.State) -> None:
+    """As sharded training runs: it casts both."""
+    model = build(tiny(regulariser={"shuffle": 0}), state)
+    batch = model.collate([row(model, seed) for seed in range(3)], [1, 2, 3])
+    exact = model(batch)["loss"]
+    half = {key: value.bfloat16() if value.is_floating_point() else value for key, value in batch.items()}
+    loss = model.bfloat16()(half)["loss"]
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, exact, rtol=0.02, atol=0)
+
+
 def test_regulariser_and_dropped_conditions_belong_to_training() -> None:
     strong = build(tiny(regulariser={"noise": 5.0, "mask": 0.5}, drop_condition=0.5))
     plain = build(tiny(regulariser={"noise": 0, "mask": 0, "shuffle": 0}, drop_condition=0))
