@@ -148,7 +148,11 @@ class Director(Section):
     ``chain``: what a step consists of before its state. ``tokens_in``, ``tokens_out``: visual tokens
     that a state is read as, and learned queries that one is regressed from. ``regress``: which states
     carry loss. ``alpha`` weighs 1 - cosine, ``beta`` the squared error, ``text_weight`` the
-    cross-entropy.
+    cross-entropy, ``order_weight`` the likelihood that each state is told from the others of its story.
+
+    For little data: ``sentences`` lets each text be followed by its vector of a frozen encoder;
+    ``dropout`` hides parts of what is read, ``hide_history`` all earlier states of a story; ``carry`` is
+    the share of what a state had beyond its prediction that is expected of the next one, too.
     """
 
     backbone: Backbone = Backbone()
@@ -161,6 +165,11 @@ class Director(Section):
     alpha: NonNegative = 1.0
     beta: NonNegative = 1.0
     text_weight: NonNegative = 1.0
+    order_weight: NonNegative = 0.0
+    sentences: Literal["none", "minilm", "smollm2"] = "none"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    hide_history: Share = 0.0
+    carry: Annotated[float, Field(ge=0, lt=1)] = 0.0
     min_context: Count = 2
     max_context: Count = 8
     sampling: Sampling = Sampling()
@@ -172,6 +181,10 @@ class Director(Section):
             raise ValueError("chain: name action, caption or both, each once")
         if self.min_context > self.max_context:
             raise ValueError("min_context must not exceed max_context")
+        if self.regress == "last" and (self.carry or self.order_weight):
+            raise ValueError("carry and order_weight need regress every")
+        if self.head == "flow" and (self.carry or self.order_weight):
+            raise ValueError("carry and order_weight need head regression")
         return self
 
 
@@ -186,6 +199,7 @@ class Decoder(Section):
     layers_per_block: Count = 1
     state_tokens: Count = 4
     drop_state: Share = 0.1
+    time_shift: Positive = 3.0
     sample_steps: Count = 20
     guidance: NonNegative = 1.5
     train: Train = Train(steps=600, batch_size=16, lr=5e-4, ema_decay=0.99)
