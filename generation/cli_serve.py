@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from generation.cli_generate import DONE, add_recipe_options
+from generation.cli_generate import DONE, FAILED, add_recipe_options
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,15 +26,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    from generation.serving import running
+    from generation.serving import ServiceError, running
     from generation.studio import TrainedModels, settings_of
 
     ended = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda number, frame: ended.set())
     models = TrainedModels(parsed.models.resolve(), settings_of(parsed.recipe, parsed.settings))
     options = models.recipe().serve
-    with running(models, parsed.jobs):
-        print(f"http://{options.host}:{options.port}  (end with Ctrl-C)", file=sys.stderr, flush=True)
-        ended.wait()
+    try:
+        with running(models, parsed.jobs):
+            # Only now: Ray puts handlers of its own into place when it starts.
+            for name in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(name, lambda number, frame: ended.set())
+            print(f"http://{options.host}:{options.port}  (end with Ctrl-C)", file=sys.stderr, flush=True)
+            ended.wait()
+    except ServiceError as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return FAILED
     return DONE

@@ -8,6 +8,7 @@ generator that dies are made again, of a plan only for the steps that are missin
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import threading
 import time
@@ -43,6 +44,10 @@ HEALTH_PERIOD_S = 2.0
 NAME = "videoauteur"
 POLL_S = 0.5
 Cancelled = Callable[[], bool]
+
+
+class ServiceError(RuntimeError):
+    """The service does not start; the text says which part, and why."""
 
 
 class DirectorReplica:
@@ -290,13 +295,22 @@ def running(models: Models, folder: Path) -> Iterator[None]:
     """The service, on the cluster of RAY_ADDRESS or on one of our own on this machine.
 
     What is unfinished at the end goes on when the service is started again.
+
+    Raises:
+        ServiceError: a part does not start.
     """
     options = models.recipe().serve
     service = application(models, folder.resolve())
     with connected(Config()):
         serve.start(http_options={"host": options.host, "port": options.port})
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
         try:
-            serve.run(service, name=NAME, route_prefix="/")
+            try:
+                serve.run(service, name=NAME, route_prefix="/")
+            except RuntimeError as error:
+                deployed = serve.status().applications[NAME].deployments
+                told = [f"{name}: {each.message}" for name, each in deployed.items() if each.message]
+                raise ServiceError("\n".join([str(error), *told])) from error
             yield
         finally:
             serve.delete(NAME)
