@@ -192,17 +192,18 @@ class Decoder(Section):
     """The project's own diffusion decoder from states to pictures (families imagenet and clip_vae).
 
     ``patch``: side of the squares of pixels that become channels, for speed; latents are left whole.
+    ``time_shift`` above 1 moves training and sampling towards noise, where the state decides.
     """
 
-    patch: Count = 2
-    channels: tuple[Count, ...] = (32, 64, 128)
+    patch: Count = 4
+    channels: tuple[Count, ...] = (64, 128)
     layers_per_block: Count = 1
     state_tokens: Count = 4
     drop_state: Share = 0.1
     time_shift: Positive = 3.0
     sample_steps: Count = 20
     guidance: NonNegative = 1.5
-    train: Train = Train(steps=600, batch_size=16, lr=5e-4, ema_decay=0.99)
+    train: Train = Train(steps=600, batch_size=8, lr=1e-3, ema_decay=0.99)
 
 
 class Regulariser(Section):
