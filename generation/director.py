@@ -3,12 +3,13 @@
 A step is read and written as text and visual state in turn: *action, caption, state*, the factorisation of
 the paper (section Director). One sequence is::
 
-    GOAL | Step 1: ACTION end | Seen: CAPTION end | queries | state | Step 2: ...
+    GOAL | Step 1: ACTION end [sentence] | Seen: CAPTION end [sentence] | queries | state | Step 2: ...
 
 Headings are given and texts are learned; an empty action ends the story. Queries are learned vectors: from
 what the language model makes of them a head regresses the step's state. States of earlier steps are read
-through a resampler. The model being causal, the queries of a step see nothing of its own state or of what
-follows, so every step's state can carry loss without a leak.
+through a resampler; a text may be followed by its vector of a frozen sentence encoder. The model being
+causal, the queries of a step see nothing of its own state or of what follows, so every step's state can
+carry loss without a leak.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from generation.heads import FlowHead
 from generation.learner import Batch, Learner, Row
 from generation.repetition import apart, overlap
 from generation.resampler import Resampler
+from generation.sentences import load_sentences
 from generation.states.base import Statistics
 from generation.story import Step, Story
+from pipeline.config import ConfigError
 
 HEADINGS = {"action": "\nStep {number}: ", "caption": "\nSeen: "}
 COUNT_TOLD = 0.5
-PAD, TEXT, STATE, QUERY = range(4)
+PAD, TEXT, STATE, QUERY, SENTENCE = range(5)
+ORDER_TEMPERATURE = 0.1
 RETRIES = 4
 
 
@@ -47,6 +51,7 @@ class Layout:
     kinds: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     learned: list[bool] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
 
     def text(self, ids: Sequence[int], *, learned: bool = False) -> Layout:
         """Append words."""
@@ -55,6 +60,11 @@ class Layout:
     def slots(self, kind: int, count: int) -> Layout:
         """Append places for vectors."""
         return self._append(kind, [0] * count, False)
+
+    def sentence(self, text: str) -> Layout:
+        """Append the place of a text's vector."""
+        self.sentences.append(text)
+        return self.slots(SENTENCE, 1)
 
     def _append(self, kind: int, ids: Sequence[int], learned: bool) -> Layout:
         self.kinds += [kind] * len(ids)
@@ -86,6 +96,11 @@ class Director(Learner):
         # Vectors that come from elsewhere enter at the size of the word vectors.
         self._size = self.language.embedding.weight.detach().float().std().item()
         self.queries = nn.Parameter(torch.randn(options.tokens_out, width) * self._size)
+        self.sentences = load_sentences(options.sentences) if options.sentences != "none" else None
+        self.read_sentence = nn.Linear(self.sentences.width, width) if self.sentences else None
+        self.dropout = nn.Dropout(options.dropout)
+        # Words that nothing is learned of would only blur what the sentences say.
+        self._writes = options.text_weight > 0 or self.sentences is None
         self.gather = Resampler(
             width_in=width, width=width, width_out=state.width if options.head == "regression" else width,
             tokens=state.tokens, depth=options.resampler_depth,
@@ -100,9 +115,10 @@ class Director(Learner):
         Returns:
             ``kinds``, ``ids``, ``learned`` ``[batch, length]``; raw ``states``
             ``[batch, steps, tokens, width]``, and which of them are ``read`` and ``regressed``
-            ``[batch, steps]``; ``seeds [batch]``.
+            ``[batch, steps]``; ``seeds`` and whose history is ``hidden`` ``[batch]``.
         """
         layouts, states, read = [], [], []
+        hidden: list[bool] = []
         for row, seed in zip(rows, seeds, strict=True):
             story, random = story_of(row), Random(seed)
             length = min(
@@ -115,14 +131,16 @@ class Director(Learner):
             layouts.append(self._lay(layout, story, window, ends=ends))
             states.append(_states(story)[start : window.stop])
             read.append(torch.arange(length) < length - 1 + ends)
-        return self._batch(layouts, states, read) | {
-            "seeds": torch.tensor([seed % 2**62 for seed in seeds])
-        }
+            hidden.append(random.random() < self.options.hide_history)
+        batch = self._batch(layouts, states, read)
+        seeded = torch.tensor([seed % 2**62 for seed in seeds])
+        return batch | {"seeds": seeded, "hidden": torch.tensor(hidden)}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its parts ``text``, ``cosine`` (1 - cos) and ``mse``, or ``text`` and ``flow``."""
         states, regressed = self.statistics.standardise(batch["states"]), batch["regressed"]
-        hidden = self._hidden(batch, states)
+        shown = states.masked_fill(batch["hidden"][:, None, None, None], 0)
+        hidden = self._hidden(batch, shown)
         losses = {"text": self._text_loss(hidden, batch)}
         found, truth = self._gathered(hidden, batch), states[regressed]
         owner = regressed.nonzero()[:, 0]
@@ -131,6 +149,8 @@ class Director(Learner):
                 "cosine": 1 - F.cosine_similarity(found.flatten(1), truth.flatten(1)),
                 "mse": (found - truth).square().flatten(1).mean(1),
             }
+            if self.options.order_weight:
+                parts["order"] = _order_loss(found, truth, owner)
         else:
             place = regressed.cumsum(1)[regressed]
             parts = {"flow": self.flow_head.loss(truth, found, (batch["seeds"][owner] + place).tolist())}
@@ -138,7 +158,10 @@ class Director(Learner):
             total = torch.zeros_like(losses["text"]).index_add(0, owner, each.float())
             losses[name] = total / regressed.sum(1)
         options = self.options
-        weights = {"text": options.text_weight, "cosine": options.alpha, "mse": options.beta, "flow": 1.0}
+        weights = {
+            "text": options.text_weight, "cosine": options.alpha, "mse": options.beta,
+            "order": options.order_weight, "flow": 1.0,
+        }  # fmt: skip
         return {
             "loss": torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(0),
             **losses,
@@ -187,7 +210,10 @@ class Director(Learner):
             states = past[rows, window.start : window.stop]
             batch = self._batch(layouts, list(states), read)
             gathered = self._gathered(self._hidden(batch, states), batch)
-            newest = gathered.view(len(rows), -1, *gathered.shape[1:])[:, -1]
+            gathered = gathered.view(len(rows), -1, *gathered.shape[1:])
+            newest = gathered[:, -1]
+            if self.options.carry:
+                newest = newest + self._carried(states[:, :-1] - gathered[:, :-1])
             found[rows, number] = self._state_of(newest, [seed + 1009 * row + number for row in rows])
         return [found[row, : len(story.steps)] for row, story in enumerate(stories)]
 
@@ -228,6 +254,8 @@ class Director(Learner):
                     tape.text(texts[name])
                     continue
                 may_end = name == self.options.chain[0] and least <= number and number >= len(given)
+                if not self._writes:
+                    raise ConfigError("director.text_weight 0: this director reads texts and writes none")
                 earlier = [getattr(each, name) for each in done]
                 texts[name] = tape.write(name, earlier, random, may_end=may_end)
                 if not texts[name] and may_end:
@@ -249,14 +277,18 @@ class Director(Learner):
         end = [self.language.end]
         for place in window:
             for name in self.options.chain:
-                layout.text(self._heading(name, place))
-                layout.text(self.language.ids(getattr(story.steps[place], name)) + end, learned=True)
+                text = getattr(story.steps[place], name)
+                if self._writes:
+                    layout.text(self._heading(name, place))
+                    layout.text(self.language.ids(text) + end, learned=True)
+                if self.sentences:
+                    layout.sentence(text)
             last = place == window[-1]
             if last or self.options.regress == "every":
                 layout.slots(QUERY, self.options.tokens_out)
             if ends or not last:
                 layout.slots(STATE, self.options.tokens_in)
-        if ends:
+        if ends and self._writes:
             layout.text(self._heading(self.options.chain[0], window.stop)).text(end, learned=True)
         return layout
 
@@ -275,24 +307,42 @@ class Director(Learner):
             "states": padded(states),
             "read": padded(read),
             "regressed": padded(regressed),
+            "sentences": self._vectors([text for layout in layouts for text in layout.sentences]),
         }
+
+    def _vectors(self, texts: Sequence[str]) -> Tensor:
+        """``[n, width]`` of the frozen encoder; without one, nothing."""
+        return self.sentences.encode(texts) if self.sentences else torch.zeros(0, 1)
 
     def _heading(self, name: str, place: int) -> list[int]:
         return self.language.ids(HEADINGS[name].format(number=place + 1))
 
-    def _embed(self, kinds: Tensor, ids: Tensor, states: Tensor) -> Tensor:
+    def _carried(self, beyond: Tensor) -> Tensor:
+        """What ``[n, earlier, tokens, width]`` of earlier states beyond their predictions lets expect.
+
+        The best linear guess of the next one when any two of a story correlate by ``carry``.
+        """
+        count, share = beyond.shape[1], self.options.carry
+        if not count:
+            return beyond.new_zeros(())
+        return beyond.mean(1) * (count * share / (1 + (count - 1) * share))
+
+    def _embed(self, kinds: Tensor, ids: Tensor, states: Tensor, sentences: Tensor) -> Tensor:
         """Vectors ``[n, length, width]``; ``states [m, tokens, width]`` are standardised, in order."""
         vectors = self.language.embedding(ids)
         if len(states):
-            seen = (self.read_state(states) * self._size).flatten(0, 1)
+            seen = (self.read_state(self.dropout(states)) * self._size).flatten(0, 1)
             vectors = vectors.masked_scatter((kinds == STATE)[..., None], seen.to(vectors.dtype))
+        if self.read_sentence is not None and len(sentences):
+            said = self.read_sentence(self.dropout(sentences)) * self._size
+            vectors = vectors.masked_scatter((kinds == SENTENCE)[..., None], said.to(vectors.dtype))
         asked = self.queries.repeat(int((kinds == QUERY).sum()) // len(self.queries), 1)
         filled: Tensor = vectors.masked_scatter((kinds == QUERY)[..., None], asked.to(vectors.dtype))
         return filled
 
     def _hidden(self, batch: Batch, states: Tensor) -> Tensor:
         """What the language model makes of a batch, ``[batch, length, width]``."""
-        vectors = self._embed(batch["kinds"], batch["ids"], states[batch["read"]])
+        vectors = self._embed(batch["kinds"], batch["ids"], states[batch["read"]], batch["sentences"])
         mask = (batch["kinds"] != PAD).long()
         made = self.language.decoder(inputs_embeds=vectors, attention_mask=mask, use_cache=False)
         hidden: Tensor = made.last_hidden_state.float()
@@ -301,7 +351,7 @@ class Director(Learner):
     def _gathered(self, hidden: Tensor, batch: Batch) -> Tensor:
         """What the queries found, for each regressed state in order: ``[m, tokens, width]``."""
         asked = hidden[batch["kinds"] == QUERY].view(-1, self.options.tokens_out, hidden.shape[-1])
-        gathered: Tensor = self.gather(asked)
+        gathered: Tensor = self.gather(self.dropout(asked))
         return gathered
 
     def _state_of(self, gathered: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -312,6 +362,8 @@ class Director(Learner):
     def _text_loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Mean cross-entropy over the learned tokens of each sample."""
         learned = batch["learned"][:, 1:]
+        if not self._writes:
+            return hidden.new_zeros(len(hidden))
         before = hidden[:, :-1][learned]
         logits = self.language.logits(before)
         each = F.cross_entropy(logits, batch["ids"][:, 1:][learned], reduction="none")
@@ -326,16 +378,18 @@ class Tape:
     def __init__(self, director: Director, goal: str, steps: int | None) -> None:
         self._director = director
         self._cache = DynamicCache()
+        self._beyond: list[Tensor] = []
         self._last = self._append(director._opening(goal, steps))
 
     def heading(self, name: str, place: int) -> None:
         """What stands before a text."""
-        self._last = self._append(Layout().text(self._director._heading(name, place)))
+        if self._director._writes:
+            self._last = self._append(Layout().text(self._director._heading(name, place)))
 
     def text(self, text: str) -> None:
         """A text that is known."""
-        ids = [*self._director.language.ids(text), self._director.language.end]
-        self._last = self._append(Layout().text(ids))
+        ids = self._director.language.ids(text) if self._director._writes else []
+        self._finish(Layout().text(ids), text)
 
     def read(self, step: Step, place: int) -> None:
         """A step that is known."""
@@ -343,13 +397,15 @@ class Tape:
             self.heading(name, place)
             self.text(getattr(step, name))
         if self._director.options.regress == "every":
-            self._append(Layout().slots(QUERY, self._director.options.tokens_out))
+            self._ask()
         assert step.state is not None
         self.show(step.state)
 
     def show(self, state: Tensor) -> None:
         """The raw state of the step, as it will be read later."""
         standard = self._director.statistics.standardise(state)[None]
+        if self._director.options.carry:
+            self._beyond.append(standard - self._gathered)
         self._last = self._append(Layout().slots(STATE, self._director.options.tokens_in), standard)
 
     def write(self, name: str, earlier: Sequence[str], random: torch.Generator, *, may_end: bool) -> str:
@@ -369,6 +425,7 @@ class Tape:
             text = self._director.language.words(ids)
             repeated = max((overlap(text, other) for other in earlier), default=0.0)
             if repeated <= options.max_text_overlap:
+                self._finish(Layout(), text)
                 return text
             tries.append((repeated, ids))
             barred.append(ids[0])
@@ -376,18 +433,20 @@ class Tape:
             return ""
         _, ids = min(tries)
         self._back_to(length)
-        self._last = self._append(Layout().text([*ids, self._director.language.end]))
-        return self._director.language.words(ids)
+        text = self._director.language.words(ids)
+        self._finish(Layout().text(ids), text)
+        return text
 
     def state(self, seed: int, earlier: Sequence[Tensor]) -> Tensor:
         """The raw state regressed from the queries, kept apart from the earlier ones."""
         director, limit = self._director, self._director.options.sampling.max_state_cosine
         length = self._cache.get_seq_length()
-        hidden = self._append(Layout().slots(QUERY, director.options.tokens_out))
+        gathered = self._ask()
         if director.options.regress == "last":
             # In training no queries of earlier steps were there.
             self._back_to(length)
-        gathered = director.gather(hidden)
+        if self._beyond:
+            gathered = gathered + director._carried(torch.stack(self._beyond, 1))
         others = [director.statistics.standardise(other) for other in earlier]
         state = torch.zeros(0)
         for attempt in range(RETRIES if director.flow_head is not None else 1):
@@ -400,8 +459,15 @@ class Tape:
             state = apart(state, other, limit)
         return director.statistics.restore(state)
 
+    def _ask(self) -> Tensor:
+        """What the queries find here, ``[1, tokens, width]``."""
+        hidden = self._append(Layout().slots(QUERY, self._director.options.tokens_out))
+        found: Tensor = self._director.gather(hidden)
+        self._gathered = found
+        return found
+
     def _sample(self, limit: int, random: torch.Generator, barred: Sequence[int]) -> list[int]:
-        """Tokens of a text that begins with none of ``barred``; its end goes on the tape, too."""
+        """Tokens of a text that begins with none of ``barred``; its end is left to :meth:`_finish`."""
         language, options = self._director.language, self._director.options.sampling
         ids: list[int] = []
         while len(ids) < limit:
@@ -413,8 +479,15 @@ class Tape:
                 break
             ids.append(token)
             self._last = self._append(Layout().text([token]))
-        self._last = self._append(Layout().text([language.end]))
         return ids
+
+    def _finish(self, layout: Layout, text: str) -> None:
+        """End a text."""
+        if self._director._writes:
+            layout.text([self._director.language.end])
+        if self._director.sentences:
+            layout.sentence(text)
+        self._last = self._append(layout)
 
     def _back_to(self, length: int) -> None:
         surplus = self._cache.get_seq_length() - length
@@ -426,7 +499,8 @@ class Tape:
         director = self._director
         kinds, ids = torch.tensor([layout.kinds]), torch.tensor([layout.ids])
         none = torch.zeros(0, *director.statistics.mean.shape)
-        vectors = director._embed(kinds, ids, none if states is None else states)
+        said = director._vectors(layout.sentences)
+        vectors = director._embed(kinds, ids, none if states is None else states, said)
         result = director.language.decoder(
             inputs_embeds=vectors, past_key_values=self._cache, use_cache=True
         )
@@ -441,6 +515,14 @@ def story_of(row: Row) -> Story:
         goal=row["goal"],
         steps=tuple(Step(action=action, caption=caption, state=state) for action, caption, state in texts),
     )
+
+
+def _order_loss(found: Tensor, truth: Tensor, owner: Tensor) -> Tensor:
+    """Of each state ``[n]``: cross-entropy of telling it from the others of its story by cosine."""
+    similarity = F.normalize(found.flatten(1), dim=1) @ F.normalize(truth.flatten(1), dim=1).T
+    others = owner[:, None] != owner
+    logits = (similarity / ORDER_TEMPERATURE).masked_fill(others, -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(found), device=found.device), reduction="none")
 
 
 def _states(story: Story) -> Tensor:

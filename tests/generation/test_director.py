@@ -24,6 +24,7 @@ from generation.director import Director, story_of
 from generation.repetition import apart, overlap
 from generation.states.base import Statistics
 from generation.story import Step, Story
+from pipeline.config import ConfigError
 
 STATE = config.State(tokens=2, width=8)
 STATISTICS = Statistics(torch.full((2, 8), 0.5), torch.full((2, 8), 2.0))
@@ -178,6 +179,51 @@ def test_given_steps_stand_and_the_rest_is_written() -> None:
     again = list(model.plan("How to cook rice?", steps=3, given=other))
     assert planned[1].state is not None and again[1].state is not None
     assert not torch.allclose(planned[1].state, again[1].state)
+
+
+SENTENCES = {"sentences": "minilm", "order_weight": 0.5, "carry": 0.3}
+
+
+@pytest.mark.parametrize("text_weight", [0.0, 1.0])
+@pytest.mark.parametrize("max_context", [8, 3])
+def test_with_sentences_and_carry_planning_is_predicting(text_weight: float, max_context: int) -> None:
+    """Also where states are given that differ from the predictions, whose difference is carried on."""
+    options = SENTENCES | {"text_weight": text_weight, "max_context": max_context}
+    model = director(**options, sampling={"max_state_cosine": 1.0})
+    story = story_of(row(3, 5))
+    (found,) = model.predict([story], history="true")
+    for number in range(5):
+        given = [
+            *story.steps[:number],
+            Step(action=story.steps[number].action, caption=story.steps[number].caption),
+        ]
+        *_, last = islice(model.plan(story.goal, given=given), number + 1)
+        assert last.state is not None
+        torch.testing.assert_close(STATISTICS.standardise(last.state), found[number], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_carried_is_the_best_linear_guess() -> None:
+    model = director(**SENTENCES | {"carry": 0.25})
+    beyond = torch.randn(1, 3, 2, 8)
+    correlations = torch.full((3, 3), 0.25) + 0.75 * torch.eye(3)
+    weights = torch.linalg.solve(correlations, torch.full((3,), 0.25))
+    torch.testing.assert_close(model._carried(beyond)[0], torch.einsum("s,stw->tw", weights, beyond[0]))
+    assert not model._carried(beyond[:, :0]).any()
+
+
+def test_the_order_of_a_story_is_told_from_its_own_states_alone() -> None:
+    """Neighbours in the batch are no alternatives: the loss is the same without them."""
+    model = director(**SENTENCES, min_context=4, max_context=4)
+    rows = [row(0, 4), row(1, 4)]
+    together = model(model.collate(rows, [1, 2]))["order"]
+    alone = model(model.collate(rows[:1], [1]))["order"]
+    torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_director_that_learns_no_words_says_so() -> None:
+    model = director(**SENTENCES | {"text_weight": 0.0})
+    with pytest.raises(ConfigError, match="text_weight"):
+        next(model.plan("How to cook rice?"))
 
 
 def test_sampling_is_a_function_of_the_seed() -> None:
