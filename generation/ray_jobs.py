@@ -27,6 +27,16 @@ RESTARTS = 2
 """Of a training run whose worker died; it goes on from its last checkpoint."""
 
 
+@contextmanager
+def cluster() -> Iterator[None]:
+    """As :func:`pipeline.ray_runner.connected`, unless that is done already."""
+    if ray.is_initialized():
+        yield
+        return
+    with connected(Config()):
+        yield
+
+
 class _Worker:
     """An actor that makes features."""
 
@@ -43,7 +53,7 @@ def features_on_ray(
 ) -> Iterator[tuple[str, str | None]]:
     """(video_id, why it was dropped) as they are done; a video whose worker dies is dropped."""
     options = recipe.features
-    with connected(Config()):
+    with cluster():
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         room = int(resources.get("CPU", 1.0) / options.num_cpus)
         workers = min(options.workers or room, len(videos))
@@ -86,7 +96,7 @@ def train_on_ray(work: Callable[[], None], options: Train, folder: Path) -> None
         ConfigError, TrainingError: as ``work`` raised them.
         TrainingFailedError: of Ray, for everything else.
     """
-    with connected(Config()):
+    with cluster():
         trainer = TorchTrainer(
             lambda: work(),
             torch_config=TorchConfig(backend="nccl" if options.num_gpus else "gloo"),

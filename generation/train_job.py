@@ -58,14 +58,15 @@ def train_model(
     dataset, models = dataset.resolve(), models.resolve()
     folder = models / kind
     if runner == "ray":
-        make_features(dataset, models, recipe, runner=runner, memo=memo)
-        check_data(kind, models, recipe)
         # Ray takes seconds to import; the sequential runner must not pay for it.
-        from generation.ray_jobs import told, train_on_ray
+        from generation.ray_jobs import cluster, told, train_on_ray
 
-        folder.mkdir(parents=True, exist_ok=True)
-        with _bar(kind, options) as bar, told(folder / "losses.jsonl", partial(_tell, bar)):
-            train_on_ray(partial(train_here, kind, models, recipe), options, folder)
+        with cluster():
+            make_features(dataset, models, recipe, runner=runner, memo=memo)
+            check_data(kind, models, recipe)
+            folder.mkdir(parents=True, exist_ok=True)
+            with _bar(kind, options) as bar, told(folder / "losses.jsonl", partial(_tell, bar)):
+                train_on_ray(partial(train_here, kind, models, recipe), options, folder)
     else:
         state = PartialState(cpu=not torch.accelerator.is_available(), timeout=FEATURES_TIMEOUT)
         if state.is_main_process:
