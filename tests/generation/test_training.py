@@ -63,6 +63,7 @@ def _same_tensors(first: Path, second: Path) -> None:
         assert torch.equal(tensor, others[name]), name
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_twice_tells_the_same_as_one_that_is_not(
     shards: Path, straight: Path, tmp_path: Path
 ) -> None:
@@ -89,9 +90,8 @@ def test_a_run_that_is_killed_twice_tells_the_same_as_one_that_is_not(
         _same_tensors(tmp_path / last, straight / last)
 
 
-@pytest.mark.parametrize(
-    ("fsdp", "starts"), [(False, 1), pytest.param(True, 2, marks=pytest.mark.slow)], ids=["ddp", "fsdp"]
-)
+@pytest.mark.parametrize(("fsdp", "starts"), [(False, 1), (True, 2)], ids=["ddp", "fsdp"])
+@pytest.mark.slow
 def test_two_processes_tell_the_same_as_one(shards: Path, tmp_path: Path, fsdp: bool, starts: int) -> None:
     run(shards, tmp_path / "one", Train(**BASE))
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
