@@ -1,0 +1,286 @@
+"""The director against cheap rivals, on real pictures of recipes with a sentence each.
+
+``python -m benchmarks.director --train FRAMES_JSON --test FRAMES_JSON``; a file is a list of
+``{"video_id": ..., "steps": [{"image": path beside the file, "text": ...}]}``. When both are the same
+file, a fifth of its videos, those whose id has the smallest sha256, are the test, the others are for
+training.
+
+*Next state*: of every step but the first, from the sentences so far and the true states before it. The
+true frame is looked for among all test frames but those already shown; other rows leave these in, where
+whoever repeats the last picture finds that one first. *Assignment*: a video's states are predicted from
+its sentences alone, the history being the model's own predictions, and its frames are put in the order
+that agrees best. States are standardised by the training set; ties count as guesses.
+
+Rivals: the mean state; the previous state; ridge regression from sentence features (MiniLM) and the
+previous state, its penalty chosen by cross-validation on the training videos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save
+
+from benchmarks.machine import machine, markdown
+from generation.config import Recipe
+from generation.director import Director
+from generation.evaluation.states import assignment_exact, cosine, mse, recall, retrieval
+from generation.sentences import load_sentences
+from generation.states.base import Statistics
+from generation.states.factory import load_encoder
+from generation.story import Step, Story
+from generation.studio import recipe_file
+from generation.training import train
+from pipeline.config import load
+from pipeline.loader import ShardBatches
+
+Array = NDArray[np.floating]
+Predict = Callable[[bool], Array]
+"""Whether the true states before are known; standardised states ``[videos, steps, width]`` of the test."""
+
+TEST_SHARE = 0.2
+FOLDS = 4
+PENALTIES = (30.0, 100.0, 300.0, 1000.0, 3000.0)
+SCALES = (3.0, 10.0, 30.0, 60.0)
+"""Length of a sentence's features; a state's is about 36."""
+FIGURES = ("cosine", "mse", "recall_at_1", "recall_at_5", "median_rank", "assignment_exact")
+
+
+def main() -> None:
+    """Train, predict, print tables, then one JSON object."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.director", description=__doc__)
+    parser.add_argument("--train", type=Path, required=True, metavar="FRAMES_JSON")
+    parser.add_argument("--test", type=Path, required=True, metavar="FRAMES_JSON")
+    parser.add_argument("--recipe", default="director-small-data", metavar="FILE_OR_NAME")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="a.b=value")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--fold", type=int, metavar="N",
+        help="do not touch the test: hold out part N of the training videos in its place",
+    )  # fmt: skip
+    arguments = parser.parse_args()
+    recipe = load(recipe_file(arguments.recipe), arguments.settings, Recipe).config
+    fitting, held_out = split(arguments.train, arguments.test, arguments.fold)
+    encoder = load_encoder(recipe.state)
+    known, unknown = (read(videos, encoder.encode) for videos in (fitting, held_out))
+    statistics = Statistics.of(state for story in known for state in raw(story))
+    past, truth = (standard(stories, statistics) for stories in (known, unknown))
+    said = [sentence_features(stories) for stories in (known, unknown)]
+
+    ridge = Ridge(said[0], past)
+    rivals: dict[str, Predict] = {
+        "mean": lambda shown: np.zeros_like(truth),
+        "copy": lambda shown: previous(truth) if shown else np.zeros_like(truth),
+        "ridge": lambda shown: ridge.predict(said[1], truth if shown else None),
+    }
+    rows = {name: [figures(rival, truth)] for name, rival in rivals.items()}
+    rows["director"] = []
+    for seed in range(arguments.seeds):
+        director = fit(recipe, known, statistics, seed)
+        rows["director"].append(figures(partial(predictions, director, unknown), truth))
+
+    print(f"{machine()}\n\n{len(known)} videos for training, {len(unknown)} for test, "
+          f"{arguments.seeds} seeds, state {encoder.name}, ridge: penalty {ridge.penalty:g}, "
+          f"sentences of length {ridge.scale:g}\n")  # fmt: skip
+    print(markdown(["figure", *rows, "seeds"], [
+        [name, *(fmean(row[name] for row in found) for found in rows.values()),
+         ", ".join(f"{row[name]:.3f}" for row in rows["director"])]
+        for name in [*FIGURES, *(f"{figure} (shown frames left in)" for figure in FIGURES[2:5])]
+    ]))  # fmt: skip
+    print(json.dumps({
+        figure + suffix: fmean(row[figure] for row in rows[name])
+        for name, suffix in (("director", ""), ("copy", "_copy"), ("ridge", "_ridge"), ("mean", "_mean"))
+        for figure in FIGURES
+    }))  # fmt: skip
+
+
+def split(train_file: Path, test_file: Path, fold: int | None) -> tuple[list[Any], list[Any]]:
+    """Videos for training and for test, each with the folder that its images are in."""
+    videos = {file: json.loads(file.read_text(encoding="utf-8")) for file in {train_file, test_file}}
+    for file, found in videos.items():
+        for video in found:
+            video["folder"] = file.parent
+    if train_file.samefile(test_file):
+        ordered = sorted(videos[train_file], key=lambda video: _digest(video["video_id"]))
+        count = round(TEST_SHARE * len(ordered))
+        known, unknown = ordered[count:], ordered[:count]
+    else:
+        known, unknown = videos[train_file], videos[test_file]
+    if fold is None:
+        return known, unknown
+    return [v for place, v in enumerate(known) if place % FOLDS != fold], known[fold::FOLDS]
+
+
+def read(videos: Sequence[Any], encode: Callable[[NDArray[np.uint8]], torch.Tensor]) -> list[Story]:
+    """Videos as stories with raw states; a sentence is an action."""
+    stories = []
+    for video in videos:
+        pictures = [picture(video["folder"] / step["image"]) for step in video["steps"]]
+        states = torch.cat([encode(each[None]) for each in pictures])
+        steps = tuple(
+            Step(action=step["text"], caption="", state=state)
+            for step, state in zip(video["steps"], states, strict=True)
+        )
+        stories.append(Story(goal="", steps=steps))
+    return stories
+
+
+def picture(path: Path) -> NDArray[np.uint8]:
+    """RGB ``[h, w, 3]``."""
+    return np.asarray(Image.open(path, formats=("JPEG", "PNG")).convert("RGB"))
+
+
+def fit(recipe: Recipe, stories: Sequence[Story], statistics: Statistics, seed: int) -> Director:
+    """A director trained by the function that ``videoauteur train`` uses."""
+    options = recipe.director.train.model_copy(update={"seed": seed})
+    torch.manual_seed(seed)
+    director = Director(recipe.director, recipe.state, statistics)
+    with tempfile.TemporaryDirectory() as folder:
+        table = pa.Table.from_pylist([
+            {
+                "goal": story.goal,
+                "actions": [step.action for step in story.steps],
+                "captions": [step.caption for step in story.steps],
+                "tensors": save({"states": raw(story)}),
+            }
+            for story in stories
+        ])  # fmt: skip
+        pq.write_table(table, f"{folder}/part-all.parquet", row_group_size=32)
+
+        def batches(rank: int, world: int) -> ShardBatches:
+            return ShardBatches(
+                Path(folder),
+                batch_size=options.batch_size,
+                lanes=options.lanes,
+                seed=seed,
+                rank=rank,
+                world=world,
+            )
+
+        train(director, batches, options, Path(folder) / "run")
+    return director.eval()
+
+
+def predictions(director: Director, stories: Sequence[Story], shown: bool) -> Array:
+    """The director's, see :data:`Predict`."""
+    found = director.predict(stories, history="true" if shown else "own")
+    return torch.stack(found).flatten(2).numpy()
+
+
+class Ridge:
+    """Linear least squares with a penalty on the squared weights, from sentence and previous state.
+
+    Penalty and length of the sentence features are those of the least error in cross-validation.
+
+    Args:
+        said: sentence features ``[videos, steps, m]``.
+        states: ``[videos, steps, width]``, standardised.
+    """
+
+    def __init__(self, said: Array, states: Array) -> None:
+        folds = np.arange(len(states)) % FOLDS
+
+        def error(penalty: float, scale: float) -> float:
+            self.penalty, self.scale = penalty, scale
+            errors = []
+            for fold in range(FOLDS):
+                self._fit(said[folds != fold], states[folds != fold])
+                found = self.predict(said[folds == fold], states[folds == fold])
+                errors.append(np.square(found - states[folds == fold])[:, 1:].mean())
+            return fmean(errors)
+
+        best = min(product(PENALTIES, SCALES), key=lambda choice: error(*choice))
+        self.penalty, self.scale = best
+        self._fit(said, states)
+
+    def _fit(self, said: Array, states: Array) -> None:
+        inputs = self._inputs(said, previous(states))
+        inputs = inputs.reshape(-1, inputs.shape[-1])
+        shrink = self.penalty * np.eye(inputs.shape[-1])
+        shrink[-1, -1] = 0.0
+        outputs = states.reshape(-1, states.shape[-1])
+        self._weights = np.linalg.solve(inputs.T @ inputs + shrink, inputs.T @ outputs)
+
+    def predict(self, said: Array, states: Array | None) -> Array:
+        """States ``[videos, steps, width]``; without true ones, from its own predictions before."""
+        if states is not None:
+            return np.asarray(self._inputs(said, previous(states)) @ self._weights)
+        found = [np.zeros((len(said), self._weights.shape[-1]))]
+        for step in range(said.shape[1]):
+            found.append(self._inputs(said[:, step], found[-1]) @ self._weights)
+        return np.stack(found[1:], axis=1)
+
+    def _inputs(self, said: Array, before: Array) -> Array:
+        return np.concatenate([self.scale * said, before, np.ones((*said.shape[:-1], 1))], axis=-1)
+
+
+def figures(predict: Predict, truth: Array) -> dict[str, float]:
+    """All of :data:`FIGURES` of one predictor, and the retrieval with the shown frames left in."""
+    videos, steps, width = truth.shape
+    frames = truth.reshape(-1, width)
+    found = predict(True)[:, 1:].reshape(-1, width)
+    target = np.arange(videos * steps).reshape(videos, steps)[:, 1:].ravel()
+    numbers: dict[str, list[float]] = {}
+    for suffix, shown_too in (("", False), (" (shown frames left in)", True)):
+        for prediction, place in zip(found, target, strict=True):
+            first = place - place % steps
+            gone = [] if shown_too else list(range(first, place))
+            candidates, index = np.delete(frames, gone, axis=0), np.array([place - len(gone)])
+            one = prediction[None]
+            for name, value in (
+                ("recall_at_1", recall(one, candidates, index, k=1)),
+                ("recall_at_5", recall(one, candidates, index, k=5)),
+                ("median_rank", retrieval(one, candidates, index)),
+            ):
+                numbers.setdefault(name + suffix, []).append(float(value[0]))
+    return {
+        "cosine": float(cosine(found, frames[target]).mean()),
+        "mse": float(mse(found, frames[target]).mean()),
+        "assignment_exact": float(assignment_exact(predict(False), truth).mean()),
+        **{name: median(each) if "median" in name else fmean(each) for name, each in numbers.items()},
+    }
+
+
+def sentence_features(stories: Sequence[Story]) -> Array:
+    """Those of the rival: MiniLM's mean of tokens, of unit length, ``[videos, steps, 384]``."""
+    encoder = load_sentences("minilm")
+    found = [encoder.encode([step.action for step in story.steps]) for story in stories]
+    return np.asarray(torch.stack(found) / encoder.width**0.5, np.float64)
+
+
+def standard(stories: Sequence[Story], statistics: Statistics) -> Array:
+    """Standardised states ``[videos, steps, width]``; all stories are of the same length."""
+    return np.stack([statistics.standardise(raw(story)).flatten(1).numpy() for story in stories])
+
+
+def raw(story: Story) -> torch.Tensor:
+    """States ``[steps, tokens, width]``."""
+    return torch.stack([step.state for step in story.steps if step.state is not None])
+
+
+def previous(states: Array) -> Array:
+    """The state before each, ``[videos, steps, width]``; before the first one, the mean."""
+    return np.concatenate([np.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()
