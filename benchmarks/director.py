@@ -55,8 +55,8 @@ Predict = Callable[[bool], Array]
 
 TEST_SHARE = 0.2
 FOLDS = 4
-PENALTIES = (30.0, 100.0, 300.0, 1000.0, 3000.0)
-SCALES = (3.0, 10.0, 30.0, 60.0)
+PENALTIES = (1e3, 3e3, 1e4, 3e4, 1e5, 3e5)
+SCALES = (10.0, 30.0, 100.0, 300.0)
 """Length of a sentence's features; a state's is about 36."""
 FIGURES = ("cosine", "mse", "recall_at_1", "recall_at_5", "median_rank", "assignment_exact")
 
@@ -151,16 +151,18 @@ def fit(recipe: Recipe, stories: Sequence[Story], statistics: Statistics, seed: 
     torch.manual_seed(seed)
     director = Director(recipe.director, recipe.state, statistics)
     with tempfile.TemporaryDirectory() as folder:
-        table = pa.Table.from_pylist([
+        rows = [
             {
+                "video_id": str(place),
                 "goal": story.goal,
                 "actions": [step.action for step in story.steps],
                 "captions": [step.caption for step in story.steps],
                 "tensors": save({"states": raw(story)}),
             }
-            for story in stories
-        ])  # fmt: skip
-        pq.write_table(table, f"{folder}/part-all.parquet", row_group_size=32)
+            for place, story in enumerate(stories)
+        ]
+        director.prepare(rows)
+        pq.write_table(pa.Table.from_pylist(rows), f"{folder}/part-all.parquet", row_group_size=32)
 
         def batches(rank: int, world: int) -> ShardBatches:
             return ShardBatches(
@@ -209,24 +211,29 @@ class Ridge:
         self._fit(said, states)
 
     def _fit(self, said: Array, states: Array) -> None:
+        """The penalty leaves the means alone; solved in the smaller of both forms, that of the samples."""
         inputs = self._inputs(said, previous(states))
-        inputs = inputs.reshape(-1, inputs.shape[-1])
-        shrink = self.penalty * np.eye(inputs.shape[-1])
-        shrink[-1, -1] = 0.0
-        outputs = states.reshape(-1, states.shape[-1])
-        self._weights = np.linalg.solve(inputs.T @ inputs + shrink, inputs.T @ outputs)
+        inputs, outputs = inputs.reshape(-1, inputs.shape[-1]), states.reshape(-1, states.shape[-1])
+        self._centre, self._mean = inputs.mean(axis=0), outputs.mean(axis=0)
+        inputs = inputs - self._centre
+        likeness = inputs @ inputs.T + self.penalty * np.eye(len(inputs), dtype=inputs.dtype)
+        self._weights = inputs.T @ np.linalg.solve(likeness, outputs - self._mean)
 
     def predict(self, said: Array, states: Array | None) -> Array:
         """States ``[videos, steps, width]``; without true ones, from its own predictions before."""
         if states is not None:
-            return np.asarray(self._inputs(said, previous(states)) @ self._weights)
+            return self._apply(said, previous(states))
         found = [np.zeros((len(said), self._weights.shape[-1]))]
         for step in range(said.shape[1]):
-            found.append(self._inputs(said[:, step], found[-1]) @ self._weights)
+            found.append(self._apply(said[:, step], found[-1]))
         return np.stack(found[1:], axis=1)
 
+    def _apply(self, said: Array, before: Array) -> Array:
+        centred = self._inputs(said, before) - self._centre
+        return np.asarray(centred @ self._weights + self._mean)
+
     def _inputs(self, said: Array, before: Array) -> Array:
-        return np.concatenate([self.scale * said, before, np.ones((*said.shape[:-1], 1))], axis=-1)
+        return np.concatenate([self.scale * said, before], axis=-1)
 
 
 def figures(predict: Predict, truth: Array) -> dict[str, float]:
@@ -260,7 +267,7 @@ def sentence_features(stories: Sequence[Story]) -> Array:
     """Those of the rival: MiniLM's mean of tokens, of unit length, ``[videos, steps, 384]``."""
     encoder = load_sentences("minilm")
     found = [encoder.encode([step.action for step in story.steps]) for story in stories]
-    return np.asarray(torch.stack(found) / encoder.width**0.5, np.float64)
+    return np.asarray(torch.stack(found) / encoder.width**0.5, np.float32)
 
 
 def standard(stories: Sequence[Story], statistics: Statistics) -> Array:

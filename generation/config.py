@@ -151,8 +151,8 @@ class Director(Section):
     cross-entropy, ``order_weight`` the likelihood that each state is told from the others of its story.
 
     For little data: ``sentences`` lets each text be followed by its vector of a frozen encoder;
-    ``dropout`` hides parts of what is read, ``hide_history`` all earlier states of a story; ``carry`` is
-    the share of what a state had beyond its prediction that is expected of the next one, too.
+    ``dropout`` hides parts of what is read, ``hide_history`` all earlier states of a story; ``memory``
+    keeps so many training steps to regress from, see :mod:`generation.memory`.
     """
 
     backbone: Backbone = Backbone()
@@ -169,7 +169,7 @@ class Director(Section):
     sentences: Literal["none", "minilm", "smollm2"] = "none"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     hide_history: Share = 0.0
-    carry: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    memory: Annotated[int, Field(ge=0)] = 0
     min_context: Count = 2
     max_context: Count = 8
     sampling: Sampling = Sampling()
@@ -181,10 +181,11 @@ class Director(Section):
             raise ValueError("chain: name action, caption or both, each once")
         if self.min_context > self.max_context:
             raise ValueError("min_context must not exceed max_context")
-        if self.regress == "last" and (self.carry or self.order_weight):
-            raise ValueError("carry and order_weight need regress every")
-        if self.head == "flow" and (self.carry or self.order_weight):
-            raise ValueError("carry and order_weight need head regression")
+        plain = self.regress == "every" and self.head == "regression"
+        if not plain and (self.order_weight or self.memory):
+            raise ValueError("order_weight and memory need regress every and head regression")
+        if self.memory and self.sentences == "none":
+            raise ValueError("memory needs sentences")
         return self
 
 
@@ -235,7 +236,7 @@ class Transformer(Section):
     heads: Count = 3
     head_width: Count = 64
     layers: Count = 2
-    patch: tuple[Count, Count, Count] = (1, 8, 8)
+    patch: tuple[Count, Count, Count] = (5, 8, 8)
 
     @model_validator(mode="after")
     def _base_is_kept(self) -> Transformer:
@@ -284,17 +285,17 @@ class Generator(Section):
     codec: Codec = Codec()
     text: TextEncoder = TextEncoder()
     condition: Literal["state", "keyframe", "caption"] = "state"
-    state_tokens: Count = 4
+    state_tokens: Count = 8
     regulariser: Regulariser = Regulariser()
-    frames: Count = 9
+    frames: Count = 5
     height_px: Count = 48
     width_px: Count = 48
-    fps: Positive = 8.0
+    fps: Positive = 4.0
     drop_condition: Share = 0.1
     time_shift: Positive = 3.0
     sample_steps: Count = 20
     guidance: NonNegative = 2.0
-    train: Train = Train(steps=400, lr=5e-4, betas=(0.9, 0.95))
+    train: Train = Train(steps=600, lr=3e-3, betas=(0.9, 0.95), ema_decay=0.98)
 
 
 class Painter(Section):

@@ -14,7 +14,7 @@ carry loss without a leak.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -30,6 +30,7 @@ from generation import config
 from generation.backbones import load_backbone
 from generation.heads import FlowHead
 from generation.learner import Batch, Learner, Row
+from generation.memory import Memory
 from generation.repetition import apart, overlap
 from generation.resampler import Resampler
 from generation.sentences import load_sentences
@@ -98,6 +99,11 @@ class Director(Learner):
         self.queries = nn.Parameter(torch.randn(options.tokens_out, width) * self._size)
         self.sentences = load_sentences(options.sentences) if options.sentences != "none" else None
         self.read_sentence = nn.Linear(self.sentences.width, width) if self.sentences else None
+        self.memory: Memory | None = None
+        if self.sentences and options.memory:
+            said = self.sentences.width * len(options.chain)
+            self.memory = Memory(said, options.max_context, (state.tokens, state.width), options.memory)
+        self._left_out: dict[str, Tensor] = {}
         self.dropout = nn.Dropout(options.dropout)
         # Words that nothing is learned of would only blur what the sentences say.
         self._writes = options.text_weight > 0 or self.sentences is None
@@ -105,9 +111,31 @@ class Director(Learner):
             width_in=width, width=width, width_out=state.width if options.head == "regression" else width,
             tokens=state.tokens, depth=options.resampler_depth,
         )  # fmt: skip
+        if self.memory:
+            # What is recalled stands until something beyond it is learned.
+            nn.init.zeros_(self.gather.leave.weight)
+            nn.init.zeros_(self.gather.leave.bias)
         self.flow_head = FlowHead(state.width, width) if options.head == "flow" else None
 
     # Training
+
+    @torch.no_grad()
+    def prepare(self, rows: Iterable[Row]) -> None:
+        """Fill the memory, and note what it recalls of each story when that one is left out."""
+        if self.memory is None:
+            return
+        stories = {row["video_id"]: story_of(row) for row in rows}
+        counts = [len(story.steps) for story in stories.values()]
+        said = torch.cat([self._said(story, range(len(story.steps))) for story in stories.values()])
+        places = torch.cat([torch.arange(count) for count in counts])
+        states = torch.cat([self.statistics.standardise(_states(story)) for story in stories.values()])
+        recalled = torch.split(self.memory.fit(said, places, states, counts), counts)
+        self._left_out = dict(zip(stories, recalled, strict=True))
+
+    def kept(self) -> dict[str, Tensor]:
+        """See :meth:`Learner.kept`."""
+        memory = self.memory.named_buffers(prefix="memory") if self.memory else ()
+        return super().kept() | dict(memory)
 
     def collate(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:
         """Windows of ``min_context`` to ``max_context`` steps of ``stories`` rows, chosen by the seeds.
@@ -119,6 +147,7 @@ class Director(Learner):
         """
         layouts, states, read = [], [], []
         hidden: list[bool] = []
+        recalled: list[Tensor] = []
         for row, seed in zip(rows, seeds, strict=True):
             story, random = story_of(row), Random(seed)
             length = min(
@@ -132,7 +161,11 @@ class Director(Learner):
             states.append(_states(story)[start : window.stop])
             read.append(torch.arange(length) < length - 1 + ends)
             hidden.append(random.random() < self.options.hide_history)
+            if self.memory:
+                recalled.append(self._left_out[row["video_id"]][start : window.stop])
         batch = self._batch(layouts, states, read)
+        if self.memory:
+            batch["recalled"] = torch.cat(recalled)
         seeded = torch.tensor([seed % 2**62 for seed in seeds])
         return batch | {"seeds": seeded, "hidden": torch.tensor(hidden)}
 
@@ -209,11 +242,14 @@ class Director(Learner):
             read = [torch.arange(len(window)) < len(window) - 1] * len(rows)
             states = past[rows, window.start : window.stop]
             batch = self._batch(layouts, list(states), read)
+            if self.memory:
+                said = torch.cat([self._said(stories[row], window) for row in rows])
+                batch["recalled"] = self.memory(said, torch.tensor([*window] * len(rows)))
             gathered = self._gathered(self._hidden(batch, states), batch)
             gathered = gathered.view(len(rows), -1, *gathered.shape[1:])
             newest = gathered[:, -1]
-            if self.options.carry:
-                newest = newest + self._carried(states[:, :-1] - gathered[:, :-1])
+            if self.memory and len(window) > 1:
+                newest = newest + self.memory.carried(states[:, :-1] - gathered[:, :-1])
             found[rows, number] = self._state_of(newest, [seed + 1009 * row + number for row in rows])
         return [found[row, : len(story.steps)] for row, story in enumerate(stories)]
 
@@ -310,22 +346,17 @@ class Director(Learner):
             "sentences": self._vectors([text for layout in layouts for text in layout.sentences]),
         }
 
+    def _said(self, story: Story, window: range) -> Tensor:
+        """Sentence vectors of steps, those of a step's texts side by side: ``[n, texts x width]``."""
+        texts = [getattr(story.steps[place], name) for place in window for name in self.options.chain]
+        return self._vectors(texts).view(len(window), -1)
+
     def _vectors(self, texts: Sequence[str]) -> Tensor:
         """``[n, width]`` of the frozen encoder; without one, nothing."""
         return self.sentences.encode(texts) if self.sentences else torch.zeros(0, 1)
 
     def _heading(self, name: str, place: int) -> list[int]:
         return self.language.ids(HEADINGS[name].format(number=place + 1))
-
-    def _carried(self, beyond: Tensor) -> Tensor:
-        """What ``[n, earlier, tokens, width]`` of earlier states beyond their predictions lets expect.
-
-        The best linear guess of the next one when any two of a story correlate by ``carry``.
-        """
-        count, share = beyond.shape[1], self.options.carry
-        if not count:
-            return beyond.new_zeros(())
-        return beyond.mean(1) * (count * share / (1 + (count - 1) * share))
 
     def _embed(self, kinds: Tensor, ids: Tensor, states: Tensor, sentences: Tensor) -> Tensor:
         """Vectors ``[n, length, width]``; ``states [m, tokens, width]`` are standardised, in order."""
@@ -352,7 +383,7 @@ class Director(Learner):
         """What the queries found, for each regressed state in order: ``[m, tokens, width]``."""
         asked = hidden[batch["kinds"] == QUERY].view(-1, self.options.tokens_out, hidden.shape[-1])
         gathered: Tensor = self.gather(self.dropout(asked))
-        return gathered
+        return gathered + batch["recalled"] if self.memory else gathered
 
     def _state_of(self, gathered: Tensor, seeds: Sequence[int]) -> Tensor:
         if self.flow_head is None:
@@ -379,10 +410,14 @@ class Tape:
         self._director = director
         self._cache = DynamicCache()
         self._beyond: list[Tensor] = []
+        self._texts: list[str] = []
+        self._place = 0
         self._last = self._append(director._opening(goal, steps))
 
     def heading(self, name: str, place: int) -> None:
         """What stands before a text."""
+        if name == self._director.options.chain[0]:
+            self._texts, self._place = [], place
         if self._director._writes:
             self._last = self._append(Layout().text(self._director._heading(name, place)))
 
@@ -404,7 +439,7 @@ class Tape:
     def show(self, state: Tensor) -> None:
         """The raw state of the step, as it will be read later."""
         standard = self._director.statistics.standardise(state)[None]
-        if self._director.options.carry:
+        if self._director.memory:
             self._beyond.append(standard - self._gathered)
         self._last = self._append(Layout().slots(STATE, self._director.options.tokens_in), standard)
 
@@ -445,8 +480,8 @@ class Tape:
         if director.options.regress == "last":
             # In training no queries of earlier steps were there.
             self._back_to(length)
-        if self._beyond:
-            gathered = gathered + director._carried(torch.stack(self._beyond, 1))
+        if director.memory and self._beyond:
+            gathered = gathered + director.memory.carried(torch.stack(self._beyond, 1))
         others = [director.statistics.standardise(other) for other in earlier]
         state = torch.zeros(0)
         for attempt in range(RETRIES if director.flow_head is not None else 1):
@@ -463,6 +498,9 @@ class Tape:
         """What the queries find here, ``[1, tokens, width]``."""
         hidden = self._append(Layout().slots(QUERY, self._director.options.tokens_out))
         found: Tensor = self._director.gather(hidden)
+        if self._director.memory:
+            said = self._director._vectors(self._texts).view(1, -1)
+            found = found + self._director.memory(said, torch.tensor([self._place]))
         self._gathered = found
         return found
 
@@ -483,6 +521,7 @@ class Tape:
 
     def _finish(self, layout: Layout, text: str) -> None:
         """End a text."""
+        self._texts.append(text)
         if self._director._writes:
             layout.text([self._director.language.end])
         if self._director.sentences:

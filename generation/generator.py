@@ -4,6 +4,10 @@ Caption tokens and state tokens stand side by side in the transformer's cross-at
 robust before they condition, in training only (:func:`generation.conditioning.regularise`). Source:
 VideoAuteur, section on the visual-conditioned generator; transformer, text padding and key-frame channels
 are those of Wan 2.1.
+
+Wan tells the velocity. A transformer that is trained from nothing tells the clean latents, from which the
+velocity follows (Li and He 2025, arXiv 2511.13720), and has learned places: after minutes of training it
+paints blurred clips where it would otherwise paint patches of noise that do not know where they are.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ IMAGE_MODEL_TEXT_TOKENS = 512
 """Caption tokens that a Wan transformer with image tokens expects; diffusers' attention has it fixed."""
 TIME_SCALE = 1000
 """Wan reads times as 0..1000."""
+LEAST_TIME = 0.05
+"""Bounds the velocity that follows from clean latents."""
 
 
 class Generator(Learner):
@@ -61,7 +67,7 @@ class Generator(Learner):
         self.codec = load_codec(options.codec)
         self.text = load_text(options.text)
         self.latent_shape = self.codec.latent_shape(options)
-        self.transformer = _transformer(options, self.codec, text_width=self.text.width)
+        self.transformer = _transformer(options, self.codec, self.latent_shape, text_width=self.text.width)
         width = int(self.transformer.config.text_dim)
         image_width = self.transformer.config.image_dim
         self._image_tokens = image_width is not None
@@ -274,6 +280,7 @@ class Generator(Learner):
     def _velocity(
         self, x: Tensor, t: Tensor, context: tuple[Tensor, Tensor | None], first: Tensor | None
     ) -> Tensor:
+        noisy = x
         if self._known_channels:
             known = x.new_zeros(len(x), self._known_channels, *x.shape[2:])
             if first is not None:
@@ -289,7 +296,10 @@ class Generator(Learner):
             encoder_hidden_states_image=None if images is None else images.to(dtype),
             return_dict=False,
         )[0]
-        return predicted.float()
+        if self.options.transformer.path is not None:
+            return predicted.float()
+        time = t.float().clamp_min(LEAST_TIME).view(-1, 1, 1, 1, 1)
+        return (noisy - predicted.float()) / time
 
     def _first_latents(self, pictures: Pictures) -> Tensor:
         height, width = self.options.height_px, self.options.width_px
@@ -337,7 +347,37 @@ class StateTokens(nn.Module):
         return tokens if z.shape[1] == 1 else tokens + self.places
 
 
-def _transformer(options: config.Generator, codec: VideoCodec, *, text_width: int) -> WanTransformer3DModel:
+class PlacedPatches(nn.Conv3d):
+    """Patches to tokens, with a learned vector for each place.
+
+    Wan's rotary positions tell only how far apart two patches are: to find out from them where in the
+    picture it is takes a transformer long training.
+
+    Args:
+        channels: of the latents, with those beside them.
+        width: of a token.
+        patch: frames, rows, columns.
+        places: patches along each of them.
+    """
+
+    def __init__(
+        self, channels: int, width: int, patch: tuple[int, int, int], places: tuple[int, int, int]
+    ) -> None:
+        super().__init__(channels, width, kernel_size=patch, stride=patch)
+        nn.init.orthogonal_(self.weight.view(width, -1))
+        self.places = nn.Parameter(torch.randn(width, *places))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.places
+
+
+def _transformer(
+    options: config.Generator,
+    codec: VideoCodec,
+    latent_shape: tuple[int, int, int, int],
+    *,
+    text_width: int,
+) -> WanTransformer3DModel:
     """From a folder or new, with what is not trained frozen."""
     chosen = options.transformer
     if chosen.path is None:
@@ -352,6 +392,16 @@ def _transformer(options: config.Generator, codec: VideoCodec, *, text_width: in
             ffn_dim=4 * chosen.heads * chosen.head_width,
             num_layers=chosen.layers,
         )
+        frames, rows, columns = (
+            max(1, size // patch) for size, patch in zip(latent_shape[1:], chosen.patch, strict=True)
+        )
+        transformer.patch_embedding = PlacedPatches(
+            codec.channels + known,
+            chosen.heads * chosen.head_width,
+            chosen.patch,
+            (frames, rows, columns),
+        )
+        nn.init.normal_(transformer.proj_out.weight, std=0.02)
     else:
         if not (chosen.path / "config.json").is_file():
             raise ConfigError(

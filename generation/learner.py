@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,16 @@ class Learner(nn.Module, ABC):
     """
 
     statistics: Statistics
+
+    def prepare(self, rows: Iterable[Row]) -> None:
+        """Called once before training, also before it goes on, with all rows of the feature table.
+
+        For what is computed from the data in closed form; most learners read no row here.
+        """
+
+    def kept(self) -> dict[str, Tensor]:
+        """What is saved of the model: trained parameters, and buffers that :meth:`prepare` filled."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     @abstractmethod
     def collate(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:

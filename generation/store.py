@@ -66,8 +66,8 @@ def new_learner(kind: Kind, recipe: Recipe, statistics: Statistics) -> Learner:
 def save_learner(learner: Learner, recipe: Recipe, folder: Path) -> None:
     """Write a model's folder."""
     _describe(recipe, learner.statistics, folder)
-    named = {name: p.detach().cpu() for name, p in learner.named_parameters() if p.requires_grad}
-    save_file({name: tensor.contiguous() for name, tensor in named.items()}, folder / "model.safetensors")
+    named = {name: tensor.detach().cpu().contiguous() for name, tensor in learner.kept().items()}
+    save_file(named, folder / "model.safetensors")
 
 
 def publish(recipe: Recipe, folder: Path, *, statistics: Statistics) -> None:
@@ -123,12 +123,12 @@ def load_decoder_for(models: Path) -> StateDecoder:
 
 
 def load_weights(learner: Learner, tensors: Mapping[str, Tensor], *, source: Path) -> None:
-    """Fill the trained parameters.
+    """Fill what is kept of a learner.
 
     Raises:
         ConfigError: the tensors are not those of this model.
     """
-    named = {name: parameter for name, parameter in learner.named_parameters() if parameter.requires_grad}
+    named = learner.kept()
     wrong = sorted(named.keys() ^ tensors.keys()) or [
         name for name, parameter in named.items() if parameter.shape != tensors[name].shape
     ]

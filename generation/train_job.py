@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -88,6 +89,7 @@ def train_here(kind: Kind, models: Path, recipe: Recipe) -> None:
     statistics = Statistics.load(models / "features" / "statistics.safetensors")
     torch.manual_seed(options.seed)
     learner = new_learner(kind, recipe, statistics)
+    learner.prepare(_rows(models / "features" / TABLES[kind]))
     folder = models / kind
     with _bar(kind, options) as bar:
         train(
@@ -96,6 +98,12 @@ def train_here(kind: Kind, models: Path, recipe: Recipe) -> None:
         )  # fmt: skip
     if PartialState().is_main_process:
         publish(recipe, folder, statistics=statistics)
+
+
+def _rows(table: Path) -> Iterator[dict[str, Any]]:
+    for file in sorted(table.glob("*.parquet")):
+        for batch in pq.ParquetFile(file).iter_batches():
+            yield from batch.to_pylist()
 
 
 def _bar(kind: Kind, options: Train) -> Bar:

@@ -311,7 +311,7 @@ class _Run:
         """Sharded tensors are gathered by all processes; the first one writes."""
         state = self.optimizer.optimizer.state
         parts = {
-            "model": {name: _whole(parameter) for name, parameter in self.named.items()},
+            "model": {name: _whole(tensor) for name, tensor in self.learner.kept().items()},
             "optimizer": {
                 f"{name}|{key}": _whole(value)
                 for name, parameter in self.named.items()
@@ -320,7 +320,7 @@ class _Run:
         }
         if self.averaged:
             averages = map(_whole, self.averaged)
-            parts["ema"] = dict(zip(self.named, averages, strict=True))
+            parts["ema"] = parts["model"] | dict(zip(self.named, averages, strict=True))
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             facts = {"made_with": self.made_with, "scaler": scaler.state_dict() if scaler else None}

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
@@ -181,15 +182,17 @@ def test_given_steps_stand_and_the_rest_is_written() -> None:
     assert not torch.allclose(planned[1].state, again[1].state)
 
 
-SENTENCES = {"sentences": "minilm", "order_weight": 0.5, "carry": 0.3}
+SENTENCES = {"sentences": "minilm", "order_weight": 0.5, "memory": 6}
 
 
 @pytest.mark.parametrize("text_weight", [0.0, 1.0])
 @pytest.mark.parametrize("max_context", [8, 3])
-def test_with_sentences_and_carry_planning_is_predicting(text_weight: float, max_context: int) -> None:
+def test_with_a_memory_planning_is_predicting(text_weight: float, max_context: int) -> None:
     """Also where states are given that differ from the predictions, whose difference is carried on."""
     options = SENTENCES | {"text_weight": text_weight, "max_context": max_context}
     model = director(**options, sampling={"max_state_cosine": 1.0})
+    model.prepare([row(number, 3 + number % 3) for number in range(4)])
+    nn.init.normal_(model.gather.leave.weight)
     story = story_of(row(3, 5))
     (found,) = model.predict([story], history="true")
     for number in range(5):
@@ -202,19 +205,11 @@ def test_with_sentences_and_carry_planning_is_predicting(text_weight: float, max
         torch.testing.assert_close(STATISTICS.standardise(last.state), found[number], rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_carried_is_the_best_linear_guess() -> None:
-    model = director(**SENTENCES | {"carry": 0.25})
-    beyond = torch.randn(1, 3, 2, 8)
-    correlations = torch.full((3, 3), 0.25) + 0.75 * torch.eye(3)
-    weights = torch.linalg.solve(correlations, torch.full((3,), 0.25))
-    torch.testing.assert_close(model._carried(beyond)[0], torch.einsum("s,stw->tw", weights, beyond[0]))
-    assert not model._carried(beyond[:, :0]).any()
-
-
 def test_the_order_of_a_story_is_told_from_its_own_states_alone() -> None:
     """Neighbours in the batch are no alternatives: the loss is the same without them."""
     model = director(**SENTENCES, min_context=4, max_context=4)
     rows = [row(0, 4), row(1, 4)]
+    model.prepare(rows)
     together = model(model.collate(rows, [1, 2]))["order"]
     alone = model(model.collate(rows[:1], [1]))["order"]
     torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
