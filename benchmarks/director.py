@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,9 @@ FOLDS = 4
 PENALTIES = (1e3, 3e3, 1e4, 3e4, 1e5, 3e5)
 SCALES = (10.0, 30.0, 100.0, 300.0)
 """Length of a sentence's features; a state's is about 36."""
-FIGURES = ("cosine", "mse", "recall_at_1", "recall_at_5", "median_rank", "assignment_exact")
+RETRIEVAL = ("recall_at_1", "recall_at_5", "median_rank")
+FIGURES = ("cosine", "mse", *RETRIEVAL, "assignment_exact")
+LEFT_IN = " (shown frames left in)"
 
 
 def main() -> None:
@@ -100,7 +102,7 @@ def main() -> None:
     print(markdown(["figure", *rows, "seeds"], [
         [name, *(fmean(row[name] for row in found) for found in rows.values()),
          ", ".join(f"{row[name]:.3f}" for row in rows["director"])]
-        for name in [*FIGURES, *(f"{figure} (shown frames left in)" for figure in FIGURES[2:5])]
+        for name in [*FIGURES, *(f"{figure}{LEFT_IN}" for figure in RETRIEVAL)]
     ]))  # fmt: skip
     print(json.dumps({
         figure + suffix: fmean(row[figure] for row in rows[name])
@@ -236,30 +238,33 @@ class Ridge:
         return np.concatenate([self.scale * said, before], axis=-1)
 
 
-def figures(predict: Predict, truth: Array) -> dict[str, float]:
-    """All of :data:`FIGURES` of one predictor, and the retrieval with the shown frames left in."""
+def scores(predict: Predict, truth: Array) -> dict[str, Array]:
+    """One number for each prediction ``[videos * (steps - 1)]``; of the assignment ``[videos]``."""
     videos, steps, width = truth.shape
     frames = truth.reshape(-1, width)
     found = predict(True)[:, 1:].reshape(-1, width)
     target = np.arange(videos * steps).reshape(videos, steps)[:, 1:].ravel()
-    numbers: dict[str, list[float]] = {}
-    for suffix, shown_too in (("", False), (" (shown frames left in)", True)):
+    made: dict[str, Array] = {
+        "cosine": cosine(found, frames[target]),
+        "mse": mse(found, frames[target]),
+        "assignment_exact": assignment_exact(predict(False), truth),
+    }
+    for suffix, shown_too in (("", False), (LEFT_IN, True)):
+        ranked = []
         for prediction, place in zip(found, target, strict=True):
-            first = place - place % steps
-            gone = [] if shown_too else list(range(first, place))
-            candidates, index = np.delete(frames, gone, axis=0), np.array([place - len(gone)])
-            one = prediction[None]
-            for name, value in (
-                ("recall_at_1", recall(one, candidates, index, k=1)),
-                ("recall_at_5", recall(one, candidates, index, k=5)),
-                ("median_rank", retrieval(one, candidates, index)),
-            ):
-                numbers.setdefault(name + suffix, []).append(float(value[0]))
+            gone = [] if shown_too else list(range(place - place % steps, place))
+            look = (prediction[None], np.delete(frames, gone, axis=0), np.array([place - len(gone)]))
+            ranked.append([*recall(*look, k=1), *recall(*look, k=5), *retrieval(*look)])
+        names = [f"{name}{suffix}" for name in RETRIEVAL]
+        made |= dict(zip(names, np.array(ranked).T, strict=True))
+    return made
+
+
+def figures(predict: Predict, truth: Array) -> dict[str, float]:
+    """The means of :func:`scores`; of ranks the median."""
     return {
-        "cosine": float(cosine(found, frames[target]).mean()),
-        "mse": float(mse(found, frames[target]).mean()),
-        "assignment_exact": float(assignment_exact(predict(False), truth).mean()),
-        **{name: median(each) if "median" in name else fmean(each) for name, each in numbers.items()},
+        name: float(np.median(each) if "rank" in name else np.mean(each))
+        for name, each in scores(predict, truth).items()
     }
 
 
