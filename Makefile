@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INPUTS := pyproject.toml requirements.lock infra/envs/weights.txt
 
-.PHONY: install demo test lint bench lock clean
+.PHONY: install demo film test lint bench bench-generation lock clean
 
 install: $(STAMP)
 
@@ -21,6 +21,12 @@ demo: install
 	$(BIN)/python -m examples.make_videos demo/videos
 	$(BIN)/videoauteur curate demo/videos demo/dataset
 
+film: demo
+	$(BIN)/videoauteur train director demo/dataset demo/models
+	$(BIN)/videoauteur train decoder demo/dataset demo/models
+	$(BIN)/videoauteur train generator demo/dataset demo/models
+	$(BIN)/videoauteur generate "How to make soup?" --models demo/models --out demo/film --steps 4
+
 test: lint
 	$(BIN)/python -m pytest
 
@@ -31,6 +37,13 @@ lint: install
 
 bench: install
 	$(BIN)/python -m benchmarks.recipes $(VIDEOAUTEUR_DATA)/recipes
+
+bench-generation: install
+	$(BIN)/python -m benchmarks.director --train $(VIDEOAUTEUR_DATA)/youcook2/frames.json \
+	  --test $(VIDEOAUTEUR_DATA)/youcook2/frames.json
+	$(BIN)/python -m benchmarks.ablations $(VIDEOAUTEUR_DATA)/youcook2/frames.json
+	$(BIN)/python -m benchmarks.generator --clips $(VIDEOAUTEUR_DATA)/clips
+	$(BIN)/python -m benchmarks.training
 
 # Run in a fresh environment that holds what pyproject.toml asks for.
 lock:

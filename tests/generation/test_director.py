@@ -25,7 +25,7 @@ from generation.director import Director, story_of
 from generation.repetition import apart, overlap
 from generation.states.base import Statistics
 from generation.story import Step, Story
-from pipeline.config import ConfigError
+from pipeline.config import ConfigError, load
 
 STATE = config.State(tokens=2, width=8)
 STATISTICS = Statistics(torch.full((2, 8), 0.5), torch.full((2, 8), 2.0))
@@ -321,3 +321,9 @@ def test_language_models_of_the_real_classes(tmp_path: Path, make: Any, train: s
     assert torch.equal(found, again.predict([story], history="own")[0])
     steps = [step.action for step in model.plan("How to make dish 1?", steps=2)]
     assert len(steps) == 2
+
+
+@pytest.mark.parametrize("file", sorted(config.RECIPES.glob("director-*.yaml")), ids=lambda file: file.stem)
+def test_ready_recipes_load(file: Path) -> None:
+    recipe = load(file, (), config.Recipe).config
+    assert recipe.director != config.Director()
