@@ -234,7 +234,8 @@ def load(file: Path | None, settings: Sequence[str], kind: type[Tree]) -> Loaded
         origins = {key: origin for key, origin in origins.items() if not f"{key}.".startswith(f"{path}.")}
         origins.update({leaf: "--set" for leaf, _ in leaves({path: parsed})})
     try:
-        return Loaded(config=kind.model_validate(tree), origins=origins)
+        # Over the tree's own defaults: a section may have others than its class has.
+        return Loaded(config=kind.model_validate(_over(kind().model_dump(), tree)), origins=origins)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(error, kind))) from error
 
@@ -265,6 +266,16 @@ def describe(loaded: Loaded[Tree]) -> str:
 
     write(loaded.config.model_dump(mode="json"), "", 0)
     return "\n".join(lines) + "\n"
+
+
+def _over(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults with what is given in their place, section by section."""
+    merged = dict(defaults)
+    for key, value in given.items():
+        default = defaults.get(key)
+        both = isinstance(value, Mapping) and isinstance(default, Mapping)
+        merged[key] = _over(default, value) if both and default is not None else value
+    return merged
 
 
 def _value(setting: str, text: str) -> Any:

@@ -1,0 +1,37 @@
+"""The recipe: defaults of its own in every place, and values that do not go together."""
+
+from __future__ import annotations
+
+import pytest
+
+from generation.config import Recipe
+from pipeline.config import ConfigError, load
+
+
+@pytest.mark.parametrize("model", ["director", "decoder", "generator"])
+def test_setting_one_value_of_a_training_leaves_the_others(model: str) -> None:
+    """Each model has its own defaults for the same section."""
+    usual = getattr(Recipe(), model).train
+    changed = getattr(load(None, [f"{model}.train.steps=7"], Recipe).config, model).train
+    assert changed == usual.model_copy(update={"steps": 7})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["director.train.lanes=3"], "must divide batch_size"),
+        (["director.train.processes=4"], "must divide lanes"),
+        (["state.family=vae"], "needs its folder"),
+        (["state.path=/models/x"], "imagenet takes none"),
+        (["director.chain=[]"], "name action, caption or both"),
+        (["director.min_context=9"], "must not exceed"),
+        (["director.memory=10"], "memory needs sentences"),
+        (["director.order_weight=1", "director.head=flow"], "need regress every"),
+        (["director.backbone.kind=pretrained"], "path: needed"),
+        (["generator.codec.kind=wan"], "path: needed"),
+        (["director.trane.steps=3"], "the nearest is director.train"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_name(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(None, settings, Recipe)
