@@ -16,7 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from generation.config import Recipe, Train
-from generation.features import NARRATED_JSON, FeatureMaker, Narrated, attempt
+from generation.feature_maker import NARRATED_JSON, FeatureMaker, Narrated, attempt
 from generation.training import Line, TrainingError
 from pipeline.config import Config, ConfigError
 from pipeline.packages import check_packages

@@ -15,10 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from generation import features
+from generation import feature_maker
 from generation.conditioning import load_text
 from generation.config import Generator, Recipe, State
-from generation.features import FeatureError, Scene, Wanted, clip_times, make_features, pick
+from generation.feature_maker import Scene, Wanted, clip_times, pick
+from generation.features import FeatureError, make_features
 from generation.states.base import Statistics
 from generation.story import prompt_of
 from pipeline.config import ConfigError
@@ -144,11 +145,11 @@ def test_text_is_that_of_the_prompt_that_films_use(made: tuple[Path, Path]) -> N
 def test_a_second_run_decodes_nothing_and_a_new_caption_costs_no_pictures(
     made: tuple[Path, Path], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "open_media", _never)
-    monkeypatch.setattr(features, "load_encoder", _never)
+    monkeypatch.setattr(feature_maker, "open_media", _never)
+    monkeypatch.setattr(feature_maker, "load_encoder", _never)
     memo = made[0] / "_memo"
     with monkeypatch.context() as patch:
-        patch.setattr(features, "load_text", _never)
+        patch.setattr(feature_maker, "load_text", _never)
         again = make_features(made[0], tmp_path / "again", RECIPE, runner="local", memo=memo)
     for table in ("stories", "clips"):
         first = [path.read_bytes() for path in sorted((made[1] / table).iterdir())]
@@ -207,7 +208,7 @@ def test_a_codec_that_cannot_make_the_clips_is_told_before_anything_is_decoded(
     config = {"_class_name": "AutoencoderKLWan", "z_dim": 2, "temperal_downsample": [False, True, True],
               "latents_mean": [0.0, 0.0], "latents_std": [1.0, 1.0]}  # fmt: skip
     (codec / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(features, "open_media", _never)
+    monkeypatch.setattr(feature_maker, "open_media", _never)
     recipe = Recipe.model_validate({"generator": {"codec": {"kind": "wan", "path": codec}, "frames": 8}})
     with pytest.raises(ConfigError, match=r"generator.frames: .*4k \+ 1"):
         make_features(dataset, tmp_path / "models", recipe, runner="local")
