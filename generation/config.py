@@ -285,7 +285,7 @@ class Generator(Section):
     codec: Codec = Codec()
     text: TextEncoder = TextEncoder()
     condition: Literal["state", "keyframe", "caption"] = "state"
-    state_tokens: Count = 8
+    state_tokens: Count = 4
     regulariser: Regulariser = Regulariser()
     frames: Count = 5
     height_px: Count = 48
@@ -295,7 +295,7 @@ class Generator(Section):
     time_shift: Positive = 3.0
     sample_steps: Count = 20
     guidance: NonNegative = 2.0
-    train: Train = Train(steps=600, lr=3e-3, betas=(0.9, 0.95), ema_decay=0.98)
+    train: Train = Train(steps=600, lr=3e-3, betas=(0.9, 0.95))
 
 
 class Painter(Section):

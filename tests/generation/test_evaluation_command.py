@@ -33,7 +33,7 @@ RECIPE = config.Recipe(
     ),
     generator=config.Generator(
         transformer=config.Transformer(heads=2, head_width=12, layers=1),
-        frames=3, height_px=16, width_px=16, sample_steps=2, guidance=1.0,
+        frames=5, height_px=16, width_px=16, sample_steps=2, guidance=1.0,
     ),
 )  # fmt: skip
 
