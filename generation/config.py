@@ -166,14 +166,14 @@ class Director(Section):
     beta: NonNegative = 1.0
     text_weight: NonNegative = 1.0
     order_weight: NonNegative = 0.0
-    sentences: Literal["none", "minilm", "smollm2"] = "none"
+    sentences: Literal["none", "minilm", "smollm2", "both"] = "none"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     hide_history: Share = 0.0
     memory: Annotated[int, Field(ge=0)] = 0
     min_context: Count = 2
     max_context: Count = 8
     sampling: Sampling = Sampling()
-    train: Train = Train()
+    train: Train = Train(batch_size=4)
 
     @model_validator(mode="after")
     def _context(self) -> Director:

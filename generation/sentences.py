@@ -80,8 +80,22 @@ class SmolLM2(Remembered):
         return torch.cat([_unit(part.float()) for part in (last, *means)], 1)
 
 
-def load_sentences(name: Literal["minilm", "smollm2"]) -> Remembered:
+class SideBySide:
+    """Several encoders; their vectors one after the other."""
+
+    def __init__(self, *encoders: SentenceEncoder) -> None:
+        self._encoders = encoders
+        self.width = sum(encoder.width for encoder in encoders)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """See :class:`SentenceEncoder`."""
+        return torch.cat([encoder.encode(texts) for encoder in self._encoders], 1)
+
+
+def load_sentences(name: Literal["minilm", "smollm2", "both"]) -> SentenceEncoder:
     """The encoder of a recipe's ``director.sentences``."""
+    if name == "both":
+        return SideBySide(MeanOfMiniLM(), SmolLM2())
     return MeanOfMiniLM() if name == "minilm" else SmolLM2()
 
 

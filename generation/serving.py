@@ -301,6 +301,9 @@ def running(models: Models, folder: Path) -> Iterator[None]:
     """
     options = models.recipe().serve
     service = application(models, folder.resolve())
+    # On a machine that is busy the proxy needs longer than Serve's five seconds to say that it is there;
+    # a cluster that is started here hands this on to it.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     with connected(Config()):
         serve.start(http_options={"host": options.host, "port": options.port})
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
