@@ -28,6 +28,7 @@ from transformers import DynamicCache
 
 from generation import config
 from generation.backbones import load_backbone
+from generation.flow import stream
 from generation.heads import FlowHead
 from generation.learner import Batch, Learner, Row
 from generation.memory import Memory
@@ -212,6 +213,11 @@ class Director(Learner):
 
     # Use
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie; stories come from the CPU and go there."""
+        return self.queries.device
+
     @torch.inference_mode()
     def predict(
         self, stories: Sequence[Story], *, history: Literal["true", "own"], seed: int = 0
@@ -227,11 +233,11 @@ class Director(Learner):
             standardised states ``[steps, tokens, width]`` of each story.
         """
         longest = max(len(story.steps) for story in stories)
-        found = torch.zeros(len(stories), longest, *self.statistics.mean.shape)
+        found = torch.zeros(len(stories), longest, *self.statistics.mean.shape, device=self.device)
         past = found
         if history == "true":
             raw = nn.utils.rnn.pad_sequence([_states(story) for story in stories], batch_first=True)
-            past = self.statistics.standardise(raw)
+            past = self.statistics.standardise(raw).to(self.device)
         for number in range(longest):
             rows = [row for row, story in enumerate(stories) if len(story.steps) > number]
             window = range(max(0, number + 1 - self.options.max_context), number + 1)
@@ -241,17 +247,19 @@ class Director(Learner):
             ]
             read = [torch.arange(len(window)) < len(window) - 1] * len(rows)
             states = past[rows, window.start : window.stop]
-            batch = self._batch(layouts, list(states), read)
+            made = self._batch(layouts, list(states), read)
+            batch = {name: tensor.to(self.device) for name, tensor in made.items()}
             if self.memory:
-                said = torch.cat([self._said(stories[row], window) for row in rows])
-                batch["recalled"] = self.memory(said, torch.tensor([*window] * len(rows)))
+                said = torch.cat([self._said(stories[row], window) for row in rows]).to(self.device)
+                places = torch.tensor([*window] * len(rows), device=self.device)
+                batch["recalled"] = self.memory(said, places)
             gathered = self._gathered(self._hidden(batch, states), batch)
             gathered = gathered.view(len(rows), -1, *gathered.shape[1:])
             newest = gathered[:, -1]
             if self.memory and len(window) > 1:
                 newest = newest + self.memory.carried(states[:, :-1] - gathered[:, :-1])
             found[rows, number] = self._state_of(newest, [seed + 1009 * row + number for row in rows])
-        return [found[row, : len(story.steps)] for row, story in enumerate(stories)]
+        return [found[row, : len(story.steps)].cpu() for row, story in enumerate(stories)]
 
     @torch.inference_mode()
     def plan(
@@ -274,7 +282,6 @@ class Director(Learner):
         """
         options = self.options.sampling
         least, most = (steps, steps) if steps is not None else (options.min_steps, options.max_steps)
-        random = torch.Generator().manual_seed(seed)
         done: list[Step] = []
         tape = Tape(self, goal, steps)
         for number in range(max(most, len(given))):
@@ -282,6 +289,8 @@ class Director(Learner):
                 tape = Tape(self, goal, steps)
                 for place in range(number - self.options.max_context + 1, number):
                     tape.read(done[place], place)
+            # Of its own for each step, so that a story that is taken up again goes on the same way.
+            random = stream(seed, f"step {number}")
             step = given[number] if number < len(given) else Step(action="", caption="")
             texts = {"action": step.action, "caption": step.caption}
             for name in self.options.chain:
@@ -296,7 +305,7 @@ class Director(Learner):
                 texts[name] = tape.write(name, earlier, random, may_end=may_end)
                 if not texts[name] and may_end:
                     return
-            found = tape.state(seed + number, [each.state for each in done if each.state is not None])
+            found = tape.state(seed + number, [each.state for each in done if each.state is not None]).cpu()
             state = found if step.state is None else step.state
             tape.show(state)
             done.append(Step(action=texts["action"], caption=texts["caption"], state=state))
@@ -438,7 +447,7 @@ class Tape:
 
     def show(self, state: Tensor) -> None:
         """The raw state of the step, as it will be read later."""
-        standard = self._director.statistics.standardise(state)[None]
+        standard = self._director.statistics.standardise(state)[None].to(self._director.device)
         if self._director.memory:
             self._beyond.append(standard - self._gathered)
         self._last = self._append(Layout().slots(STATE, self._director.options.tokens_in), standard)
@@ -482,7 +491,7 @@ class Tape:
             self._back_to(length)
         if director.memory and self._beyond:
             gathered = gathered + director.memory.carried(torch.stack(self._beyond, 1))
-        others = [director.statistics.standardise(other) for other in earlier]
+        others = [director.statistics.standardise(other).to(director.device) for other in earlier]
         state = torch.zeros(0)
         for attempt in range(RETRIES if director.flow_head is not None else 1):
             state = director._state_of(gathered, [seed + 7919 * attempt])[0]
@@ -499,8 +508,8 @@ class Tape:
         hidden = self._append(Layout().slots(QUERY, self._director.options.tokens_out))
         found: Tensor = self._director.gather(hidden)
         if self._director.memory:
-            said = self._director._vectors(self._texts).view(1, -1)
-            found = found + self._director.memory(said, torch.tensor([self._place]))
+            said = self._director._vectors(self._texts).view(1, -1).to(found.device)
+            found = found + self._director.memory(said, torch.tensor([self._place], device=found.device))
         self._gathered = found
         return found
 
@@ -536,9 +545,10 @@ class Tape:
     def _append(self, layout: Layout, states: Tensor | None = None) -> Tensor:
         """Read on; hidden states ``[1, length, width]`` of what was appended."""
         director = self._director
-        kinds, ids = torch.tensor([layout.kinds]), torch.tensor([layout.ids])
-        none = torch.zeros(0, *director.statistics.mean.shape)
-        said = director._vectors(layout.sentences)
+        kinds = torch.tensor([layout.kinds], device=director.device)
+        ids = torch.tensor([layout.ids], device=director.device)
+        none = torch.zeros(0, *director.statistics.mean.shape, device=director.device)
+        said = director._vectors(layout.sentences).to(director.device)
         vectors = director._embed(kinds, ids, none if states is None else states, said)
         result = director.language.decoder(
             inputs_embeds=vectors, past_key_values=self._cache, use_cache=True
@@ -572,7 +582,7 @@ def _choose(logits: Tensor, temperature: float, top_p: float, random: torch.Gene
     """The most probable token at temperature 0, else one drawn from the nucleus."""
     if temperature == 0:
         return int(logits.argmax())
-    probability, order = (logits / temperature).softmax(0).sort(descending=True)
+    probability, order = (logits.cpu() / temperature).softmax(0).sort(descending=True)
     before = probability.cumsum(0) - probability
     nucleus = probability.where(before < top_p, 0)
     return int(order[int(torch.multinomial(nucleus, 1, generator=random))])
