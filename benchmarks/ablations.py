@@ -102,7 +102,7 @@ def main() -> None:
             }
             rows.append([name, *map(str, estimates.values())])
             told.setdefault(question, {})[name] = {figure: each.mean for figure, each in estimates.items()}
-        print(f"\n{markdown([question, *SHOWN], rows)}")
+        print(f"\n{markdown([question, *SHOWN], rows)}", flush=True)
         if question in EXPECTED:
             best = max(told[question], key=lambda name: told[question][name]["cosine"])
             found_it = "is found" if best == EXPECTED[question] else f"is not found ({best} leads)"

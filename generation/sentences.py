@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -92,8 +93,9 @@ class SideBySide:
         return torch.cat([encoder.encode(texts) for encoder in self._encoders], 1)
 
 
+@functools.cache
 def load_sentences(name: Literal["minilm", "smollm2", "both"]) -> SentenceEncoder:
-    """The encoder of a recipe's ``director.sentences``."""
+    """The encoder of a recipe's ``director.sentences``; one for the process, with what it remembers."""
     if name == "both":
         return SideBySide(MeanOfMiniLM(), SmolLM2())
     return MeanOfMiniLM() if name == "minilm" else SmolLM2()
