@@ -106,6 +106,16 @@ def lora_config(options: Lora) -> LoraConfig:
     )
 
 
+def choose(logits: Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
+    """The most probable token at temperature 0, else one drawn from the nucleus."""
+    if temperature == 0:
+        return int(logits.argmax())
+    probability, order = (logits.cpu() / temperature).softmax(0).sort(descending=True)
+    before = probability.cumsum(0) - probability
+    nucleus = probability.where(before < top_p, 0)
+    return int(order[int(torch.multinomial(nucleus, 1, generator=random))])
+
+
 def _language_half(model: Any) -> nn.Module:
     """The text decoder; a vision-language model's pictures do not come in this way."""
     inner = model.model

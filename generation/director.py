@@ -15,21 +15,20 @@ carry loss without a leak.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Literal, cast
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import DynamicCache
 
 from generation import config
-from generation.backbones import load_backbone
+from generation.backbones import choose, load_backbone
 from generation.flow import stream
 from generation.heads import FlowHead
+from generation.layout import HEADINGS, PAD, QUERY, SENTENCE, STATE, Layout, states_of, story_of
 from generation.learner import Batch, Learner, Row
 from generation.memory import Memory
 from generation.repetition import apart, overlap
@@ -39,40 +38,9 @@ from generation.states.base import Statistics
 from generation.story import Step, Story
 from pipeline.config import ConfigError
 
-HEADINGS = {"action": "\nStep {number}: ", "caption": "\nSeen: "}
 COUNT_TOLD = 0.5
-PAD, TEXT, STATE, QUERY, SENTENCE = range(5)
 ORDER_TEMPERATURE = 0.1
 RETRIES = 4
-
-
-@dataclass(slots=True)
-class Layout:
-    """Place by place: what stands there, the token's number, and whether it is to be foreseen."""
-
-    kinds: list[int] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)
-    learned: list[bool] = field(default_factory=list)
-    sentences: list[str] = field(default_factory=list)
-
-    def text(self, ids: Sequence[int], *, learned: bool = False) -> Layout:
-        """Append words."""
-        return self._append(TEXT, ids, learned)
-
-    def slots(self, kind: int, count: int) -> Layout:
-        """Append places for vectors."""
-        return self._append(kind, [0] * count, False)
-
-    def sentence(self, text: str) -> Layout:
-        """Append the place of a text's vector."""
-        self.sentences.append(text)
-        return self.slots(SENTENCE, 1)
-
-    def _append(self, kind: int, ids: Sequence[int], learned: bool) -> Layout:
-        self.kinds += [kind] * len(ids)
-        self.ids += ids
-        self.learned += [learned] * len(ids)
-        return self
 
 
 class Director(Learner):
@@ -129,7 +97,7 @@ class Director(Learner):
         counts = [len(story.steps) for story in stories.values()]
         said = torch.cat([self._said(story, range(len(story.steps))) for story in stories.values()])
         places = torch.cat([torch.arange(count) for count in counts])
-        states = torch.cat([self.statistics.standardise(_states(story)) for story in stories.values()])
+        states = torch.cat([self.statistics.standardise(states_of(story)) for story in stories.values()])
         recalled = torch.split(self.memory.fit(said, places, states, counts), counts)
         self._left_out = dict(zip(stories, recalled, strict=True))
 
@@ -159,7 +127,7 @@ class Director(Learner):
             ends = window.stop == len(story.steps)
             layout = self._opening(story.goal, len(story.steps) if random.random() < COUNT_TOLD else None)
             layouts.append(self._lay(layout, story, window, ends=ends))
-            states.append(_states(story)[start : window.stop])
+            states.append(states_of(story)[start : window.stop])
             read.append(torch.arange(length) < length - 1 + ends)
             hidden.append(random.random() < self.options.hide_history)
             if self.memory:
@@ -236,7 +204,7 @@ class Director(Learner):
         found = torch.zeros(len(stories), longest, *self.statistics.mean.shape, device=self.device)
         past = found
         if history == "true":
-            raw = nn.utils.rnn.pad_sequence([_states(story) for story in stories], batch_first=True)
+            raw = nn.utils.rnn.pad_sequence([states_of(story) for story in stories], batch_first=True)
             past = self.statistics.standardise(raw).to(self.device)
         for number in range(longest):
             rows = [row for row, story in enumerate(stories) if len(story.steps) > number]
@@ -521,7 +489,7 @@ class Tape:
             logits = language.logits(self._last[0, -1])
             if not ids:
                 logits[list(barred)] = -torch.inf
-            token = _choose(logits, options.temperature, options.top_p, random)
+            token = choose(logits, options.temperature, options.top_p, random)
             if token == language.end:
                 break
             ids.append(token)
@@ -556,33 +524,9 @@ class Tape:
         return cast(Tensor, result.last_hidden_state.float())
 
 
-def story_of(row: Row) -> Story:
-    """A row of the ``stories`` table, see :mod:`generation.features`."""
-    states = safetensors.torch.load(row["tensors"])["states"]
-    texts = zip(row["actions"], row["captions"], states, strict=True)
-    return Story(
-        goal=row["goal"],
-        steps=tuple(Step(action=action, caption=caption, state=state) for action, caption, state in texts),
-    )
-
-
 def _order_loss(found: Tensor, truth: Tensor, owner: Tensor) -> Tensor:
     """Of each state ``[n]``: cross-entropy of telling it from the others of its story by cosine."""
     similarity = F.normalize(found.flatten(1), dim=1) @ F.normalize(truth.flatten(1), dim=1).T
     others = owner[:, None] != owner
     logits = (similarity / ORDER_TEMPERATURE).masked_fill(others, -torch.inf)
     return F.cross_entropy(logits, torch.arange(len(found), device=found.device), reduction="none")
-
-
-def _states(story: Story) -> Tensor:
-    return torch.stack([step.state for step in story.steps if step.state is not None])
-
-
-def _choose(logits: Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
-    """The most probable token at temperature 0, else one drawn from the nucleus."""
-    if temperature == 0:
-        return int(logits.argmax())
-    probability, order = (logits.cpu() / temperature).softmax(0).sort(descending=True)
-    before = probability.cumsum(0) - probability
-    nucleus = probability.where(before < top_p, 0)
-    return int(order[int(torch.multinomial(nucleus, 1, generator=random))])

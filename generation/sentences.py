@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -27,7 +28,7 @@ class SentenceEncoder(Protocol):
         """``[n, width]``, each of about unit variance."""
 
 
-class Remembered:
+class Remembered(ABC):
     """An encoder that reads no text twice; a data set's texts come back in every epoch."""
 
     def __init__(self, width: int) -> None:
@@ -42,9 +43,9 @@ class Remembered:
             self._known.update(zip(part, self._read(part), strict=True))
         return torch.stack([self._known[text] for text in texts]) if texts else torch.zeros(0, self.width)
 
-    @torch.no_grad()
+    @abstractmethod
     def _read(self, texts: Sequence[str]) -> Tensor:
-        raise NotImplementedError
+        """``[n, width]`` of texts that were not read before."""
 
 
 class MeanOfMiniLM(Remembered):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generation.director import Director, story_of
+from generation.director import Director
 from generation.evaluation.report import Better, Figure, measured
 from generation.evaluation.states import (
     MAX_ASSIGNED,
@@ -22,6 +22,7 @@ from generation.evaluation.states import (
     unit,
 )
 from generation.evaluation.stories import coherence_figures, order
+from generation.layout import story_of
 from generation.learner import Row
 from generation.story import Step, Story, prompt_of
 

@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from generation import config
-from generation.director import Director, story_of
+from generation.director import Director
+from generation.layout import story_of
 from generation.repetition import apart, overlap
 from generation.states.base import Statistics
 from generation.story import Step, Story
