@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -112,6 +113,7 @@ def train_on_ray(work: Callable[[], None], options: Train, folder: Path) -> None
                 failure_config=FailureConfig(max_failures=RESTARTS),
             ),
         )
+        interrupts = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit()
         except WorkerGroupError as error:
@@ -121,6 +123,10 @@ def train_on_ray(work: Callable[[], None], options: Train, folder: Path) -> None
                 if isinstance(cause, (ConfigError, TrainingError)):
                     raise cause from None
             raise
+        finally:
+            # Ray Train leaves its own handler behind, which starts Ray anew at the next Ctrl-C.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, interrupts)
 
 
 @contextmanager

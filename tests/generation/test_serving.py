@@ -42,7 +42,7 @@ class Service:
     def call(self, method: str, path: str, *, key: str | None = None, **more: Any) -> httpx.Response:
         key = self.key if key is None else key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.request(method, self.url + path, headers=headers, timeout=30, **more)
+        return httpx.request(method, self.url + path, headers=headers, timeout=10, **more)
 
     def submit(self, **asked: Any) -> str:
         answer = self.call("POST", "/v1/narratives", json={"goal": GOAL} | asked)
@@ -50,7 +50,11 @@ class Service:
         return str(answer.json()["url"])
 
     def look(self, url: str) -> dict[str, Any]:
-        answer = self.call("GET", url)
+        try:
+            answer = self.call("GET", url)
+        except httpx.TransportError:
+            # What a front was asked when it was killed is never answered.
+            return {"status": "unreachable", "steps": []}
         # While a killed front is replaced, the proxy says so.
         return (
             dict(answer.json())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,7 +118,9 @@ def test_ray_trains_with_two_workers_what_one_process_trains(dataset: Path, mode
     other = models / "ray"
     other.mkdir()
     two = ["director.train.processes=2", "director.train.num_cpus=0.5"]
+    interrupts = signal.getsignal(signal.SIGINT)
     assert _train("director", dataset, other, *two, runner="ray") == 0
+    assert signal.getsignal(signal.SIGINT) == interrupts
     assert _train("director", dataset, models) == 0
     lines = [
         [json.loads(line) for line in (folder / "director/losses.jsonl").read_text().splitlines()]
