@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from generation.evaluation.inverse import RealClip
     from generation.evaluation.report import Figure
 
-DONE, FAILED, BAD_USAGE = 0, 1, 2
+from pipeline.command import BAD_USAGE, DONE, FAILED
+
 RATING, ANSWERS = "rating", "answers"
 
 

@@ -7,13 +7,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-DONE, FAILED, BAD_USAGE = 0, 1, 2
+from pipeline.command import BAD_USAGE, DONE, FAILED, add_set_option
+from pipeline.progress import Live
 
 if TYPE_CHECKING:
     from generation.film import FilmEvent
@@ -49,10 +48,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     """``--recipe`` and ``--set``."""
     parser.add_argument("--recipe", metavar="FILE_OR_NAME", help="how to sample, film and serve")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="a.b=value", dest="settings",
-        help="one value of the recipe; may be repeated",
-    )  # fmt: skip
+    add_set_option(parser, "recipe")
 
 
 def _generate(parsed: argparse.Namespace) -> int:
@@ -145,35 +141,19 @@ def _positive(text: str) -> int:
     return number
 
 
-class FilmProgress:
+class FilmProgress(Live):
     """Shows how far a film is: live bars on a terminal, a line for each thing made elsewhere."""
 
     KINDS: ClassVar = {"plan": "steps planned", "keyframe": "key frames", "clip": "clips", "film": "film"}
 
     def __init__(self) -> None:
-        console = Console(file=sys.stderr)
         columns = (TextColumn("{task.description:<14}"), BarColumn(), TextColumn("{task.fields[count]}"))
-        self._bars = (
-            Progress(*columns, TimeElapsedColumn(), console=console) if console.is_terminal else None
+        super().__init__(*columns, TimeElapsedColumn())
+        self._tasks = (
+            {kind: self._bars.add_task(name, total=None, count="") for kind, name in self.KINDS.items()}
+            if self._bars
+            else {}
         )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        if self._bars:
-            self._bars.start()
-            self._tasks = {
-                kind: self._bars.add_task(name, total=None, count="") for kind, name in self.KINDS.items()
-            }
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bars:
-            self._bars.stop()
 
     def event(self, event: FilmEvent) -> None:
         """Show one event."""

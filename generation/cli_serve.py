@@ -8,7 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
-from generation.cli_generate import DONE, FAILED, add_recipe_options
+from generation.cli_generate import add_recipe_options
+from pipeline.command import DONE, FAILED
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

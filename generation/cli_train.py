@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-DONE, FAILED, BAD_USAGE = 0, 1, 2
+from pipeline.command import BAD_USAGE, DONE, FAILED, add_set_option
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,10 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--recipe", metavar="FILE_OR_NAME", help="a YAML file, or a recipe that comes along"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="a.b=value", dest="settings",
-        help="one value of the recipe; may be repeated",
-    )  # fmt: skip
+    add_set_option(parser, "recipe")
     parser.set_defaults(run=_train)
 
 

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import __version__
+from pipeline.command import BAD_USAGE, DONE, FAILED, OVER_BUDGET, add_set_option
 from pipeline.config import Config, ConfigError, describe, load
 from pipeline.packages import check_packages
-
-DONE, FAILED, BAD_USAGE, OVER_BUDGET = 0, 1, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,10 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="a.b=value", dest="settings",
-        help="one value of the configuration; may be repeated",
-    )  # fmt: skip
+    add_set_option(parser, "configuration")
 
 
 def _config(parsed: argparse.Namespace) -> int:

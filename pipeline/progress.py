@@ -8,42 +8,43 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
-from pipeline.worker import StageEvent
+if TYPE_CHECKING:
+    # Its models take a second to import, and --help asks for bars' classes.
+    from pipeline.worker import StageEvent
 
 LINE_EVERY_S = 10.0
 
 
-class Tally:
-    """Counts events by stage, and shows them: live bars on a terminal, plain lines elsewhere."""
+class Live:
+    """Bars on the terminal, from entering to leaving; elsewhere there are none.
 
-    def __init__(self, stages: Sequence[str], total: int) -> None:
-        self.outcomes: dict[str, Counter[str]] = defaultdict(Counter)
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._stages = stages
-        self._total = total
-        self._lock = threading.Lock()
-        self._last_line = time.monotonic()
-        console = Console(file=sys.stderr)
-        self._bars = (
-            Progress(
-                TextColumn("{task.description:<11}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                console=console,
-            )
-            if console.is_terminal
-            else None
+    Args:
+        columns: of a bar, as rich has them; those of one with a name, a count and a note if left out.
+    """
+
+    def __init__(self, *columns: ProgressColumn) -> None:
+        self._console = Console(file=sys.stderr)
+        usual = (
+            TextColumn("{task.description:<11}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
         )
-        self._tasks = (
-            {name: self._bars.add_task(name, total=total, note="") for name in stages} if self._bars else {}
-        )
+        terminal = self._console.is_terminal
+        self._bars = Progress(*(columns or usual), console=self._console) if terminal else None
 
     def __enter__(self) -> Self:
         if self._bars:
@@ -58,6 +59,22 @@ class Tally:
     ) -> None:
         if self._bars:
             self._bars.stop()
+
+
+class Tally(Live):
+    """Counts events by stage, and shows them: live bars on a terminal, plain lines elsewhere."""
+
+    def __init__(self, stages: Sequence[str], total: int) -> None:
+        super().__init__()
+        self.outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._stages = stages
+        self._total = total
+        self._lock = threading.Lock()
+        self._last_line = time.monotonic()
+        self._tasks = (
+            {name: self._bars.add_task(name, total=total, note="") for name in stages} if self._bars else {}
+        )
 
     def event(self, event: StageEvent) -> None:
         """Count one event; safe from any thread."""
@@ -89,7 +106,7 @@ class Tally:
         return f"of {self._total} videos: " + ", ".join(f"{n} {done[n]}" for n in self._stages)
 
 
-class Bar:
+class Bar(Live):
     """One piece of work in equal units: a live bar on a terminal, a plain line now and then elsewhere.
 
     Args:
@@ -100,43 +117,17 @@ class Bar:
     """
 
     def __init__(self, name: str, total: int, *, unit: str, done: int = 0) -> None:
+        super().__init__()
         self._name, self._total, self._unit, self._done = name, total, unit, done
         self._last_line = time.monotonic()
-        self._console = Console(file=sys.stderr)
-        self._bar = (
-            Progress(
-                TextColumn("{task.description:<11}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                console=self._console,
-            )
-            if self._console.is_terminal
-            else None
-        )
-        if self._bar:
-            self._task = self._bar.add_task(name, total=total, completed=done, note="")
-
-    def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
+        if self._bars:
+            self._task = self._bars.add_task(name, total=total, completed=done, note="")
 
     def to(self, done: int, *, note: str = "") -> None:
         """So many units are done."""
         self._done = done
-        if self._bar:
-            self._bar.update(self._task, completed=done, note=note)
+        if self._bars:
+            self._bars.update(self._task, completed=done, note=note)
         elif done == self._total or time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
             more = f", {note}" if note else ""
