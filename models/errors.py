@@ -9,6 +9,10 @@ class EndpointError(Exception):
     """An endpoint refuses requests as it is configured; it will refuse those of every video."""
 
 
+class BudgetError(Exception):
+    """The budget of the run does not allow another request; no video can go on."""
+
+
 class MissingWeightsError(RuntimeError):
     """A package that carries model weights is not installed, or its file is not the pinned one."""
 

@@ -22,6 +22,7 @@ import openai
 from openai import AsyncOpenAI
 
 from models.errors import EndpointError, TransientError
+from models.ledger import Ledger
 
 BUSY = frozenset({408, 409, 425, 429})
 """Answers of the 4xx kind that may be others later."""
@@ -116,9 +117,13 @@ class Answer:
 class LanguageClient:
     """Asks an endpoint many questions at once and remembers the answers."""
 
-    def __init__(self, endpoint: Endpoint, answers: AnswerStore) -> None:
+    def __init__(
+        self, endpoint: Endpoint, answers: AnswerStore, *, ledger: Ledger | None = None, stage: str = ""
+    ) -> None:
         self.endpoint = endpoint
         self._answers = answers
+        self._ledger = ledger
+        self._stage = stage
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """Answers in the order of the questions.

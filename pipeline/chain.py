@@ -87,7 +87,7 @@ def endpoint(section: conf.Endpoint) -> Endpoint | None:
     """A configured endpoint; None where the embedded model is meant."""
     if section.base_url is None or section.model is None:
         return None
-    return Endpoint(**section.model_dump())
+    return Endpoint(**section.model_dump(exclude={"deadline_s", "input_price", "output_price", "others"}))
 
 
 def embedded_endpoint(base_url: str) -> Endpoint:

@@ -128,8 +128,24 @@ class Narrate(Section):
     min_steps: Count = 2
 
 
+class Address(Section):
+    """Another server that can answer. Null: as the first one has it."""
+
+    base_url: str
+    model: str | None = None
+    api_key_env: str | None = None
+    schema_form: Literal["json_schema", "json_object"] | None = None
+    input_price: Annotated[float, Field(ge=0)] | None = None
+    output_price: Annotated[float, Field(ge=0)] | None = None
+
+
 class Endpoint(Section):
-    """An OpenAI-compatible server; ``base_url`` null: the embedded models."""
+    """An OpenAI-compatible server; ``base_url`` null: the job's own ``server``, where it serves this.
+
+    ``others`` with the same model share the load; those with another are asked when all of these fail.
+    Prices are US dollars for a million tokens. ``timeout_s`` bounds one request, ``deadline_s`` a
+    question with all its retries.
+    """
 
     base_url: str | None = None
     model: str | None = None
@@ -137,13 +153,48 @@ class Endpoint(Section):
     schema_form: Literal["json_schema", "json_object"] = "json_schema"
     concurrency: Count = 8
     timeout_s: Positive = 120.0
+    deadline_s: Positive = 600.0
     max_retries: Annotated[int, Field(ge=0)] = 4
+    input_price: Annotated[float, Field(ge=0)] = 0.0
+    output_price: Annotated[float, Field(ge=0)] = 0.0
+    others: tuple[Address, ...] = ()
 
     @model_validator(mode="after")
     def _model_goes_with_url(self) -> Endpoint:
         if (self.base_url is None) != (self.model is None):
             raise ValueError("base_url and model go together: set both, or neither")
         return self
+
+
+class Server(Section):
+    """Model servers that the job starts, restarts and ends.
+
+    ``model``: a GGUF file (llamacpp), a folder or a hub's name (vllm); null is the embedded model.
+    ``serves``: for which of ``language`` and ``vision`` it answers. ``python``: the interpreter of an
+    environment that has the engine, see ``infra/envs``; null is this one. ``arguments`` are the
+    engine's own.
+    """
+
+    engine: Literal["llamacpp", "vllm"] = "llamacpp"
+    model: str | None = None
+    serves: tuple[Literal["language", "vision"], ...] = ("language",)
+    replicas: Count = 1
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    num_cpus: Annotated[float, Field(ge=0)] = 0.0
+    threads: Count = 1
+    context_tokens: Annotated[int, Field(ge=256)] = 4096
+    concurrency: Count | None = None
+    start_deadline_s: Positive = 900.0
+    python: str | None = None
+    arguments: tuple[str, ...] = ()
+
+
+class Budget(Section):
+    """Bounds on what a run may ask for, kept by all workers together; null is no bound."""
+
+    max_usd: Annotated[float, Field(ge=0)] | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_requests: Annotated[int, Field(ge=0)] | None = None
 
 
 class PoolOptions(Section):
@@ -190,6 +241,8 @@ class Config(Section):
     narrate: Narrate = Narrate()
     language: Endpoint = Endpoint()
     vision: Endpoint = Endpoint()
+    server: Server = Server()
+    budget: Budget = Budget()
     run: Run = Run()
 
 

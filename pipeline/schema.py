@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TEXT, FLOAT, INT, BOOL = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
@@ -25,6 +25,8 @@ _STEP = pa.struct(
         ("end_s", FLOAT),
         ("action", TEXT),
         ("caption", TEXT),
+        ("gap_s", FLOAT),
+        ("repeats", INT),
     ]
 )
 
@@ -49,6 +51,8 @@ TABLES: dict[str, pa.Schema] = {
         ("language", TEXT, "spoken language, ISO 639-1"),
         ("shot_starts_s", pa.list_(FLOAT), "start of every shot, in seconds"),
         ("title", TEXT, "what the video shows how to do"),
+        ("transcript_model", TEXT, "what wrote the transcript"),
+        ("relevance", FLOAT, "how much the video has to do with the topic, in [0, 1]; null without one"),
     ),
     "clips": _table(
         "One row per kept clip.",
@@ -61,6 +65,10 @@ TABLES: dict[str, pa.Schema] = {
         ("caption", TEXT, "description of what is seen"),
         ("caption_model", TEXT, "what wrote the caption"),
         ("caption_frames_s", pa.list_(FLOAT), "times of the frames that it saw"),
+        ("caption_prompt", TEXT, "name and digest of the prompt"),
+        ("caption_input_tokens", INT, "tokens read for the caption, as the server reports them"),
+        ("caption_output_tokens", INT, "tokens written for the caption"),
+        ("relevance", FLOAT, "how much the clip has to do with the topic, in [0, 1]; null without one"),
         ("num_shots", INT, "shots it touches"),
         ("watermark_score", FLOAT, "confidence in [0, 1] that an overlay is laid over the scene"),
         ("sharpness", FLOAT, "median of v / (v + 100), v the variance of the Laplacian, in [0, 1]"),
@@ -79,6 +87,7 @@ TABLES: dict[str, pa.Schema] = {
         ("confidence", FLOAT, "mean confidence of the recogniser in [0, 1]"),
         ("source", TEXT, "llm: written by a language model; asr: the cleaned spoken sentence"),
         ("matched", BOOL, "whether a kept clip belongs to it"),
+        ("unmatched_because", TEXT, "condition of the rule that the nearest clip fails; null if matched"),
     ),
     "matches": _table(
         "One row per valid pair of clip and action.",
@@ -94,6 +103,7 @@ TABLES: dict[str, pa.Schema] = {
         ("video_id", TEXT, "the video; the key"),
         ("title", TEXT, "what the video shows how to do"),
         ("steps", pa.list_(_STEP), "clips in order of time, each with its action of highest IoU"),
+        ("integrity", FLOAT, "share of the video's actions that the steps tell, in [0, 1]"),
     ),
     "rejects": _table(
         "One row per file, clip or action that was dropped.",

@@ -56,6 +56,8 @@ def rows_of(source: Source, video: Video) -> Rows:
         return rows
     captions = {caption.clip_id: caption for caption in video.captions}
     marks = {mark.clip_id: mark for mark in video.watermarks}
+    relevance = {each.clip_id: each.score for each in video.relevance}
+    causes = {each.item_id: each.cause for each in video.unmatched}
     for clip in clips:
         caption, mark = captions.get(clip.clip_id), marks.get(clip.clip_id)
         rows["clips"].append(
@@ -66,13 +68,22 @@ def rows_of(source: Source, video: Video) -> Rows:
                 "caption": caption.text if caption else None,
                 "caption_model": caption.model if caption else None,
                 "caption_frames_s": caption.frame_times_s if caption else [],
+                "caption_prompt": caption.prompt if caption else None,
+                "caption_input_tokens": caption.input_tokens if caption else None,
+                "caption_output_tokens": caption.output_tokens if caption else None,
+                "relevance": relevance.get(clip.clip_id),
                 "watermark_score": mark.score if mark else None,
                 "screen_text": mark.screen_text if mark else [],
             }
         )
     matched = {pair.action_id for pair in matches}
     rows["actions"] = [
-        to_jsonable_python(action) | {"video_id": video.video_id, "matched": action.action_id in matched}
+        to_jsonable_python(action)
+        | {
+            "video_id": video.video_id,
+            "matched": action.action_id in matched,
+            "unmatched_because": causes.get(action.action_id),
+        }
         for action in actions
     ]
     rows["matches"] = [to_jsonable_python(pair) | {"video_id": video.video_id} for pair in matches]
@@ -103,6 +114,8 @@ def _video_row(source: Source, video: Video) -> dict[str, Any]:
         "language": (video.transcript.language or None) if video.transcript else None,
         "shot_starts_s": [shot.start_s for shot in video.evidence.shots] if video.evidence else [],
         "title": video.narrative.title if video.narrative else None,
+        "transcript_model": video.transcript.model if video.transcript else None,
+        "relevance": next((each.score for each in video.relevance if each.clip_id is None), None),
     }
 
 

@@ -134,7 +134,7 @@ class ChainWorker:
 def memo_key(stage: Stage, video: Video) -> str:
     """Hash of all that a stage's result depends on."""
     reads = {name: getattr(video, name) for name in stage.reads}
-    text = to_json([stage.name, stage.version, stage.measures_with(), reads])
+    text = to_json([stage.name, stage.version, stage.measures_with(), stage.also_reads(video), reads])
     return f"{stage.name}-{hashlib.sha256(text).hexdigest()}"
 
 

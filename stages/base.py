@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from models.language import AnswerStore, Endpoint
+from models.language import AnswerStore, Endpoint, LanguageClient
+from models.ledger import Ledger
 from stages.records import Reason, Video
 
 Pool = Literal["media", "speech", "language"]
@@ -27,12 +28,28 @@ class Workspace:
         answers: where paid answers are kept.
         language: the endpoint for text.
         vision: the endpoint for text about pictures; None for the embedded captioner.
+        ledger: what was asked and what it cost; None where nobody counts.
     """
 
     scratch: Path
     answers: AnswerStore
     language: Endpoint
     vision: Endpoint | None
+    ledger: Ledger | None = None
+
+    def client(self, stage: str, *, sees: bool = False) -> LanguageClient:
+        """The door to the model for text, or with ``sees`` to the one for pictures.
+
+        Args:
+            stage: whose requests these are, for the ledger.
+
+        Raises:
+            ValueError: ``sees``, and there is no model for pictures.
+        """
+        endpoint = self.vision if sees else self.language
+        if endpoint is None:
+            raise ValueError("there is no vision model: set vision.base_url, or a server that serves it")
+        return LanguageClient(endpoint, self.answers, ledger=self.ledger, stage=stage)
 
     def frames_path(self, video: Video) -> Path:
         """The file of packed frames that belongs to a video."""
@@ -69,6 +86,13 @@ class Stage:
 
     def measures_with(self) -> object:
         """The part of the configuration that changes what is measured, as plain JSON values."""
+        return None
+
+    def also_reads(self, video: Video) -> object:
+        """What :meth:`measure` depends on outside the record, as plain JSON values.
+
+        For files beside the video, whose content is no part of ``content_id``.
+        """
         return None
 
     def open(self, workspace: Workspace) -> None:

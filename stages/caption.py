@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from models.image_tags import ImageTagger
-from models.language import Answer, LanguageClient, Question
+from models.language import Answer, Question
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
 from stages.clip import drop_clip, frames_in
@@ -103,7 +103,7 @@ class WriteCaptions(Stage):
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
-        self._client = LanguageClient(workspace.vision or workspace.language, workspace.answers)
+        self._client = workspace.client(self.name, sees=self.vision_model is not None)
         if workspace.vision is None:
             self._tagger = ImageTagger(threads=self.settings.threads)
 

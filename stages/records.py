@@ -102,11 +102,27 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sentence(Interval):
-    """Words up to a full stop or a pause; the interval is where its words are."""
+class Word(Interval):
+    """A recognised word, as it is written, and how sure the recogniser is of it."""
 
     text: str
     confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentence(Interval):
+    """Words up to a full stop or a pause; the interval is where its words are.
+
+    Attributes:
+        confidence: the recogniser's, averaged over the words.
+        words: with their own times; empty where only the sentence's are known (subtitles).
+        english: the same in English where another language is spoken and somebody translated it.
+    """
+
+    text: str
+    confidence: float
+    words: list[Word] = field(default_factory=list)
+    english: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +131,14 @@ class Transcript:
 
     Attributes:
         language: ISO 639-1 code, empty when nothing was said.
-        model: the recogniser that made it.
+        model: the recogniser that made it, or the subtitles that stood in for one.
+        removed_words: words taken out because nobody said them: the recogniser's loops.
     """
 
     language: str
     sentences: list[Sentence]
     model: str
+    removed_words: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,36 +214,90 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """A description of one clip.
+    """A description of one clip, or why there is none.
 
     Attributes:
+        text: empty where no answer could be used.
         model: what wrote it; an embedded model names itself.
         frame_times_s: the frames it was shown.
+        prompt: name and digest of the prompt, as ``name@digest``.
+        input_tokens: of all requests that led to it, stored answers included; 0 where not reported.
+        output_tokens: likewise.
+        problem: why there is no text; empty where there is one. ``refused`` where the model or its
+            provider would not.
     """
 
     clip_id: str
     text: str
     model: str
     frame_times_s: list[float]
+    prompt: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmatched:
+    """Why an action or a clip has no partner, in terms of the one that comes nearest.
+
+    Attributes:
+        item_id: the clip or the action.
+        cause: the first condition of the rule that the nearest partner fails.
+        detail: figures of that partner.
+    """
+
+    item_id: str
+    cause: NoMatch
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relevance:
+    """How much a video or a clip has to do with the topic that was asked for.
+
+    Attributes:
+        clip_id: None for the whole video.
+        score: in [0, 1].
+        role: what it is: ``content``, or a reason to drop it (see :class:`Reason`).
+        detail: what the judgement rests on.
+    """
+
+    clip_id: str | None
+    score: float
+    role: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step(Interval):
-    """One clip of a narrative with its best action; ``action_id`` is None where none is demanded."""
+    """One clip of a narrative with its best action; ``action_id`` is None where none is demanded.
+
+    Attributes:
+        gap_s: time since the end of the step before, from 0 for the first.
+        repeats: index of the earlier step that says the same, or None.
+    """
 
     step_index: int
     clip_id: str
     action_id: str | None
     action: str
     caption: str
+    gap_s: float = 0.0
+    repeats: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Narrative:
-    """A kept video as ordered steps towards its title."""
+    """A kept video as ordered steps towards its title.
+
+    Attributes:
+        integrity: share of the video's actions that its steps tell, in [0, 1].
+    """
 
     title: str
     steps: list[Step]
+    integrity: float = 1.0
 
 
 class Kind(StrEnum):
@@ -234,6 +306,16 @@ class Kind(StrEnum):
     FILE = "file"
     CLIP = "clip"
     ACTION = "action"
+
+
+class NoMatch(StrEnum):
+    """Why a clip and the action nearest to it do not match."""
+
+    NOTHING_NEAR = "nothing_near"
+    TOO_FAR = "too_far"
+    ENDS_EARLY = "ends_early"
+    OVERLAP_TOO_SMALL = "overlap_too_small"
+    TAKEN = "taken"
 
 
 class Reason(StrEnum):
@@ -256,19 +338,39 @@ class Reason(StrEnum):
     STILL = "still"
     WATERMARK = "watermark"
     NOT_AN_ACTION = "not_an_action"
+    GREETING = "greeting"
+    SPONSOR = "sponsor"
+    CHATTER = "chatter"
+    BARE_AMOUNT = "bare_amount"
+    DUPLICATE_ACTION = "duplicate_action"
     NO_MATCH = "no_match"
     NO_CAPTION = "no_caption"
+    REFUSED = "refused"
+    OFF_TOPIC = "off_topic"
+    INTRO = "intro"
+    TALKING = "talking"
+    END_CARD = "end_card"
     NO_ACTIONS = "no_actions"
     NO_CLIPS = "no_clips"
     TOO_FEW_STEPS = "too_few_steps"
+    LOW_COVERAGE = "low_coverage"
     VIDEO_REJECTED = "video_rejected"
     RETRIES_EXHAUSTED = "retries_exhausted"
     WORKER_CRASHED = "worker_crashed"
     ENDPOINT_REFUSED = "endpoint_refused"
+    BUDGET_SPENT = "budget_spent"
     BUG = "bug"
 
 
-FAILURES = frozenset({Reason.RETRIES_EXHAUSTED, Reason.WORKER_CRASHED, Reason.ENDPOINT_REFUSED, Reason.BUG})
+FAILURES = frozenset(
+    {
+        Reason.RETRIES_EXHAUSTED,
+        Reason.WORKER_CRASHED,
+        Reason.ENDPOINT_REFUSED,
+        Reason.BUDGET_SPENT,
+        Reason.BUG,
+    }
+)
 """Reasons that speak of us, not of the input: they count against the error budget."""
 
 
@@ -313,7 +415,9 @@ class Video:
     watermarks: list[Watermark] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     matches: list[Match] = field(default_factory=list)
+    unmatched: list[Unmatched] = field(default_factory=list)
     captions: list[Caption] = field(default_factory=list)
+    relevance: list[Relevance] = field(default_factory=list)
     narrative: Narrative | None = None
     drops: list[Drop] = field(default_factory=list)
 

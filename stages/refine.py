@@ -18,7 +18,7 @@ from fractions import Fraction
 from statistics import fmean
 from typing import Any, ClassVar
 
-from models.language import Answer, LanguageClient, Question
+from models.language import Answer, Question
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
 from stages.records import Action, Drop, Interval, Kind, Reason, Sentence, Video
@@ -118,7 +118,7 @@ class Refine(Stage):
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
-        self._client = LanguageClient(workspace.language, workspace.answers)
+        self._client = workspace.client(self.name)
 
     def measure(self, video: Video) -> Video:
         assert video.transcript is not None
