@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
@@ -86,6 +86,7 @@ class Question:
         schema: JSON schema of the answer, an object.
         examples: (material, answer) pairs shown before.
         images: JPEG files, shown before the material.
+        follow_ups: (the model's earlier answer, what is wrong with it) pairs shown after the material.
         max_tokens: bound on the answer.
     """
 
@@ -94,6 +95,7 @@ class Question:
     schema: dict[str, Any]
     examples: Sequence[tuple[str, dict[str, Any]]] = ()
     images: Sequence[bytes] = field(default=(), repr=False)
+    follow_ups: Sequence[tuple[str, str]] = ()
     max_tokens: int = 512
 
 
@@ -108,10 +110,20 @@ class Problem(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A JSON object, or the reason why there is none."""
+    """A JSON object, or the reason why there is none.
+
+    Attributes:
+        content: the object; None with a problem.
+        model: the one that answered; empty where none did.
+        input_tokens: as the server counts them, over all requests of the question.
+        output_tokens: likewise.
+    """
 
     content: dict[str, Any] | None
     problem: Problem | None = None
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class LanguageClient:
@@ -181,6 +193,7 @@ class LanguageClient:
                     "finish": choice.finish_reason,
                     "refusal": choice.message.refusal or "",
                     "usage": completion.usage.model_dump(mode="json") if completion.usage else None,
+                    "model": self.endpoint.model,
                 }
             )
             self._answers.put(key, stored)
@@ -222,6 +235,9 @@ class LanguageClient:
             messages.append({"role": "user", "content": material})
             messages.append({"role": "assistant", "content": json.dumps(answer)})
         messages.append({"role": "user", "content": content if question.images else question.material})
+        for answered, complaint in question.follow_ups:
+            messages.append({"role": "assistant", "content": answered})
+            messages.append({"role": "user", "content": complaint})
         if self.endpoint.schema_form == "json_schema":
             wanted: dict[str, Any] = {
                 "type": "json_schema",
@@ -246,6 +262,16 @@ def request_key(request: dict[str, Any]) -> str:
 
 
 def _read(stored: dict[str, Any]) -> Answer:
+    usage = stored.get("usage") or {}
+    return replace(
+        _content(stored),
+        model=stored.get("model", ""),
+        input_tokens=int(usage.get("prompt_tokens") or 0),
+        output_tokens=int(usage.get("completion_tokens") or 0),
+    )
+
+
+def _content(stored: dict[str, Any]) -> Answer:
     if stored["refusal"] or stored["finish"] == "content_filter":
         return Answer(content=None, problem=Problem.REFUSED)
     if stored["finish"] == "length":
