@@ -55,7 +55,8 @@ def build_stages(config: conf.Config) -> list[Stage]:
             require_actions=config.match.required,
         ),
         MatchActions(
-            MatchRule(**config.match.model_dump(exclude={"required"})),
+            MatchRule(**config.match.model_dump(exclude={"pairs", "required"})),
+            pairs=config.match.pairs,
             required=config.match.required,
         ),
         WriteCaptions(

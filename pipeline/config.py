@@ -105,11 +105,12 @@ class Refine(Section):
 
 
 class Match(Section):
-    """The paper's rule; see ``stages.match.MatchRule``."""
+    """The paper's rule; see ``stages.match.MatchRule``. ``pairs``: all, or the best one-to-one."""
 
     max_start_diff_s: Positive = 5.0
     min_iou: Share = 0.25
     sufficient_iou: Share | None = 0.5
+    pairs: Literal["all", "one_to_one"] = "all"
     required: bool = True
 
 
