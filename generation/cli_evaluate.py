@@ -104,8 +104,9 @@ def _check(parsed: argparse.Namespace) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
+    from generation.evaluation.film_sheet import rated_figures, write_film_sheet
     from generation.evaluation.films import find_films
-    from generation.evaluation.rating_sheet import KEY, SHEET, rated_figures, write_sheet
+    from generation.evaluation.rating_sheet import KEY, SHEET
     from generation.evaluation.report import TABLE, as_markdown, write
 
     films = find_films(parsed.films)
@@ -120,7 +121,7 @@ def _run(parsed: argparse.Namespace) -> None:
     if parsed.ratings:
         figures += rated_figures(parsed.ratings, parsed.out / RATING / KEY, seed=parsed.seed)
     elif parsed.rating_sheet:
-        write_sheet(films, parsed.out / RATING, seed=parsed.seed)
+        write_film_sheet(films, parsed.out / RATING, seed=parsed.seed)
         print(f"hand out {parsed.out / RATING / SHEET}, and keep {KEY} beside it to yourself")
     facts: dict[str, Any] = {
         "films": len(films),

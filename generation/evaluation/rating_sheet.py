@@ -1,8 +1,9 @@
-"""The paper's four scales, rated by people who do not know what made which film.
+"""Blind rating sheets for people.
 
-``sheet.html`` is one file that needs no network: it holds the pictures and no name of a film or a system,
+``sheet.html`` is one file that needs no network: it holds pictures and texts and no name of what made them,
 the order is shuffled, and its button saves the ratings as JSON. The key that tells what is what lies beside
-it in ``key.json`` and is not handed out.
+it in ``key.json`` and is not handed out. What a sheet asks is a :class:`Form`:
+:mod:`generation.evaluation.film_sheet`, :mod:`generation.evaluation.captions_sheet`.
 """
 
 from __future__ import annotations
@@ -11,142 +12,159 @@ import base64
 import hashlib
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from generation.evaluation.films import Film
-from generation.evaluation.judge import HIGHEST, LOWEST, SCALES, as_jpeg, is_score, scale_name
-from generation.evaluation.networks import evenly
-from generation.evaluation.report import Figure, measured
-from generation.stills import Picture
-
 SHEET, KEY = "sheet.html", "key.json"
 TEMPLATES = Path(__file__).parent
-SHOT_PICTURES = 3
-QUESTIONS = {
-    "aesthetic": "Are the pictures pleasing: composition, light, colour, sharpness?",
-    "realism": "Could this have been filmed: plausible objects, hands, tools?",
-    "visual_consistency": "Do dish, objects, people and place stay the same from step to step?",
-    "narrative": "Do the pictures show the steps in order and lead to the goal, without repetition?",
-}
 
 
 class RatingError(ValueError):
     """Ratings that do not belong to the sheet, or are damaged; the text says which and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """One question about every item.
+
+    Attributes:
+        answers: what a rater can choose, from worst to best or the other way, each with its meaning, which
+            may be empty.
+    """
+
+    name: str
+    title: str
+    question: str
+    answers: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What a sheet asks.
+
+    Attributes:
+        introduction: said above all items.
+        item: what one is called, such as ``film``.
+    """
+
+    introduction: str
+    item: str
+    scales: tuple[Scale, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Pictures in a line, as JPEG files, and the text above them."""
+
     text: str
-    pictures: list[str]
+    pictures: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """What is rated.
+
+    Attributes:
+        rows: one after the other; several are numbered.
+        text: said above them.
+        truth: what it is and who made it, for the key alone.
+    """
+
+    text: str
+    rows: Sequence[Row]
+    truth: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rating:
+    """One answer of one rater; ``code`` and ``truth`` are those of the item."""
+
     code: str
-    goal: str
-    rows: list[_Row]
+    truth: Mapping[str, str]
+    scale: str
+    score: int
 
 
-def write_sheet(films: Sequence[Film], out: Path, *, seed: int) -> str:
+def write_sheet(form: Form, items: Sequence[Item], out: Path, *, seed: int) -> str:
     """Write ``sheet.html`` and ``key.json`` into a folder.
 
     Args:
-        films: any number, of one system or several.
-        seed: of the order; the same films and seed give the same sheet.
+        seed: of the order; the same items and seed give the same sheet.
 
     Returns:
         the sheet's identity, which ratings carry.
     """
-    order = list(films)
+    order = list(items)
     random.Random(seed).shuffle(order)
-    items = [
-        _Item(f"film-{number:02}", film.goal, _rows(film)) for number, film in enumerate(order, start=1)
-    ]
-    names = {
-        item.code: {"film": film.name, "system": film.system}
-        for item, film in zip(items, order, strict=True)
-    }
-    identity = hashlib.sha256(json.dumps([asdict(item) for item in items]).encode()).hexdigest()[:16]
+    shown = [
+        {
+            "code": f"{form.item}-{number:02}",
+            "text": item.text,
+            "rows": [
+                {"text": row.text, "pictures": [_data(jpeg) for jpeg in row.pictures]} for row in item.rows
+            ],
+        }
+        for number, item in enumerate(order, start=1)
+    ]  # fmt: skip
+    identity = hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     html = environment.get_template("rating_sheet.html.j2").render(
-        identity=identity,
-        items=items,
-        scales=[(scale, scale.replace("_", " "), QUESTIONS[scale]) for scale in SCALES],
-        scores=range(LOWEST, HIGHEST + 1),
+        identity=identity, form=form, items=shown
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / SHEET).write_text(html, encoding="utf-8")
-    key = {"sheet": identity, "seed": seed, "films": names}
+    truths = {each["code"]: dict(item.truth) for each, item in zip(shown, order, strict=True)}
+    key = {"sheet": identity, "seed": seed, "items": truths}
     (out / KEY).write_text(json.dumps(key, indent=2) + "\n", encoding="utf-8")
     return identity
 
 
-def _rows(film: Film) -> list[_Row]:
-    return [
-        _Row(
-            shot.action or shot.caption,
-            [_data(shot.video[at]) for at in evenly(len(shot.video), SHOT_PICTURES)],
-        )
-        for shot in film.shots
-    ]
-
-
-def rated_figures(ratings: Sequence[Path], key: Path, *, seed: int) -> list[Figure]:
-    """One figure for each system and scale, over all raters; intervals are over films.
+def read_ratings(paths: Sequence[Path], key: Path, form: Form) -> list[Rating]:
+    """All answers of all raters.
 
     Args:
-        ratings: JSON files that the sheet saved, one a rater.
+        paths: JSON files that the sheet saved, one a rater.
         key: the sheet's ``key.json``.
 
     Raises:
         RatingError: a file is damaged or of another sheet, or a rater has two.
     """
-    truth = _read(key)
-    films: dict[str, dict[str, str]] = truth["films"]
+    tree = _read(key)
+    truths = tree.get("items")
+    if not isinstance(truths, dict):
+        raise RatingError(f"{key} is the key of no sheet")
     raters: dict[str, Path] = {}
-    found: list[tuple[str, str, int]] = []
-    for path in ratings:
+    found: list[Rating] = []
+    for path in paths:
         sheet = _read(path)
-        if sheet.get("sheet") != truth["sheet"]:
+        if sheet.get("sheet") != tree["sheet"]:
             raise RatingError(f"{path} was saved by another sheet than the one of {key}")
         rater = str(sheet.get("rater"))
         if rater in raters:
             raise RatingError(f"{path} and {raters[rater]} are both by the rater {rater!r}")
         raters[rater] = path
-        found += _scores(path, sheet.get("ratings"), films)
-    figures = []
-    note = f"{LOWEST} to {HIGHEST}, {len(raters)} rater{'s' if len(raters) != 1 else ''}"
-    for system in sorted({film["system"] for film in films.values()}):
-        for scale in SCALES:
-            own = [each for each in found if each[1] == scale and films[each[0]]["system"] == system]
-            values, groups = [score for _, _, score in own], [code for code, _, _ in own]
-            name = scale_name(scale, "rated")
-            figures.append(
-                measured(f"films {system}", name, values, groups, better="higher", note=note, seed=seed)
-            )
-    return figures
+        found += _ratings(path, sheet.get("ratings"), truths, form)
+    return found
 
 
-def _scores(path: Path, ratings: Any, films: dict[str, dict[str, str]]) -> list[tuple[str, str, int]]:
-    if not isinstance(ratings, dict) or not set(ratings) <= set(films):
-        raise RatingError(f"{path}: ratings are not of this sheet's films")
-    scores = [
-        (code, scale, score)
-        for code, each in ratings.items()
-        for scale, score in (each.items() if isinstance(each, dict) else [("", each)])
-    ]
-    for code, scale, score in scores:
-        if scale not in SCALES or not is_score(score):
-            raise RatingError(f"{path}: {code}, {scale}: {score!r} is no score from {LOWEST} to {HIGHEST}")
-    return scores
+def _ratings(path: Path, ratings: Any, truths: dict[str, dict[str, str]], form: Form) -> list[Rating]:
+    if not isinstance(ratings, dict) or not set(ratings) <= set(truths):
+        raise RatingError(f"{path}: ratings are not of this sheet's {form.item}s")
+    allowed = {scale.name: scale.answers for scale in form.scales}
+    found = []
+    for code, each in ratings.items():
+        for scale, score in each.items() if isinstance(each, dict) else [("", each)]:
+            if not isinstance(score, int) or isinstance(score, bool) or score not in allowed.get(scale, ()):
+                raise RatingError(f"{path}: {code}, {scale}: {score!r} is no score of the sheet")
+            found.append(Rating(code=code, truth=truths[code], scale=scale, score=score))
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -163,5 +181,5 @@ def _read(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _data(picture: Picture) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(as_jpeg(picture)).decode()
+def _data(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from generation.evaluation.film_sheet import rated_figures, write_film_sheet
 from generation.evaluation.films import Film, find_films
 from generation.evaluation.judge import SCALES
-from generation.evaluation.rating_sheet import RatingError, rated_figures, write_sheet
+from generation.evaluation.rating_sheet import RatingError
 from tests.generation.test_evaluation_films import BLUE, GREEN, RED, save_film, value
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -35,7 +36,7 @@ def key_of(folder: Path) -> dict[str, Any]:
 
 
 def test_the_sheet_is_blind_and_stands_alone(films: list[Film], tmp_path: Path) -> None:
-    write_sheet(films, tmp_path / "sheet", seed=1)
+    write_film_sheet(films, tmp_path / "sheet", seed=1)
     html = (tmp_path / "sheet/sheet.html").read_text()
     without_pictures = re.sub(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", "", html)
     assert not re.search(r"ours|rival|https?:|/tmp|step-0", without_pictures)
@@ -46,8 +47,8 @@ def test_the_sheet_is_blind_and_stands_alone(films: list[Film], tmp_path: Path) 
 def test_the_order_comes_from_the_seed(films: list[Film], tmp_path: Path) -> None:
     orders = []
     for seed in (0, 0, 1, 2, 3):
-        write_sheet(films, tmp_path / "sheet", seed=seed)
-        orders.append([film["film"] for film in key_of(tmp_path / "sheet")["films"].values()])
+        write_film_sheet(films, tmp_path / "sheet", seed=seed)
+        orders.append([film["film"] for film in key_of(tmp_path / "sheet")["items"].values()])
     assert orders[0] == orders[1]
     assert len({tuple(order) for order in orders}) > 1
     assert all(sorted(order) == ["ours/a", "ours/b", "rival/a"] for order in orders)
@@ -55,7 +56,7 @@ def test_the_order_comes_from_the_seed(films: list[Film], tmp_path: Path) -> Non
 
 def test_what_a_film_says_cannot_break_the_sheet(tmp_path: Path) -> None:
     save_film(tmp_path / "x" / "a", [RED], actions=["</script><script>alert(1)</script> \" onload='x'"])
-    write_sheet(find_films([tmp_path / "x"]), tmp_path / "sheet", seed=0)
+    write_film_sheet(find_films([tmp_path / "x"]), tmp_path / "sheet", seed=0)
     html = (tmp_path / "sheet/sheet.html").read_text()
     assert "<script>alert" not in html and "&lt;/script&gt;&lt;script&gt;alert(1)" in html
 
@@ -65,7 +66,7 @@ def ratings(folder: Path, rater: str, by_film: dict[str, int], **changes: Any) -
     key = key_of(folder)
     found = {
         code: dict.fromkeys(SCALES, by_film[film["film"]])
-        for code, film in key["films"].items()
+        for code, film in key["items"].items()
         if film["film"] in by_film
     }
     path = folder / f"{rater}.json"
@@ -75,7 +76,7 @@ def ratings(folder: Path, rater: str, by_film: dict[str, int], **changes: Any) -
 
 def test_ratings_of_several_people_are_scored_by_system(films: list[Film], tmp_path: Path) -> None:
     folder = tmp_path / "sheet"
-    write_sheet(films, folder, seed=1)
+    write_film_sheet(films, folder, seed=1)
     one = ratings(folder, "one", {"ours/a": 5, "ours/b": 3, "rival/a": 1})
     two = ratings(folder, "two", {"ours/a": 3, "rival/a": 2})
     figures = rated_figures([one, two], folder / "key.json", seed=0)
@@ -88,15 +89,15 @@ def test_ratings_of_several_people_are_scored_by_system(films: list[Film], tmp_p
 
 def test_ratings_that_do_not_count(films: list[Film], tmp_path: Path) -> None:
     folder = tmp_path / "sheet"
-    write_sheet(films, folder, seed=1)
+    write_film_sheet(films, folder, seed=1)
     good = ratings(folder, "one", {"ours/a": 5})
     again = folder / "again.json"
     again.write_text(good.read_text())
     for paths, words in (
         ([ratings(folder, "other", {}, sheet="x")], "saved by another sheet"),
         ([good, again], "both by the rater 'one'"),
-        ([ratings(folder, "six", {"ours/a": 6})], "6 is no score from 1 to 5"),
-        ([ratings(folder, "odd", {}, ratings={"film-01": 3})], "3 is no score from 1 to 5"),
+        ([ratings(folder, "six", {"ours/a": 6})], "6 is no score of the sheet"),
+        ([ratings(folder, "odd", {}, ratings={"film-01": 3})], "3 is no score of the sheet"),
         ([ratings(folder, "far", {}, ratings={"film-99": {}})], "not of this sheet's films"),
         ([folder / "none.json"], "is not there"),
         ([folder / "sheet.html"], "is damaged"),
@@ -127,7 +128,10 @@ class Browser:
         target = self._wait(lambda: self._page())
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Browser.setDownloadBehavior", False, behavior="allow", downloadPath=str(downloads))
-        self._wait(lambda: self.run("document.readyState === 'complete' || null"))
+        # Before the page there is an empty document, which is complete as well.
+        self._wait(
+            lambda: self.run("location.protocol === 'file:' && document.readyState === 'complete' || null")
+        )
 
     def _page(self) -> Any:
         targets = self.call("Target.getTargets", False)["targetInfos"]
@@ -177,7 +181,7 @@ class Browser:
 def browser(films: list[Film], tmp_path: Path) -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    write_sheet(films, tmp_path / "sheet", seed=1)
+    write_film_sheet(films, tmp_path / "sheet", seed=1)
     (tmp_path / "downloads").mkdir()
     opened = Browser(tmp_path / "sheet/sheet.html", tmp_path / "downloads")
     yield opened
@@ -204,7 +208,7 @@ def test_a_browser_shows_fills_and_saves_the_sheet(browser: Browser, tmp_path: P
     assert json.loads(path.read_text())["rater"] == "Åse & Bo"
 
     figures = rated_figures([path], tmp_path / "sheet/key.json", seed=0)
-    order = [film["film"] for film in key_of(tmp_path / "sheet")["films"].values()]
+    order = [film["film"] for film in key_of(tmp_path / "sheet")["items"].values()]
     expected = {film: place + 2 for place, film in enumerate(order)}
     ours = [each for each in figures if each.of == "films ours"]
     rival = [each for each in figures if each.of == "films rival"]
