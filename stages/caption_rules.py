@@ -120,7 +120,7 @@ def shortened(text: str, limits: Limits) -> str:
     kept: list[str] = []
     contents: list[set[str]] = []
     for sentence in sentences_of(tidy(text)):
-        content = _content(sentence)
+        content = content_words(sentence)
         if any(_same(content, other) for other in contents):
             continue
         full = len(kept) == limits.max_sentences
@@ -157,7 +157,7 @@ def repetition(sentences: list[str]) -> str | None:
     """
     contents: list[set[str]] = []
     for sentence in sentences:
-        content = _content(sentence)
+        content = content_words(sentence)
         if any(_same(content, other) for other in contents):
             return sentence
         contents.append(content)
@@ -165,7 +165,8 @@ def repetition(sentences: list[str]) -> str | None:
     return _loop([word for part in parts for word in part]) or _action_twice(parts)
 
 
-def _content(sentence: str) -> set[str]:
+def content_words(sentence: str) -> set[str]:
+    """What a text is about: its words but those of grammar, without endings of number and tense."""
     return {_stem(word) for word in WORD.findall(sentence.lower()) if word not in GRAMMAR}
 
 
