@@ -53,7 +53,12 @@ class Workspace:
 
     def frames_path(self, video: Video) -> Path:
         """The file of packed frames that belongs to a video."""
-        return self.scratch / "frames" / video.video_id[:2] / f"{video.video_id}.zip"
+        return packed_frames(self.scratch, video.video_id)
+
+
+def packed_frames(scratch: Path, video_id: str) -> Path:
+    """Where the packed frames of a video lie in the scratch folder, as long as nobody empties it."""
+    return scratch / "frames" / video_id[:2] / f"{video_id}.zip"
 
 
 class BadInputError(Exception):
