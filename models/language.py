@@ -2,7 +2,8 @@
 
 Every captioning and refining question goes through :class:`LanguageClient` to an OpenAI-compatible
 endpoint, hosted or started by the job itself. An answer is stored under the hash of its full request
-before it is used, so an answered request is never paid for twice.
+before it is used, so an answered request is never paid for twice. An answer that is not what the schema
+asks for is shown to the model once more, with what is wrong with it.
 """
 
 from __future__ import annotations
@@ -11,35 +12,24 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
-import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-import openai
-from openai import AsyncOpenAI
-
-from models.errors import EndpointError, TransientError
+from models.chat import TOO_LONG, Completion, Declined, DeclinedError
+from models.endpoint import Endpoint
+from models.errors import BudgetError, EndpointError
+from models.failover import Failover
 from models.ledger import Ledger
+from models.pacing import Pace
+from models.structured import json_object, mismatch
 
-BUSY = frozenset({408, 409, 425, 429})
-"""Answers of the 4xx kind that may be others later."""
-AT_FAULT = {401: "api_key_env", 402: "api_key_env", 403: "api_key_env", 404: "model"}
-"""The option to look at, by status."""
-BLAMED = (
-    ("api_key_env", re.compile(r"api[ _-]?key", re.IGNORECASE)),
-    ("schema_form", re.compile(r"response_format|json_schema", re.IGNORECASE)),
-    (
-        "model",
-        re.compile(
-            r"\bmodel\b.{0,80}\bnot (?:exist|found|support)|(?:unknown|invalid) model|unsupported_",
-            re.IGNORECASE,
-        ),
-    ),
-)
-"""The option to look at, by what an answer 400 or 422 says."""
+__all__ = ["Answer", "AnswerStore", "Endpoint", "LanguageClient", "Problem", "Question", "request_key"]
+
+MAX_SHOWN_AGAIN = 8000
+"""Characters of a wrong answer that the model sees again."""
 
 
 class AnswerStore(Protocol):
@@ -50,30 +40,6 @@ class AnswerStore(Protocol):
 
     def put(self, key: str, value: str) -> None:
         """Store a value; it is safe from a kill when this returns."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """An OpenAI-compatible server.
-
-    Attributes:
-        base_url: with the ``/v1``.
-        model: as the server calls it.
-        api_key_env: the environment variable that holds the key; the key itself is kept nowhere.
-        schema_form: how the server takes a JSON schema: ``json_schema`` (OpenAI, vLLM, llama.cpp) or
-            ``json_object`` (the schema beside the type).
-        concurrency: requests in flight from one worker.
-        timeout_s: for one request.
-        max_retries: for 408, 409, 429, 5xx and broken connections, honouring ``Retry-After``.
-    """
-
-    base_url: str
-    model: str
-    api_key_env: str = "OPENAI_API_KEY"
-    schema_form: Literal["json_schema", "json_object"] = "json_schema"
-    concurrency: int = 8
-    timeout_s: float = 120.0
-    max_retries: int = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,22 +64,46 @@ class Question:
     follow_ups: Sequence[tuple[str, str]] = ()
     max_tokens: int = 512
 
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation in OpenAI's form."""
+        content: list[dict[str, Any]] = [
+            {
+                "type": "image_url",
+                "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()},
+            }
+            for jpeg in self.images
+        ]
+        content.append({"type": "text", "text": self.material})
+        messages: list[dict[str, Any]] = [{"role": "system", "content": self.instructions}]
+        for material, answer in self.examples:
+            messages.append({"role": "user", "content": material})
+            messages.append({"role": "assistant", "content": json.dumps(answer)})
+        messages.append({"role": "user", "content": content if self.images else self.material})
+        for answered, complaint in self.follow_ups:
+            messages.append({"role": "assistant", "content": answered})
+            messages.append({"role": "user", "content": complaint})
+        return messages
+
 
 class Problem(StrEnum):
     """Why there is no usable answer."""
 
+    EMPTY = "empty"
     INVALID_JSON = "invalid_json"
+    WRONG_SCHEMA = "wrong_schema"
     REFUSED = "refused"
     CUT_OFF = "cut_off"
+    TOO_LONG = "too_long"
     BAD_REQUEST = "bad_request"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A JSON object, or the reason why there is none.
+    """A JSON object as the schema wants it, or the reason why there is none.
 
     Attributes:
-        content: the object; None with a problem.
+        content: the object. With the problem ``WRONG_SCHEMA`` it is one that breaks the schema somewhere,
+            for those who can use the rest; with any other problem it is None.
         model: the one that answered; empty where none did.
         input_tokens: as the server counts them, over all requests of the question.
         output_tokens: likewise.
@@ -127,7 +117,14 @@ class Answer:
 
 
 class LanguageClient:
-    """Asks an endpoint many questions at once and remembers the answers."""
+    """Asks an endpoint many questions at once and remembers the answers.
+
+    Args:
+        endpoint: with its other addresses.
+        answers: looked into before anything is asked.
+        ledger: takes down every request; its budget bounds them.
+        stage: whose requests these are, for the ledger.
+    """
 
     def __init__(
         self, endpoint: Endpoint, answers: AnswerStore, *, ledger: Ledger | None = None, stage: str = ""
@@ -136,123 +133,113 @@ class LanguageClient:
         self._answers = answers
         self._ledger = ledger
         self._stage = stage
+        # What is learned of an address in one call holds for the next.
+        self._paces = [
+            [Pace(place, place.concurrency) for place in places] for places in endpoint.by_model()
+        ]
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         """Answers in the order of the questions.
 
         Raises:
             EndpointError: it refuses the key, the model or the form of the request; not asked again.
-            TransientError: the endpoint could not be reached, or stayed too busy, after all retries.
+            BudgetError: the budget allows no other request.
+            TransientError: the endpoint could not be reached, or stayed too busy, after all tries.
                 What was answered until then is stored.
         """
         return asyncio.run(self._ask_all(questions)) if questions else []
 
     async def _ask_all(self, questions: Sequence[Question]) -> list[Answer]:
-        gate = asyncio.Semaphore(self.endpoint.concurrency)
-        async with AsyncOpenAI(
-            base_url=self.endpoint.base_url,
-            api_key=os.environ.get(self.endpoint.api_key_env) or "none",
-            timeout=self.endpoint.timeout_s,
-            max_retries=self.endpoint.max_retries,
-        ) as client:
+        answers: dict[int, Answer] = {}
+        errors: list[Exception] = []
+        waiting = iter(enumerate(questions))
+        async with Failover(self.endpoint, self._paces, self._ledger, self._stage) as failover:
+            call = _Call(self.endpoint, self._answers, failover)
 
-            async def bounded(question: Question) -> Answer:
-                async with gate:
-                    return await self._ask_one(client, question)
+            async def work() -> None:
+                for position, question in waiting:
+                    try:
+                        answers[position] = await call.answer(question)
+                    except (EndpointError, BudgetError) as error:
+                        errors.insert(0, error)
+                        return
+                    except Exception as error:
+                        errors.append(error)
+                    if any(isinstance(error, EndpointError | BudgetError) for error in errors):
+                        return
 
-            results = await asyncio.gather(
-                *(bounded(question) for question in questions), return_exceptions=True
-            )
-        # All requests are let finish first, so that a failure loses no answer that was paid for.
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return [result for result in results if isinstance(result, Answer)]
+            width = sum(pace.place.concurrency for group in self._paces[:1] for pace in group)
+            # Those on their way are let finish, so that a failure loses no answer that was paid for.
+            await asyncio.gather(*(work() for _ in range(min(width, len(questions)))))
+        if self._ledger is not None and call.remembered:
+            self._ledger.remembered(self._stage, self.endpoint.model, call.remembered)
+        if errors:
+            raise errors[0]
+        return [answers[position] for position in range(len(questions))]
 
-    async def _ask_one(self, client: AsyncOpenAI, question: Question) -> Answer:
-        request = self._request(question)
-        key = request_key(request)
-        stored = self._answers.get(key)
-        if stored is None:
-            try:
-                completion = await client.chat.completions.create(**request)
-            except openai.APIStatusError as error:
-                return self._refused(error)
-            except openai.APIError as error:
-                raise TransientError(f"{self.endpoint.base_url}: {error}") from error
-            except ValueError as error:
-                raise self._no_completion(error) from error
-            # A gateway's page or error can come under the status of a success.
-            choices = getattr(completion, "choices", None)
-            if not choices or choices[0].message is None:
-                raise self._no_completion(completion)
-            choice = choices[0]
-            stored = json.dumps(
-                {
-                    "text": choice.message.content or "",
-                    "finish": choice.finish_reason,
-                    "refusal": choice.message.refusal or "",
-                    "usage": completion.usage.model_dump(mode="json") if completion.usage else None,
-                    "model": self.endpoint.model,
-                }
-            )
-            self._answers.put(key, stored)
-        return _read(json.loads(stored))
 
-    def _refused(self, error: openai.APIStatusError) -> Answer:
-        """What an answer other than a success means: for this question, for all, or for now."""
-        status = error.status_code
-        if not 400 <= status < 500 or status in BUSY:
-            raise TransientError(f"{self.endpoint.base_url}: {error}") from error
-        option = AT_FAULT.get(status, "base_url")
-        if status in (400, 413, 422):
-            if error.code == "content_filter":
-                return Answer(content=None, problem=Problem.REFUSED)
-            said = f"{error.code} {error.param} {error}"
-            blamed = next((option for option, words in BLAMED if words.search(said)), None)
-            if blamed is None:
-                return Answer(content=None, problem=Problem.BAD_REQUEST)
-            option = blamed
-        raise EndpointError(
-            f"{self.endpoint.base_url} answers {status}: {str(error)[:300]}; "
-            f"look at {option}, which is {getattr(self.endpoint, option)}"
-        ) from error
+class _Call:
+    """The questions of one call of :meth:`LanguageClient.ask`.
 
-    def _no_completion(self, said: object) -> TransientError:
-        return TransientError(f"{self.endpoint.base_url} sent no chat completion: {str(said)[:200]}")
+    Attributes:
+        remembered: answers that were in the store already.
+    """
 
-    def _request(self, question: Question) -> dict[str, Any]:
-        content: list[dict[str, Any]] = [
-            {
-                "type": "image_url",
-                "image_url": {"url": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()},
-            }
-            for jpeg in question.images
-        ]
-        content.append({"type": "text", "text": question.material})
-        messages: list[dict[str, Any]] = [{"role": "system", "content": question.instructions}]
-        for material, answer in question.examples:
-            messages.append({"role": "user", "content": material})
-            messages.append({"role": "assistant", "content": json.dumps(answer)})
-        messages.append({"role": "user", "content": content if question.images else question.material})
-        for answered, complaint in question.follow_ups:
-            messages.append({"role": "assistant", "content": answered})
-            messages.append({"role": "user", "content": complaint})
-        if self.endpoint.schema_form == "json_schema":
-            wanted: dict[str, Any] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": question.schema},
-            }
-        else:
-            wanted = {"type": "json_object", "schema": question.schema}
-        return {
-            "model": self.endpoint.model,
-            "messages": messages,
-            "response_format": wanted,
-            "temperature": 0,
-            "seed": 0,
-            "max_tokens": question.max_tokens,
-        }
+    def __init__(self, endpoint: Endpoint, answers: AnswerStore, failover: Failover) -> None:
+        self._endpoint = endpoint
+        self._answers = answers
+        self._failover = failover
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.remembered = 0
+
+    async def answer(self, question: Question) -> Answer:
+        """The answer, after one attempt to have it mended where it is not what the schema wants."""
+        try:
+            stored = await self._stored(question)
+        except DeclinedError as error:
+            return Answer(content=None, problem=_DECLINED[error.why])
+        first, complaint = _read(stored, question)
+        if complaint is None:
+            return first
+        shown = (stored["text"][:MAX_SHOWN_AGAIN], complaint)
+        again = replace(question, follow_ups=(*question.follow_ups, shown))
+        try:
+            second, _ = _read(await self._stored(again), again)
+        except DeclinedError:
+            return first
+        better = first if second.problem else second
+        return replace(
+            better,
+            input_tokens=first.input_tokens + second.input_tokens,
+            output_tokens=first.output_tokens + second.output_tokens,
+        )
+
+    async def _stored(self, question: Question) -> dict[str, Any]:
+        """What was answered, from the store or from the endpoint; stored in any case."""
+        messages = question.messages()
+
+        def form(place: Endpoint) -> dict[str, Any]:
+            return place.form(messages, question.schema, question.max_tokens)
+
+        key = request_key(form(self._endpoint))
+
+        def keep(completion: Completion, place: Endpoint) -> None:
+            self._answers.put(key, _packed(completion, place))
+
+        # The same question twice in one call is asked once.
+        async with self._asking[key]:
+            stored = self._answers.get(key)
+            if stored is None:
+                await self._failover.ask(form, keep)
+                stored = self._answers.get(key)
+            else:
+                self.remembered += 1
+        assert stored is not None
+        found: dict[str, Any] = json.loads(stored)
+        return found
+
+
+_DECLINED = {Declined.REFUSED: Problem.REFUSED, Declined.BAD_REQUEST: Problem.BAD_REQUEST}
 
 
 def request_key(request: dict[str, Any]) -> str:
@@ -261,25 +248,43 @@ def request_key(request: dict[str, Any]) -> str:
     return "answer-" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read(stored: dict[str, Any]) -> Answer:
+def _packed(completion: Completion, place: Endpoint) -> str:
+    usage = completion.usage
+    return json.dumps(
+        {
+            "text": completion.text,
+            "finish": completion.finish,
+            "refusal": completion.refusal,
+            "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]} if usage else None,
+            "model": place.model,
+        }
+    )
+
+
+def _read(stored: dict[str, Any], question: Question) -> tuple[Answer, str | None]:
+    """What a stored answer says, and what to complain of where the model can mend it."""
     usage = stored.get("usage") or {}
-    return replace(
-        _content(stored),
+    answer = Answer(
+        content=None,
         model=stored.get("model", ""),
         input_tokens=int(usage.get("prompt_tokens") or 0),
         output_tokens=int(usage.get("completion_tokens") or 0),
     )
-
-
-def _content(stored: dict[str, Any]) -> Answer:
-    if stored["refusal"] or stored["finish"] == "content_filter":
-        return Answer(content=None, problem=Problem.REFUSED)
-    if stored["finish"] == "length":
-        return Answer(content=None, problem=Problem.CUT_OFF)
+    for problem, holds in (
+        (Problem.REFUSED, bool(stored["refusal"]) or stored["finish"] == "content_filter"),
+        (Problem.TOO_LONG, stored["finish"] == TOO_LONG),
+        (Problem.CUT_OFF, stored["finish"] == "length"),
+        (Problem.EMPTY, not stored["text"].strip()),
+    ):
+        if holds:
+            return replace(answer, problem=problem), None
     try:
-        content = json.loads(stored["text"])
-    except ValueError:
-        return Answer(content=None, problem=Problem.INVALID_JSON)
-    if not isinstance(content, dict):
-        return Answer(content=None, problem=Problem.INVALID_JSON)
-    return Answer(content=content)
+        content = json_object(stored["text"])
+    except ValueError as error:
+        complaint = f"That is not one JSON object: {error}. Answer again, with the JSON object alone."
+        return replace(answer, problem=Problem.INVALID_JSON), complaint
+    wrong = mismatch(content, question.schema)
+    if wrong is None:
+        return replace(answer, content=content), None
+    complaint = f"That does not follow the JSON schema: {wrong}. Answer again, with the whole JSON object."
+    return replace(answer, content=content, problem=Problem.WRONG_SCHEMA), complaint

@@ -1,12 +1,275 @@
-"""What was asked of which model, for which stage, and what it cost."""
+"""What was asked of which model, for which stage, and what it cost; and the budget that bounds it.
+
+An append-only account in a folder that all processes of a run share, one file for each writer. A
+request is written down before it is sent, with the most it may cost, and again when it has ended. What
+was sent and never ended, because its process was killed, stays in the account as unfinished.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, BinaryIO
+
+from models.budget import Budget, Cost, Usage
+from models.errors import BudgetError
+
+SPENT = "spent"
+"""The file that tells all workers that the budget is spent; it holds the message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """What one stage asked of one model.
+
+    Attributes:
+        requests: sent: ``answered``, ``failed`` and ``unfinished`` together.
+        unfinished: sent by a process that was killed before they ended; nobody knows what became of them.
+        unknown: of all, those whose cost nobody knows: unfinished, broken off, without a usage.
+        remembered: answers that were taken from the store and cost nothing.
+        input_tokens: as the servers counted them, where they did; so are ``output_tokens``.
+        usd: what these came to.
+        at_most_usd: the same, with the most that the unknown may have cost.
+    """
+
+    stage: str
+    model: str
+    requests: int = 0
+    answered: int = 0
+    failed: int = 0
+    unfinished: int = 0
+    unknown: int = 0
+    remembered: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    at_most_usd: float = 0.0
 
 
 class Ledger:
-    """An append-only account in a folder that all workers of a run share."""
+    """Writes to the account and reads all of it.
+
+    Args:
+        folder: shared by all writers; made on the first writing.
+        budget: kept by all writers together, over restarts too. It rests on locks of files in the
+            folder, which a network file system must support.
+    """
+
+    def __init__(self, folder: Path, budget: Budget | None = None) -> None:
+        self._folder = folder
+        self._budget = None if budget == Budget() else budget
+        self._file: BinaryIO | None = None
+        self._count = 0
+        self._account = _Account(folder)
+        self._own_open: dict[int, Cost] = {}
+        self.here = Cost()
+        """What this object wrote down as ended; where nobody knows the cost, the most that it may be."""
+
+    def sent(self, stage: str, model: str, most: Cost) -> int | None:
+        """Write down a request that is about to be sent.
+
+        Args:
+            most: what it may cost at most.
+
+        Returns:
+            a number to end it by; None if the budget has room for it only if those on their way come to
+            less than they may: try again later.
+
+        Raises:
+            BudgetError: the budget has no room for it, whatever those on their way come to.
+        """
+        record = {"stage": stage, "model": model, "tokens": most.tokens, "usd": most.usd}
+        if self._budget is None:
+            return self._open(record, most)
+        with self._locked():
+            self._account.read()
+            spent, held = self._account.spent(self._name)
+            if over := self._budget.exceeded(spent + most):
+                message = f"another request would go over {over}"
+                (self._folder / SPENT).write_text(message)
+                raise BudgetError(message)
+            if self._budget.exceeded(spent + held + most):
+                return None
+            return self._open(record, most)
+
+    def ended(self, number: int, outcome: str, usage: Usage | None, *, status: int | None = None) -> None:
+        """Write down how a request ended.
+
+        Args:
+            outcome: ``answered``, or why not.
+            usage: None if nobody can know it.
+            status: of HTTP, where there was one.
+        """
+        self._write(
+            {"ended": number, "outcome": outcome, "status": status, **(asdict(usage) if usage else {})}
+        )
+        most = self._own_open.pop(number)
+        if usage is not None:
+            most = Cost(tokens=usage.input_tokens + usage.output_tokens, usd=usage.usd)
+        self.here += replace(most, requests=1)
+
+    def remembered(self, stage: str, model: str, count: int) -> None:
+        """Write down answers that were taken from the store."""
+        self._write({"remembered": count, "stage": stage, "model": model})
+
+    def stopped(self) -> str | None:
+        """Why no request can be sent any more, once a writer found the budget spent."""
+        try:
+            return (self._folder / SPENT).read_text()
+        except FileNotFoundError:
+            return None
+
+    def resume(self) -> None:
+        """Let requests be sent again, for a run that may have a larger budget."""
+        (self._folder / SPENT).unlink(missing_ok=True)
+
+    def totals(self) -> list[Total]:
+        """Everything that is written down, by stage and model."""
+        self._account.read()
+        return self._account.totals()
+
+    def close(self) -> None:
+        """Close the file; what is on its way then counts as unfinished."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @property
+    def _name(self) -> str:
+        return Path(self._file.name).name if self._file else ""
+
+    def _open(self, record: Mapping[str, Any], most: Cost) -> int:
+        self._count += 1
+        self._write({"sent": self._count, **record})
+        self._own_open[self._count] = most
+        return self._count
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        if self._file is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: a record is with the system when this returns, and no kill can take it back.
+            self._file = (self._folder / f"{uuid.uuid4().hex}.jsonl").open("xb", buffering=0)
+            # Held for as long as this process lives: others tell by it what is still on its way.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file.write(json.dumps(record).encode() + b"\n")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+class _Account:
+    """All files of a folder, read as far as they were written."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._read_to: dict[str, int] = {}
+        self._open: dict[str, dict[int, dict[str, Any]]] = {}
+        self._totals: dict[tuple[str, str], Total] = {}
+        self._closed = Cost()
+
+    def read(self) -> None:
+        """Take in what was written since the last time."""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            offset = self._read_to.get(path.name, 0)
+            if path.stat().st_size == offset:
+                continue
+            with path.open("rb") as file:
+                file.seek(offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    offset += len(line)
+                    # A full disk leaves half a record in the middle.
+                    with suppress(json.JSONDecodeError):
+                        self._note(path.name, json.loads(line))
+            self._read_to[path.name] = offset
+
+    def spent(self, own: str) -> tuple[Cost, Cost]:
+        """What is spent, and what those on their way may cost at most.
+
+        Args:
+            own: the file of the one who asks.
+        """
+        spent, held = self._closed, Cost()
+        for name, records in self._open.items():
+            if not records:
+                continue
+            most = _most(records)
+            if name == own or _is_held(self._folder / name):
+                held += most
+            else:
+                spent += most
+        return spent, held
+
+    def totals(self) -> list[Total]:
+        found = dict(self._totals)
+        for records in self._open.values():
+            for record in records.values():
+                key = (record["stage"], record["model"])
+                total = found[key]
+                found[key] = replace(
+                    total,
+                    unfinished=total.unfinished + 1,
+                    unknown=total.unknown + 1,
+                    at_most_usd=total.at_most_usd + record["usd"],
+                )
+        return [found[key] for key in sorted(found)]
+
+    def _note(self, name: str, record: dict[str, Any]) -> None:
+        if "sent" in record:
+            self._open.setdefault(name, {})[record["sent"]] = record
+            self._add(record, requests=1)
+        elif "remembered" in record:
+            self._add(record, remembered=record["remembered"])
+        else:
+            begun = self._open.get(name, {}).pop(record["ended"], None)
+            if begun is None:
+                return
+            answered = record["outcome"] == "answered"
+            known = "usd" in record
+            self._add(
+                begun,
+                answered=int(answered),
+                failed=int(not answered),
+                unknown=int(not known),
+                input_tokens=record.get("input_tokens", 0),
+                output_tokens=record.get("output_tokens", 0),
+                usd=record.get("usd", 0.0),
+                at_most_usd=record["usd"] if known else begun["usd"],
+            )
+            tokens = record["input_tokens"] + record["output_tokens"] if known else begun["tokens"]
+            self._closed += Cost(requests=1, tokens=tokens, usd=record["usd"] if known else begun["usd"])
+
+    def _add(self, of: Mapping[str, Any], **more: float) -> None:
+        key = (of["stage"], of["model"])
+        total = self._totals.get(key, Total(stage=key[0], model=key[1]))
+        self._totals[key] = replace(
+            total, **{name: getattr(total, name) + value for name, value in more.items()}
+        )
+
+
+def _most(records: Mapping[int, Mapping[str, Any]]) -> Cost:
+    return Cost(
+        requests=len(records),
+        tokens=sum(record["tokens"] for record in records.values()),
+        usd=sum(record["usd"] for record in records.values()),
+    )
+
+
+def _is_held(path: Path) -> bool:
+    """Whether the process that writes a file still lives."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -43,15 +44,17 @@ class ChatServer(ThreadingHTTPServer):
     Attributes:
         requests: the JSON bodies that came, in order.
         keys: the ``Authorization`` headers that came with them.
+        times: when they came, by the monotonic clock.
     """
 
     daemon_threads = True
 
-    def __init__(self, answer: Callable[[dict[str, Any]], Reply]) -> None:
+    def __init__(self, answer: Callable[[dict[str, Any]], Reply | None]) -> None:
         super().__init__(("127.0.0.1", 0), _Chat)
         self.answer = answer
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.times: list[float] = []
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
 
     @property
@@ -74,9 +77,13 @@ class _Chat(BaseHTTPRequestHandler):
         assert isinstance(server, ChatServer)
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert self.path == "/v1/chat/completions"
+        server.times.append(time.monotonic())
         server.requests.append(request)
         server.keys.append(self.headers["Authorization"])
         reply = server.answer(request)
+        if reply is None:
+            # The connection is closed without a word.
+            return
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
@@ -95,7 +102,7 @@ class Store(dict[str, str]):
         self[key] = value
 
 
-def replies(*items: Reply) -> Callable[[dict[str, Any]], Reply]:
+def replies(*items: Reply | None) -> Callable[[dict[str, Any]], Reply | None]:
     """One after the other."""
     rest = iter(items)
     return lambda request: next(rest)
@@ -109,16 +116,20 @@ def question(material: str, **fields: Any) -> Question:
     return Question(instructions="Count.", material=material, schema=SCHEMA, **fields)
 
 
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that the client meant to wait before it asked again; it does not wait."""
-    found: list[float] = []
+def said(number: int) -> Answer:
+    """The answer that such a completion makes."""
+    return Answer(content={"n": number}, model="m", input_tokens=7, output_tokens=5)
 
-    async def note(seconds: float) -> None:
-        found.append(seconds)
 
-    monkeypatch.setattr("openai._base_client.anyio.sleep", note)
-    return found
+def no_answer(problem: Problem) -> Answer:
+    """An unusable one that was charged."""
+    return Answer(content=None, problem=problem, model="m", input_tokens=7, output_tokens=5)
+
+
+@pytest.fixture(autouse=True)
+def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no server names a pause, the next try comes soon."""
+    monkeypatch.setattr("models.pacing.FIRST_WAIT_S", 0.01)
 
 
 def test_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +140,7 @@ def test_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
     with ChatServer(replies(completion('{"n": 3}'))) as server:
         client = LanguageClient(endpoint(server, api_key_env="SOME_KEY"), Store())
-        assert client.ask([asked]) == [Answer(content={"n": 3})]
+        assert client.ask([asked]) == [said(3)]
     assert server.keys == ["Bearer sk-1"]
     (request,) = server.requests
     assert request == {
@@ -166,30 +177,104 @@ def test_the_other_form_of_a_schema_and_no_key(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("first", "wait"),
+    ("first", "wait_s"),
     [
-        (Reply({}, 429, Retry_After="7"), 7.0),
-        (Reply({}, 429), None),
-        (Reply({"error": {"message": "down"}}, 500), None),
-        (Reply("<html>bad gateway</html>", 502), None),
-        (Reply({}, 503, Retry_After="0.5"), 0.5),
+        (Reply({}, 429, Retry_After="0.3"), 0.3),
+        (Reply({}, 429, Retry_After="9", retry_after_ms="200"), 0.2),
+        (Reply({}, 429), 0),
+        (Reply({}, 425), 0),
+        (Reply({"error": {"message": "down"}}, 500), 0),
+        (Reply("<html>bad gateway</html>", 502), 0),
+        (Reply({}, 503, Retry_After="0.2"), 0.2),
+        (Reply("<html>Log in first</html>"), 0),
+        (Reply({"choices": "none"}), 0),
+        (Reply('{"choices": [{"mess', 200, Content_Length="500"), 0),
+        (None, 0),
     ],
 )
-def test_a_busy_server_is_asked_again(first: Reply, wait: float | None, waits: list[float]) -> None:
+def test_what_may_work_later_is_asked_again(first: Reply | None, wait_s: float) -> None:
     with ChatServer(replies(first, completion('{"n": 1}'))) as server:
         answers = LanguageClient(endpoint(server), Store()).ask([question("one")])
-    assert answers == [Answer(content={"n": 1})]
+    assert answers == [said(1)]
     assert server.requests[0] == server.requests[1] and len(server.requests) == 2
-    assert len(waits) == 1
-    assert wait is None or waits == [wait]
+    assert server.times[1] - server.times[0] >= wait_s
+
+
+def test_a_pause_that_the_server_asks_for_is_kept_by_all() -> None:
+    first, lock = threading.Event(), threading.Lock()
+
+    def answer(request: dict[str, Any]) -> Reply:
+        with lock:
+            if not first.is_set():
+                first.set()
+                return Reply({}, 429, Retry_After="0.5")
+        return completion('{"n": 1}')
+
+    with ChatServer(answer) as server:
+        client = LanguageClient(endpoint(server, concurrency=1), Store())
+        assert client.ask([question("one"), question("two")]) == [said(1), said(1)]
+        paused = [time_ - server.times[0] for time_ in server.times[1:]]
+    assert len(paused) == 2 and min(paused) >= 0.5
+
+
+def test_a_pause_longer_than_the_deadline_is_not_waited_for() -> None:
+    with ChatServer(lambda request: Reply({}, 429, Retry_After="3600")) as server:
+        client = LanguageClient(endpoint(server, deadline_s=5), Store())
+        with pytest.raises(TransientError, match="left alone for 3600 s"):
+            client.ask([question("one")])
+        with pytest.raises(TransientError, match="left alone"):
+            client.ask([question("two")])
+        assert len(server.requests) == 1, "the next call knows it too"
+
+
+def test_a_question_has_a_deadline_over_all_its_tries() -> None:
+    with ChatServer(lambda request: Reply({}, 500)) as server:
+        client = LanguageClient(endpoint(server, deadline_s=0.2, max_retries=10_000), Store())
+        with pytest.raises(TransientError, match="tried"):
+            client.ask([question("one")])
+        assert 1 < len(server.requests) < 100
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        (completion(None, refusal="I cannot help."), no_answer(Problem.REFUSED)),
+        (completion("", "content_filter"), no_answer(Problem.REFUSED)),
+        (completion('{"n": 1', "length"), no_answer(Problem.CUT_OFF)),
+        (completion(""), no_answer(Problem.EMPTY)),
+        (completion(None), no_answer(Problem.EMPTY)),
+        (completion("x" * 10_000_000), Answer(content=None, problem=Problem.TOO_LONG, model="m")),
+    ],
+)
+def test_an_unusable_answer_is_a_problem_and_kept(reply: Reply, answer: Answer) -> None:
+    store = Store()
+    with ChatServer(replies(reply)) as server:
+        assert LanguageClient(endpoint(server), store).ask([question("one")]) == [answer]
+        assert LanguageClient(endpoint(server), store).ask([question("one")]) == [answer]
+        assert len(server.requests) == 1
+    assert len(json.dumps(store)) < 1000
 
 
 @pytest.mark.parametrize(
     ("reply", "problem"),
     [
-        (completion(None, refusal="I cannot help."), Problem.REFUSED),
-        (completion("", "content_filter"), Problem.REFUSED),
         (Reply({"error": {"code": "content_filter", "message": "no"}}, 400), Problem.REFUSED),
+        (
+            Reply({"error": {"message": "triggering the content management policy", "code": None}}, 400),
+            Problem.REFUSED,
+        ),
+        # OpenRouter, and what it says under the status of a success; xAI.
+        (
+            Reply(
+                {"error": {"code": 403, "message": "requires moderation and your input was flagged"}}, 403
+            ),
+            Problem.REFUSED,
+        ),
+        (Reply({"error": {"code": 403, "message": "your input was flagged"}}), Problem.REFUSED),
+        (
+            Reply({"code": "no permission", "error": "Content violates usage guidelines."}, 403),
+            Problem.REFUSED,
+        ),
         (Reply({"error": {"code": "too_long", "message": "no"}}, 400), Problem.BAD_REQUEST),
         (
             Reply({"error": {"message": "This model's maximum context length is 9", "code": "x"}}, 400),
@@ -197,17 +282,58 @@ def test_a_busy_server_is_asked_again(first: Reply, wait: float | None, waits: l
         ),
         (Reply("<html>too large</html>", 413), Problem.BAD_REQUEST),
         (Reply({"detail": "bad image"}, 422), Problem.BAD_REQUEST),
-        (completion('{"n": 1', "length"), Problem.CUT_OFF),
-        (completion('{"n": 1'), Problem.INVALID_JSON),
-        (completion("[1]"), Problem.INVALID_JSON),
-        (completion("One."), Problem.INVALID_JSON),
-        (completion(None), Problem.INVALID_JSON),
+        (Reply({"detail": [{"msg": "bad image"}]}, 422), Problem.BAD_REQUEST),
     ],
 )
-def test_an_unusable_answer_is_a_problem_and_no_error(reply: Reply, problem: Problem) -> None:
+def test_a_question_that_is_declined_is_a_problem_and_no_error(reply: Reply, problem: Problem) -> None:
     with ChatServer(replies(reply)) as server:
         answers = LanguageClient(endpoint(server), Store()).ask([question("one")])
     assert answers == [Answer(content=None, problem=problem)]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "content", "complaint"),
+    [
+        ('{"n": 1', Problem.INVALID_JSON, None, "not one JSON object"),
+        ("[1]", Problem.INVALID_JSON, None, "this is a list"),
+        ("One.", Problem.INVALID_JSON, None, "not one JSON object"),
+        ('{"n": NaN}', Problem.INVALID_JSON, None, "NaN is no number of JSON"),
+        ('{"n": 1, "s": "\\ud800"}', Problem.INVALID_JSON, None, "surrogates not allowed"),
+        ("[" * 100_000, Problem.INVALID_JSON, None, "nested too deeply"),
+        ('{"n": "one"}', Problem.WRONG_SCHEMA, {"n": "one"}, "answer['n']: 'one' is not of type 'integer'"),
+    ],
+)
+def test_a_wrong_answer_is_shown_to_the_model_once_more(
+    text: str, problem: Problem, content: dict[str, Any] | None, complaint: str
+) -> None:
+    good, store = completion('{"n": 1}'), Store()
+    with ChatServer(replies(completion(text), good, completion(text), completion("no"))) as server:
+        client = LanguageClient(endpoint(server), store)
+        mended = Answer(content={"n": 1}, model="m", input_tokens=14, output_tokens=10)
+        assert client.ask([question("one")]) == [mended]
+        unusable = Answer(content=content, problem=problem, model="m", input_tokens=14, output_tokens=10)
+        assert client.ask([question("two")]) == [unusable], "one attempt, and the first answer stands"
+        assert client.ask([question("one"), question("two")]) == [mended, unusable]
+    assert len(server.requests) == 4
+    answered, asked = server.requests[1]["messages"][-2:]
+    assert answered["role"] == "assistant" and text.startswith(answered["content"])
+    assert asked["role"] == "user" and complaint in asked["content"]
+    assert server.requests[1]["messages"][:-2] == server.requests[0]["messages"]
+
+
+def test_an_object_in_a_fence_is_taken() -> None:
+    with ChatServer(replies(completion('Here it is:\n```json\n{"n": 1}\n```\nBye.'))) as server:
+        assert LanguageClient(endpoint(server), Store()).ask([question("one")]) == [said(1)]
+
+
+def test_follow_ups_come_after_the_material() -> None:
+    with ChatServer(replies(completion('{"n": 1}'))) as server:
+        client = LanguageClient(endpoint(server), Store())
+        client.ask([question("one", images=[b"\xff\xd8"], follow_ups=[("uno", "In English.")])])
+    assert server.requests[0]["messages"][2:] == [
+        {"role": "assistant", "content": "uno"},
+        {"role": "user", "content": "In English."},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -218,13 +344,13 @@ def test_an_unusable_answer_is_a_problem_and_no_error(reply: Reply, problem: Pro
         (Reply({"error": {"message": "overloaded"}}, 500), "overloaded"),
         # What a proxy or a gateway says in place of the server, under the status of a success.
         (Reply("<html>Log in first</html>"), "no chat completion"),
-        (Reply({"error": {"message": "provider down", "code": 502}}), "no chat completion"),
+        (Reply({"error": {"message": "provider down", "code": 502}}), "answers 502: provider down"),
         (Reply({"id": "1", "object": "chat.completion", "choices": []}), "no chat completion"),
         (Reply({"choices": [{"index": 0, "finish_reason": "stop"}]}), "no chat completion"),
         (Reply('{"id": "1", "choi'), "no chat completion"),
     ],
 )
-def test_a_server_that_cannot_answer_is_named(reply: Reply, words: str, waits: list[float]) -> None:
+def test_a_server_that_cannot_answer_is_named(reply: Reply, words: str) -> None:
     store = Store()
     with ChatServer(lambda request: reply) as server:
         with pytest.raises(TransientError) as caught:
@@ -238,6 +364,11 @@ def test_a_server_that_cannot_answer_is_named(reply: Reply, words: str, waits: l
     ("status", "error", "option"),
     [
         (401, {"message": "no such key"}, "api_key_env, which is OPENAI_API_KEY"),
+        (
+            429,
+            {"message": "no money", "code": "insufficient_quota"},
+            "api_key_env, which is OPENAI_API_KEY",
+        ),
         (403, {"message": "not yours"}, "api_key_env, which is OPENAI_API_KEY"),
         (404, {"message": "no model m"}, "model, which is m"),
         (405, {"message": "no POST here"}, "base_url, which is http://"),
@@ -248,25 +379,24 @@ def test_a_server_that_cannot_answer_is_named(reply: Reply, words: str, waits: l
     ],
 )
 def test_a_refusal_of_all_requests_ends_at_once_and_names_the_option(
-    status: int, error: dict[str, str], option: str, waits: list[float]
+    status: int, error: dict[str, str], option: str
 ) -> None:
     with ChatServer(lambda request: Reply({"error": error}, status)) as server:
         with pytest.raises(EndpointError) as caught:
             LanguageClient(endpoint(server), Store()).ask([question("one")])
-        assert len(server.requests) == 1 and waits == []
+        assert len(server.requests) == 1
     assert f"{server.base_url} answers {status}" in str(caught.value)
     assert error["message"] in str(caught.value) and f"look at {option}" in str(caught.value)
 
 
-def test_a_server_that_is_not_there(waits: list[float]) -> None:
+def test_a_server_that_is_not_there() -> None:
     server = ChatServer(replies())
     server.server_close()
-    with pytest.raises(TransientError, match=f"127.0.0.1:{server.server_port}"):
+    with pytest.raises(TransientError, match=rf"127.0.0.1:{server.server_port}.*\(tried 3 times\)"):
         LanguageClient(endpoint(server, max_retries=2), Store()).ask([question("one")])
-    assert len(waits) == 2
 
 
-def test_a_server_that_hangs_is_given_up(waits: list[float]) -> None:
+def test_a_server_that_hangs_is_given_up() -> None:
     release = threading.Event()
 
     def hang(request: dict[str, Any]) -> Reply:
@@ -305,12 +435,12 @@ def test_questions_go_out_together_but_never_more_than_allowed() -> None:
         client = LanguageClient(endpoint(server, concurrency=3, max_retries=0), Store())
         answers = client.ask([question(str(number)) for number in range(6)])
     assert not one_more.is_set()
-    assert answers == [Answer(content={"n": number}) for number in range(6)], "in the questions' order"
+    assert answers == [said(number) for number in range(6)], "in the questions' order"
 
 
 def test_an_answered_question_is_never_asked_again() -> None:
     store = Store()
-    with ChatServer(replies(completion('{"n": 1}'), completion("oops"), completion('{"n": 9}'))) as server:
+    with ChatServer(replies(completion('{"n": 1}'), completion(""), completion('{"n": 9}'))) as server:
         first = LanguageClient(endpoint(server), store).ask([question("one")])
         unusable = LanguageClient(endpoint(server), store).ask([question("two")])
         # Another endpoint of the same model, and as many clients as there are.
@@ -321,8 +451,9 @@ def test_an_answered_question_is_never_asked_again() -> None:
         with pytest.raises(TransientError):
             LanguageClient(moved, store).ask([question("one", max_tokens=1)])
         other = Endpoint(base_url=server.base_url, model="m2")
-        assert LanguageClient(other, store).ask([question("one")]) == [Answer(content={"n": 9})]
-    assert unusable == [Answer(content=None, problem=Problem.INVALID_JSON)]
+        (answer,) = LanguageClient(other, store).ask([question("one")])
+        assert (answer.content, answer.model) == ({"n": 9}, "m2")
+    assert unusable == [no_answer(Problem.EMPTY)]
     assert len(store) == 3
 
 
@@ -341,7 +472,7 @@ def test_one_failure_among_many_loses_no_answer() -> None:
             client.ask(questions)
         assert len(store) == 5
         healthy = True
-        assert client.ask(questions) == [Answer(content={"n": number}) for number in range(6)]
+        assert client.ask(questions) == [said(number) for number in range(6)]
     asked = [request["messages"][-1]["content"] for request in server.requests]
     assert sorted(asked) == ["0", "1", "2", "2", "3", "4", "5"]
 

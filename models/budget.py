@@ -1,0 +1,89 @@
+"""What requests cost, and the bounds on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Of one request or of many."""
+
+    requests: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            requests=self.requests + other.requests,
+            tokens=self.tokens + other.tokens,
+            usd=self.usd + other.usd,
+        )
+
+    def __sub__(self, other: Cost) -> Cost:
+        return self + Cost(requests=-other.requests, tokens=-other.tokens, usd=-other.usd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a request did cost."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Bounds on a whole account; None is no bound.
+
+    Attributes:
+        max_usd: of what the prices of the endpoints come to.
+        max_tokens: read and written together.
+        max_requests: sent, whatever became of them.
+    """
+
+    max_usd: float | None = None
+    max_tokens: int | None = None
+    max_requests: int | None = None
+
+    def exceeded(self, cost: Cost) -> str | None:
+        """The bound that a cost is over, in words; None if it is within all."""
+        for name, bound, value in (
+            ("max_usd", self.max_usd, cost.usd),
+            ("max_tokens", self.max_tokens, cost.tokens),
+            ("max_requests", self.max_requests, cost.requests),
+        ):
+            if bound is not None and value > bound:
+                return f"budget.{name}, which is {bound:g}"
+        return None
+
+
+IMAGE_TOKENS = 3000
+"""No vision model of the 2024 class takes more for a frame: LLaVA-NeXT's largest grid is 2,880."""
+MESSAGE_TOKENS = 16
+
+
+def most_tokens(request: Mapping[str, Any]) -> int:
+    """A bound on the tokens that a chat request is charged for, read and written.
+
+    A token is at least one byte. The bound on pictures holds for frames of ordinary size; it is what a
+    reservation is made of, and the account holds what the server says.
+    """
+    texts = [json.dumps(request["response_format"])]
+    images = 0
+    for message in request["messages"]:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        texts += [part["text"] for part in parts if part["type"] == "text"]
+        images += sum(part["type"] == "image_url" for part in parts)
+    written: int = request["max_tokens"]
+    return (
+        sum(len(text.encode()) for text in texts)
+        + MESSAGE_TOKENS * len(request["messages"])
+        + IMAGE_TOKENS * images
+        + written
+    )
