@@ -1,33 +1,27 @@
-"""The server of our own: it answers, keeps to a schema, repeats itself, and never outlives its parent."""
+"""The server of our own: it answers, keeps to a schema and repeats itself."""
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from models import weights
+from models import llamacpp
 from models.errors import TransientError
 from models.language import Endpoint, LanguageClient, Question
-from models.llamacpp import LlamaServer
+from models.server import Server, ServerError
+from tests.models.embedded import embedded_server
 from tests.models.test_language import Store
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LlamaServer]:
-    with LlamaServer(weights.smollm2(), host="127.0.0.1", threads=1, context_tokens=1024) as started:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with embedded_server(tmp_path_factory.mktemp("server"), context_tokens=1024) as started:
         yield started
 
 
-def client(server: LlamaServer) -> LanguageClient:
+def client(server: Server) -> LanguageClient:
     endpoint = Endpoint(base_url=server.base_url, model="smollm2", concurrency=2, max_retries=0)
     return LanguageClient(endpoint, Store())
 
@@ -50,11 +44,11 @@ def question(dish: str) -> Question:
     )
 
 
-def test_answers_keep_to_the_schema_and_do_not_depend_on_what_was_asked_before(server: LlamaServer) -> None:
+def test_answers_keep_to_the_schema_and_do_not_depend_on_what_was_asked_before(server: Server) -> None:
     soup, bread = question("soup"), question("bread")
     first = client(server).ask([soup])
     again = client(server).ask([bread, soup])
-    assert again[1:] == first
+    assert [answer.content for answer in again[1:]] == [answer.content for answer in first]
     for answer in again:
         assert answer.content is not None, answer.problem
         assert answer.content.keys() == {"kind", "words"}
@@ -62,39 +56,17 @@ def test_answers_keep_to_the_schema_and_do_not_depend_on_what_was_asked_before(s
         assert len(answer.content["words"]) <= 3
 
 
-def test_it_is_gone_when_it_is_closed() -> None:
-    with LlamaServer(weights.smollm2(), host="127.0.0.1", threads=1, context_tokens=512) as server:
+def test_it_is_gone_when_it_is_closed(tmp_path: Path) -> None:
+    with embedded_server(tmp_path, context_tokens=512) as server:
         pass
     with pytest.raises(TransientError):
         client(server).ask([question("soup")])
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_a_model_that_is_none_is_refused_with_the_engine_s_words(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"no model")
-    with pytest.raises(RuntimeError, match=r"did not start on .*broken\.gguf: ") as caught:
-        LlamaServer(broken, host="127.0.0.1", threads=1, context_tokens=512)
+    command = llamacpp.command(broken, threads=1, context_tokens=512)
+    with pytest.raises(ServerError, match=r"broken\.gguf did not start: ") as caught:
+        Server(command, host="127.0.0.1", deadline_s=60, log=tmp_path / "log")
     assert "Failed to init server" in str(caught.value)
-
-
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux only")
-def test_it_dies_with_its_parent_however_that_ends() -> None:
-    code = (
-        "import signal\n"
-        "from models import weights\n"
-        "from models.llamacpp import LlamaServer\n"
-        "server = LlamaServer(weights.smollm2(), host='127.0.0.1', threads=1, context_tokens=512)\n"
-        "print(server._process.pid, flush=True)\n"
-        "signal.pause()\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        child = os.pidfd_open(int(parent.stdout.readline()))
-        try:
-            assert select.select([child], [], [], 0)[0] == [], "it lives while its parent does"
-            parent.send_signal(signal.SIGKILL)
-            # A process's file descriptor becomes readable when it ends.
-            assert select.select([child], [], [], 20)[0] == [child]
-        finally:
-            parent.kill()
-            os.close(child)
