@@ -5,12 +5,13 @@ A new stage is a class in ``stages/`` and an entry in :func:`build_stages`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from models.language import Endpoint
 from pipeline import config as conf
+from pipeline.servers import EMBEDDED_MODEL, Wanted, model_name, text_model, vision_model, wanted
 from stages.base import Pool, Stage
 from stages.caption import CaptionSettings, WriteCaptions
 from stages.clip import ClipSettings, CutClips, QualityRules
@@ -22,15 +23,16 @@ from stages.scan import Scan, ScanSettings
 from stages.transcribe import SpeechSettings, Transcribe
 from stages.watermark import FilterWatermarks, WatermarkSettings
 
-EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
+KEY = "VIDEOAUTEUR_SERVER_KEY"
+"""Environment variable for a key of the job's own servers; a provider's key is not for them."""
 REFINE_LARGE = {"block_words": 200, "max_invented": 0.4, "max_lost": 0.5, "prompt": "refine"}
 REFINE_SMALL = {"block_words": 1, "max_invented": 0.0, "max_lost": 0.0, "prompt": "refine_small"}
 
 
 def build_stages(config: conf.Config) -> list[Stage]:
     """All stages, in order, not yet opened."""
-    text_model = config.language.model or EMBEDDED_MODEL
-    refine = REFINE_LARGE if config.language.base_url else REFINE_SMALL
+    text, vision = text_model(config), vision_model(config)
+    refine = REFINE_SMALL if text == EMBEDDED_MODEL else REFINE_LARGE
     return [
         Probe(ProbeRules(**config.probe.model_dump(), require_audio=config.transcribe.require_speech)),
         Scan(
@@ -51,7 +53,7 @@ def build_stages(config: conf.Config) -> list[Stage]:
         ),
         Refine(
             RefineSettings(**{**refine, **config.refine.model_dump(exclude_none=True)}),
-            model=text_model,
+            model=text,
             require_actions=config.match.required,
         ),
         MatchActions(
@@ -61,8 +63,8 @@ def build_stages(config: conf.Config) -> list[Stage]:
         ),
         WriteCaptions(
             CaptionSettings(**config.caption.model_dump()),
-            text_model=text_model,
-            vision_model=config.vision.model,
+            text_model=text,
+            vision_model=vision,
         ),
         Narrate(min_steps=config.narrate.min_steps),
     ]
@@ -91,6 +93,35 @@ def endpoint(section: conf.Endpoint) -> Endpoint | None:
     return Endpoint(**section.model_dump(exclude={"deadline_s", "input_price", "output_price", "others"}))
 
 
-def embedded_endpoint(base_url: str) -> Endpoint:
-    """The endpoint of the embedded model's server. It has one slot: more requests would only wait."""
-    return Endpoint(base_url=base_url, model=EMBEDDED_MODEL, concurrency=1)
+def endpoints(
+    config: conf.Config, base_urls: Mapping[conf.Door, Sequence[str]]
+) -> tuple[Endpoint, Endpoint | None]:
+    """The endpoints for text and for pictures.
+
+    Args:
+        base_urls: of the servers that the job owns, by what they answer.
+    """
+    found = {"language": endpoint(config.language), "vision": endpoint(config.vision)}
+    for by in wanted(config):
+        for door in by.doors:
+            found[door] = endpoint(_served(getattr(config, door), by, base_urls[door]))
+    assert found["language"] is not None
+    return found["language"], found["vision"]
+
+
+def _served(section: conf.Endpoint, by: Wanted, base_urls: Sequence[str]) -> conf.Endpoint:
+    """A section as it is with servers that the job owns."""
+    first, *peers = base_urls
+    return section.model_copy(
+        update={
+            "base_url": first,
+            "model": model_name(by.settings),
+            "api_key_env": KEY,
+            "concurrency": by.slots,
+            # A dead server is back as soon as it has started again, and a question waits for that.
+            "deadline_s": max(section.deadline_s, by.settings.start_deadline_s),
+            "input_price": 0.0,
+            "output_price": 0.0,
+            "others": (*(conf.Address(base_url=url) for url in peers), *section.others),
+        }
+    )

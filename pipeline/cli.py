@@ -72,6 +72,7 @@ def _curate(parsed: argparse.Namespace) -> int:
     loaded = load(parsed.config, settings, Config)
     # Here, so that --help and a wrong option answer at once.
     from models.errors import MissingWeightsError
+    from models.server import ServerError
     from pipeline.ingest import InputError
     from pipeline.job import OutputError, curate
     from pipeline.summary import as_text
@@ -83,7 +84,7 @@ def _curate(parsed: argparse.Namespace) -> int:
     except (InputError, OutputError) as error:
         print(f"videoauteur: {error}", file=sys.stderr)
         return BAD_USAGE
-    except MissingWeightsError as error:
+    except (MissingWeightsError, ServerError) as error:
         print(f"videoauteur: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

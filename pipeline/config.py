@@ -52,13 +52,34 @@ class Scan(Section):
 
 
 class Transcribe(Section):
-    """Speech recognition. ``model``: base, tiny.en or the folder of a CTranslate2 Whisper model."""
+    """Speech recognition. ``model``: base, tiny.en or the folder of a CTranslate2 Whisper model.
 
+    ``language``: ISO 639-1 code; null detects it. ``translate``: sentences of another language get an
+    English version beside the original. ``subtitles: prefer`` takes subtitles beside the video
+    (NAME.srt, NAME.en.vtt) or in it for its speech, where there are any. ``engine: whisperx`` needs
+    ``python``, the interpreter of an environment made by ``make env-whisperx``; ``align_model`` is the
+    folder of a wav2vec2 CTC model, null lets WhisperX download its own.
+    """
+
+    engine: Literal["faster-whisper", "whisperx"] = "faster-whisper"
     model: str = "base"
     language: str | None = None
+    translate: bool = True
+    subtitles: Literal["never", "prefer"] = "never"
     threads: Count = 1
     batch_size: Count = 4
+    python: str | None = None
+    align_model: str | None = None
     require_speech: bool = True
+
+    @model_validator(mode="after")
+    def _whisperx_has_an_interpreter(self) -> Transcribe:
+        if self.engine == "whisperx" and self.python is None:
+            raise ValueError(
+                "engine whisperx needs python, the interpreter of an environment that has it: "
+                "run `make env-whisperx` and set python to .venv-whisperx/bin/python"
+            )
+        return self
 
 
 class Clip(Section):
@@ -115,10 +136,19 @@ class Match(Section):
 
 
 class Caption(Section):
-    """Descriptions of clips."""
+    """Descriptions of clips; see ``stages.caption.CaptionSettings``.
+
+    The embedded captioner takes ``max_words`` to ``threads`` alone; the rest is for a model that sees.
+    """
 
     frames: Annotated[int, Field(ge=1, le=64)] = 10
-    max_words: Annotated[int, Field(ge=5)] = 80
+    choose: Literal["coverage", "even"] = "coverage"
+    side_px: Annotated[int, Field(ge=64, le=2160)] = 448
+    crop: Literal["square", "whole"] = "square"
+    context: tuple[Literal["speech", "neighbours"], ...] = ()
+    merge: bool = False
+    max_words: Annotated[int, Field(ge=5, le=1000)] = 80
+    max_sentences: Count = 5
     only_matched: bool = True
     threads: Count = 1
 
@@ -167,18 +197,25 @@ class Endpoint(Section):
         return self
 
 
+Door = Literal["language", "vision"]
+
+
 class Server(Section):
     """Model servers that the job starts, restarts and ends.
 
     ``model``: a GGUF file (llamacpp), a folder or a hub's name (vllm); null is the embedded model.
-    ``serves``: for which of ``language`` and ``vision`` it answers. ``python``: the interpreter of an
-    environment that has the engine, see ``infra/envs``; null is this one. ``arguments`` are the
-    engine's own.
+    ``name``: what requests and tables call it; null is made of the model. ``serves``: where it answers,
+    with the settings of that section. ``gpus``, ``num_cpus`` and ``concurrency`` (requests computed at the
+    same time; null is 1 for llamacpp, 16 for vllm) are for each of the ``replicas``. ``python``: the
+    interpreter of an environment that has the engine, see ``infra/envs``; null is this one.
+    ``arguments`` are the engine's own. ``threads`` is 1, for llama.cpp's wait for each other in a busy
+    loop: with two on two cores that other workers also use, an answer took 21 s in place of 3 s.
     """
 
     engine: Literal["llamacpp", "vllm"] = "llamacpp"
     model: str | None = None
-    serves: tuple[Literal["language", "vision"], ...] = ("language",)
+    name: str | None = None
+    serves: tuple[Door, ...] = ("language",)
     replicas: Count = 1
     gpus: Annotated[float, Field(ge=0)] = 0.0
     num_cpus: Annotated[float, Field(ge=0)] = 0.0
@@ -188,6 +225,19 @@ class Server(Section):
     start_deadline_s: Positive = 900.0
     python: str | None = None
     arguments: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_the_engine(self) -> Server:
+        if self.engine == "vllm" and self.model is None:
+            raise ValueError("vllm needs server.model: a folder, or a name on a hub")
+        if "vision" in self.serves and self.engine == "llamacpp" and "--mmproj" not in self.arguments:
+            raise ValueError(
+                "vision needs a model that sees: server.model with its image encoder as "
+                "server.arguments=[--mmproj, FILE], or engine vllm"
+            )
+        if self.gpus > 1 and not self.gpus.is_integer():
+            raise ValueError("gpus must be whole above 1, for one model is spread over whole GPUs")
+        return self
 
 
 class Budget(Section):
@@ -245,6 +295,15 @@ class Config(Section):
     server: Server = Server()
     budget: Budget = Budget()
     run: Run = Run()
+
+    @model_validator(mode="after")
+    def _one_answers(self) -> Config:
+        for door in self.server.serves:
+            if self.server.model is not None and getattr(self, door).base_url is not None:
+                raise ValueError(
+                    f"server.serves has {door}, but {door}.base_url is set too; leave one of them out"
+                )
+        return self
 
 
 Tree = TypeVar("Tree", bound=Section)
@@ -360,4 +419,4 @@ def _explain(error: ValidationError, kind: type[Section]) -> Iterator[str]:
             yield f"{path}: this is a section and takes keys, not {problem['input']!r:.60}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            yield f"{path}: {message} (got {problem['input']!r:.80})"
+            yield f"{path}: {message} (got {problem['input']!r:.80})" if path else message

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from models.language import Endpoint
-from pipeline import __version__, runners
-from pipeline.chain import build_stages, endpoint
+from models.server import ServerError
+from pipeline import __version__, runners, servers
+from pipeline.chain import build_stages, endpoints
 from pipeline.config import Config, ConfigError, Loaded
 from pipeline.ingest import Source, identify, list_files, unique
 from pipeline.memo import Memo
@@ -25,6 +25,7 @@ from pipeline.progress import Tally
 from pipeline.report import write_report
 from pipeline.runners import Site
 from pipeline.schema import SCHEMA_VERSION
+from pipeline.servers import Running
 from pipeline.summary import summarise, write_card
 from pipeline.tables import Rows, duplicate_row, rows_of, write_tables
 from pipeline.worker import EventSink
@@ -54,6 +55,7 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
         pipeline.ingest.InputError: INPUT is missing or empty.
         OutputError: OUTPUT is not writable, not one of ours, or in use.
         pipeline.config.ConfigError: an endpoint refuses our requests; the first refusal ends the run.
+        models.server.ServerError: a model server of the job died again and again.
     """
     started = time.perf_counter()
     config = loaded.config
@@ -82,7 +84,7 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
                     if end is not None and end.reason is Reason.ENDPOINT_REFUSED:
                         raise ConfigError(f"{end.stage}: {end.detail}")
                     results.add(video)
-        except (KeyboardInterrupt, ConfigError):
+        except (KeyboardInterrupt, ConfigError, ServerError):
             run.write("interrupted", videos_done=len(results), videos_planned=len(originals))
             raise
         counts = write_tables(
@@ -105,26 +107,33 @@ def _curated(
     videos: list[Video], loaded: Loaded[Config], output: Path, store: Path, tally: Tally
 ) -> Generator[Video]:
     """Run the videos on the configured engine, with the servers that it needs."""
-    config = loaded.config
-    language, vision = endpoint(config.language), endpoint(config.vision)
+    if not videos:
+        return
+    config = servers.settled(loaded.config)
     with ExitStack() as stack:
         if config.run.runner == "ray":
             # Ray takes seconds to import; the sequential runner must not pay for it.
-            from pipeline import ray_runner
+            from pipeline import ray_runner, ray_servers
 
             stack.enter_context(ray_runner.connected(config))
-            serve: Callable[[], AbstractContextManager[Endpoint]] = ray_runner.language_server
+            serve: Callable[[Config, Path], AbstractContextManager[Running]] = ray_servers.started
             run: Runner = ray_runner.run_ray
         else:
-            serve, run = runners.local_server, runners.run_local
+            serve, run = servers.started_here, runners.run_local
+        running = stack.enter_context(serve(config, (output / SCRATCH / "servers").resolve()))
+        language, vision = endpoints(config, running.base_urls)
         site = Site(
             config=config,
             scratch=(output / SCRATCH).resolve(),
             memo=store.resolve(),
-            language=language or stack.enter_context(serve()),
+            language=language,
             vision=vision,
         )
-        yield from run(videos, site, tally.event)
+        for video in run(videos, site, tally.event):
+            if video.rejected is not None and video.rejected.reason is Reason.RETRIES_EXHAUSTED:
+                # Without its servers every other video would end like this one.
+                running.check()
+            yield video
 
 
 def _rows(sources: Sequence[Source], copies: Mapping[str, str], results: Results) -> Iterator[Rows]:

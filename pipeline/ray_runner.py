@@ -13,24 +13,22 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.exceptions
-import ray.util
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
 from ray.util.metrics import Counter, Histogram
 
-from models.language import Endpoint
 from pipeline import THREAD_VARIABLES
-from pipeline.chain import Group, embedded_endpoint, groups
+from pipeline.chain import Group, groups
 from pipeline.config import Config, PoolOptions
 from pipeline.packages import check_packages
-from pipeline.runners import Site, start_embedded_server
+from pipeline.runners import Site
 from pipeline.worker import EVENTS_JSON, EventSink, StageEvent, crashed
 from stages.records import VIDEO_JSON, Video
 
@@ -40,22 +38,27 @@ CPU_SHARE = 0.9
 """Of the cluster's processors, for the pools; the rest is for the board and the server."""
 
 
+def address(config: Config) -> str | None:
+    """Of the cluster to join; None where one is started on this machine."""
+    return config.run.ray_address or os.environ.get("RAY_ADDRESS")
+
+
 @contextmanager
 def connected(config: Config) -> Iterator[None]:
     """Join the cluster that is there, or start one on this machine, and leave it afterwards."""
     logging.getLogger("ray").setLevel(logging.ERROR)
-    address = config.run.ray_address or os.environ.get("RAY_ADDRESS")
-    if not address:
+    joined = address(config)
+    if not joined:
         # Ray's own processes warn on the terminal of things that neither we nor our user can change.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     root = str(Path(__file__).resolve().parent.parent)
     ray.init(
         # Without "local" Ray would join whatever cluster somebody else runs on this machine.
-        address=address or "local",
+        address=joined or "local",
         namespace="videoauteur",
         log_to_driver=False,
         logging_level=logging.ERROR,
-        include_dashboard=None if address else False,
+        include_dashboard=None if joined else False,
         runtime_env={
             "env_vars": {"PYTHONPATH": root} | {name: os.environ[name] for name in THREAD_VARIABLES}
         },
@@ -64,36 +67,6 @@ def connected(config: Config) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def language_server() -> Iterator[Endpoint]:
-    """The embedded language model behind an actor of this job, for as long as the job lasts."""
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    server: Any = ray.remote(num_cpus=0)(_Server).remote(everywhere=len(nodes) > 1)
-    try:
-        base_url: str = ray.get(server.address.remote())
-        yield embedded_endpoint(base_url)
-    finally:
-        # The actor closes the server; killing it does so too, but leaves that to the kernel.
-        with suppress(ray.exceptions.RayError):
-            ray.get(server.close.remote())
-            ray.kill(server)
-
-
-class _Server:
-    """Owns the llama.cpp process on whatever node it was placed."""
-
-    def __init__(self, *, everywhere: bool) -> None:
-        node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        host = node if everywhere else "127.0.0.1"
-        self._server = start_embedded_server(host)
-
-    def address(self) -> str:
-        return self._server.base_url
-
-    def close(self) -> None:
-        self._server.close()
 
 
 class _Board:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import weights
 from models.language import Answer, Endpoint, Problem
-from models.llamacpp import LlamaServer
+from models.server import Server
 from pipeline.chain import build_stages
 from pipeline.config import Config
 from stages.base import Workspace
 from stages.records import Action, Drop, Kind, Reason, Sentence, Transcript, Video
 from stages.refine import Refine, RefineSettings, actions_of, fallback, into_blocks
+from tests.models.embedded import embedded_server
 from tests.models.test_language import ChatServer, Reply, Store, completion
 
 NOWHERE = "http://127.0.0.1:9/v1"
@@ -323,13 +323,13 @@ def test_without_a_model_nothing_is_asked(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def embedded() -> Iterator[LlamaServer]:
-    with LlamaServer(weights.smollm2(), host="127.0.0.1", threads=1, context_tokens=2048) as server:
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with embedded_server(tmp_path_factory.mktemp("server")) as server:
         yield server
 
 
 def test_the_embedded_model_makes_actions_of_speech_and_nothing_of_orders(
-    embedded: LlamaServer, tmp_path: Path
+    embedded: Server, tmp_path: Path
 ) -> None:
     spoken = [
         line(0.5, 3.0, "So now we chop the onion and the carrot.", 0.8),
