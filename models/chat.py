@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-import httpx
+import httpx2
 
 from models.errors import EndpointError
 from models.pacing import retry_after_s
@@ -112,7 +112,7 @@ class Completion:
 
 
 async def complete(
-    client: httpx.AsyncClient, request: Mapping[str, Any], *, timeout_s: float, options: Mapping[str, str]
+    client: httpx2.AsyncClient, request: Mapping[str, Any], *, timeout_s: float, options: Mapping[str, str]
 ) -> Completion:
     """Send a request and wait for the whole answer.
 
@@ -140,17 +140,17 @@ async def complete(
     except TimeoutError as error:
         message = f"timed out after {timeout_s:g} s"
         raise FailedTryError("timeout", message, may_cost=True) from error
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
         raise _refusal(str(error), "base_url", options) from error
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         # A server that could not be reached was told nothing.
-        reached = not isinstance(error, httpx.ConnectError)
+        reached = not isinstance(error, httpx2.ConnectError)
         message = f"{type(error).__name__}: {error}"
         raise FailedTryError("broken" if reached else "unreachable", message, may_cost=reached) from error
     return _understood(response, bytes(body), options)
 
 
-def _understood(response: httpx.Response, body: bytes, options: Mapping[str, str]) -> Completion:
+def _understood(response: httpx2.Response, body: bytes, options: Mapping[str, str]) -> Completion:
     status = response.status_code
     try:
         said = json.loads(body)

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from functools import cache
 from typing import Any, Self
 
-import httpx
+import httpx2
 
 from models.budget import Cost, Usage, most_tokens
 from models.chat import SLOW_DOWN, Completion, DeclinedError, FailedTryError, complete
@@ -32,7 +32,7 @@ Keep = Callable[[Completion, Endpoint], None]
 @cache
 def _certificates() -> ssl.SSLContext:
     """Read once: it takes longer than a short answer."""
-    return httpx.create_ssl_context()
+    return httpx2.create_ssl_context()
 
 
 class Failover:
@@ -57,7 +57,7 @@ class Failover:
         self._ledger = ledger
         self._stage = stage
         self._traffic = Traffic()
-        self._clients: dict[Endpoint, httpx.AsyncClient] = {}
+        self._clients: dict[Endpoint, httpx2.AsyncClient] = {}
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
@@ -203,15 +203,15 @@ class Failover:
         place = pace.place
         key = (os.environ.get(place.api_key_env) or "none").strip()
         try:
-            client = httpx.AsyncClient(
+            client = httpx2.AsyncClient(
                 base_url=place.base_url,
                 headers={"Authorization": f"Bearer {key}"},
                 timeout=None,
                 follow_redirects=True,
                 verify=_certificates(),
-                limits=httpx.Limits(max_connections=None),
+                limits=httpx2.Limits(max_connections=None),
             )
-        except httpx.InvalidURL as error:
+        except httpx2.InvalidURL as error:
             raise EndpointError(f"base_url {place.base_url}: {error}") from error
         except UnicodeEncodeError:
             raise EndpointError(f"the key in {place.api_key_env} is not plain ASCII") from None

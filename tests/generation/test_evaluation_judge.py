@@ -77,7 +77,12 @@ def test_scores_become_figures(films: list[Film]) -> None:
     ],
 )
 def test_an_answer_without_scores_is_no_score(films: list[Film], reply: Reply, problem: str) -> None:
-    with ChatServer(replies(reply, scores(5, 5, 5, 5))) as server:
+
+    def answer(request: dict[str, Any]) -> Reply:
+        # The first film alone has a contact sheet; it is asked for again where its scores are none.
+        return reply if len(request["messages"][1]["content"]) > 2 else scores(5, 5, 5, 5)
+
+    with ChatServer(answer) as server:
         judgements = judge(films, LanguageClient(endpoint(server, concurrency=1), Store()))
     assert (judgements[0].scores, judgements[0].problem) == (None, problem)
     figures = judged_figures("films ours", judgements, judge="m", seed=0)
