@@ -1,4 +1,4 @@
-"""``videoauteur evaluate generation``: films and trained models in one table of figures."""
+"""``videoauteur evaluate``: what was made, in one table of figures; here, films and trained models."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from generation.evaluation.inverse import RealClip
     from generation.evaluation.report import Figure
 
-from pipeline.command import BAD_USAGE, DONE, FAILED
+from generation import cli_evaluate_captions
+from generation.cli_judge import add_judge_options, check_judge, judge_client
+from pipeline.command import BAD_USAGE, DONE, FAILED, UsageError
 
-RATING, ANSWERS = "rating", "answers"
+RATING = "rating"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the command."""
+    """Register the commands."""
     evaluate = commands.add_parser("evaluate", help="measure what was made")
     kinds = evaluate.add_subparsers(required=True, metavar="WHAT")
+    cli_evaluate_captions.add(kinds)
     parser = kinds.add_parser(
         "generation",
         help="measure films, director and generator",
@@ -45,16 +48,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--clips", type=_positive, default=64, metavar="N", help="at most (%(default)s)")
     parser.add_argument("--clip", type=Path, metavar="DIR", help="a CLIP or SigLIP, for CLIP-T and CLIP-I")
     parser.add_argument("--videomae", type=Path, metavar="DIR", help="a VideoMAE, for FVD")
-    parser.add_argument("--judge", metavar="URL", help="OpenAI-compatible endpoint that sees pictures")
-    parser.add_argument("--judge-model", metavar="NAME", help="as that endpoint calls it")
-    parser.add_argument(
-        "--judge-key-env", default="OPENAI_API_KEY", metavar="NAME",
-        help="environment variable with its key (%(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--judge-schema-form", choices=("json_schema", "json_object"), default="json_schema",
-        help="how it takes a JSON schema (%(default)s)",
-    )  # fmt: skip
+    add_judge_options(parser)
     parser.add_argument(
         "--rating-sheet", action="store_true", help=f"write a blind sheet for people into --out/{RATING}"
     )
@@ -69,7 +63,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _evaluate(parsed: argparse.Namespace) -> int:
     from generation.evaluation.rating_sheet import RatingError
     from generation.plan import FilmError
-    from models.errors import EndpointError, MissingWeightsError, TransientError
+    from models.errors import BudgetError, EndpointError, MissingWeightsError, TransientError
 
     try:
         _check(parsed)
@@ -77,14 +71,10 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     except (FilmError, RatingError, UsageError, EndpointError) as error:
         print(f"videoauteur: {error}", file=sys.stderr)
         return BAD_USAGE
-    except (MissingWeightsError, TransientError) as error:
+    except (BudgetError, MissingWeightsError, TransientError) as error:
         print(f"videoauteur: {error}", file=sys.stderr)
         return FAILED
     return DONE
-
-
-class UsageError(ValueError):
-    """Options that do not go together; the text says which."""
 
 
 def _check(parsed: argparse.Namespace) -> None:
@@ -92,8 +82,7 @@ def _check(parsed: argparse.Namespace) -> None:
         raise UsageError("nothing to measure: name films, --models DIR, or --ratings FILE")
     if parsed.features is not None and parsed.models is None:
         raise UsageError("--features goes with --models: the features are for those models")
-    if (parsed.judge is None) != (parsed.judge_model is None):
-        raise UsageError("--judge and --judge-model go together")
+    check_judge(parsed)
     for option in ("judge", "rating_sheet"):
         if getattr(parsed, option) and not parsed.films:
             raise UsageError(f"--{option.replace('_', '-')} wants films")
@@ -201,8 +190,6 @@ def _of_films(parsed: argparse.Namespace, tools: _Tools, of: str, films: list[Fi
     from generation.evaluation.films import film_figures
     from generation.evaluation.judge import SCALES, judge, judged_figures, scale_name
     from generation.evaluation.report import missing
-    from models.language import Endpoint, LanguageClient
-    from pipeline.memo import Memo
 
     figures = film_figures(
         films, network=tools.encoder, statistics=tools.statistics, clip=tools.clip, seed=parsed.seed
@@ -214,18 +201,8 @@ def _of_films(parsed: argparse.Namespace, tools: _Tools, of: str, films: list[Fi
     if parsed.judge is None:
         why = "no judge given: --judge URL --judge-model NAME"
         return [*figures, *(missing(of, scale_name(scale, "judged"), why) for scale in SCALES)]
-    endpoint = Endpoint(
-        base_url=parsed.judge,
-        model=parsed.judge_model,
-        api_key_env=parsed.judge_key_env,
-        schema_form=parsed.judge_schema_form,
-    )
-    # What was answered is paid for: the same film is not judged twice.
-    memo = Memo(parsed.out / ANSWERS)
-    try:
-        judgements = judge(films, LanguageClient(endpoint, memo))
-    finally:
-        memo.close()
+    with judge_client(parsed, parsed.out) as client:
+        judgements = judge(films, client)
     return [*figures, *judged_figures(of, judgements, judge=parsed.judge_model, seed=parsed.seed)]
 
 

@@ -13,3 +13,7 @@ def add_set_option(parser: argparse.ArgumentParser, what: str) -> None:
         "--set", action="append", default=[], metavar="a.b=value", dest="settings",
         help=f"one value of the {what}; may be repeated",
     )  # fmt: skip
+
+
+class UsageError(ValueError):
+    """Options that do not go together; the text says which."""

@@ -99,10 +99,10 @@ def scale_name(scale: str, by: str) -> str:
     return f"{scale.replace('_', ' ')} ({by})"
 
 
-def as_jpeg(picture: Picture) -> bytes:
+def as_jpeg(picture: Picture, max_width_px: int = MAX_SIDE_PX) -> bytes:
     """A picture as JPEG, no larger than it needs to be; nothing but the picture is in it."""
     image = Image.fromarray(np.ascontiguousarray(picture))
-    image.thumbnail((MAX_SIDE_PX, 2 * MAX_SIDE_PX))
+    image.thumbnail((max_width_px, 2 * max_width_px))
     data = io.BytesIO()
     image.save(data, format="JPEG", quality=JPEG_QUALITY)
     return data.getvalue()
@@ -112,7 +112,7 @@ def _judgement(film: Film, answer: Answer) -> Judgement:
     if answer.content is None:
         return Judgement(film=film.name, scores=None, problem=str(answer.problem))
     scores = {scale: answer.content.get(scale) for scale in SCALES}
-    bad = [scale for scale, score in scores.items() if not is_score(score)]
+    bad = [scale for scale, score in scores.items() if not is_score(score, LOWEST, HIGHEST)]
     if bad:
         return Judgement(
             film=film.name, scores=None, problem=f"no score from {LOWEST} to {HIGHEST}: {bad[0]}"
@@ -120,6 +120,6 @@ def _judgement(film: Film, answer: Answer) -> Judgement:
     return Judgement(film=film.name, scores={scale: int(score) for scale, score in scores.items() if score})
 
 
-def is_score(value: object) -> bool:
+def is_score(value: object, lowest: int, highest: int) -> bool:
     """A whole number on the scale; booleans are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and LOWEST <= value <= HIGHEST
+    return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest

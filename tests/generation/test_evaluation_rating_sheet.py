@@ -69,8 +69,14 @@ def ratings(folder: Path, rater: str, by_film: dict[str, int], **changes: Any) -
         for code, film in key["items"].items()
         if film["film"] in by_film
     }
+    return ratings_file(folder, rater, found, **changes)
+
+
+def ratings_file(folder: Path, rater: str, found: dict[str, dict[str, int]], **changes: Any) -> Path:
+    """A file as the sheet of a folder saves it."""
     path = folder / f"{rater}.json"
-    path.write_text(json.dumps({"sheet": key["sheet"], "rater": rater, "ratings": found} | changes))
+    tree = {"sheet": key_of(folder)["sheet"], "rater": rater, "ratings": found}
+    path.write_text(json.dumps(tree | changes))
     return path
 
 
