@@ -1,4 +1,4 @@
-"""The recipe: one tree for visual states, director, generator, film and service.
+"""The recipe: one tree for visual states, director, generator, captioner, film and service.
 
 Its defaults are the tiny twin, which needs no download and trains on two cores. Ready recipes for open
 weights lie in ``generation/recipes``. Loading, ``--set`` and messages are those of
@@ -16,6 +16,8 @@ from pipeline.config import Count, Positive, Section, Share
 
 NonNegative = Annotated[float, Field(ge=0)]
 RECIPES = Path(__file__).parent / "recipes"
+LANGUAGE_LAYERS = r".*language_model\..*_proj"
+"""The linear layers of a vision-language model's language half; its eyes have some of the same names."""
 
 
 class State(Section):
@@ -95,7 +97,7 @@ class Features(Section):
 
 
 class Lora(Section):
-    """Low-rank adapters (peft). ``targets``: module names, or ``all-linear``."""
+    """Low-rank adapters (peft). ``targets``: module names, ``all-linear``, or a pattern of full names."""
 
     rank: Count = 16
     alpha: Positive = 32.0
@@ -326,6 +328,39 @@ class Film(Section):
     painter: Painter = Painter()
 
 
+class Captioner(Section):
+    """LoRA fine-tune of a vision-language model, see :mod:`generation.captioner.tuning`.
+
+    ``model``: folder or hub's name of a model with a processor; null makes the tiny twin, whose weights
+    are random. ``frames``: of an example, shown at most. ``batch_size`` is that of one process, and
+    ``accumulate`` of its batches make a step. ``held_out``: share of the videos that is not trained on.
+    ``evaluate_every``: steps between held-out losses. ``merge``: also save the model with the adapter
+    in it, which any server takes.
+    """
+
+    model: str | None = None
+    lora: Lora = Lora(targets=LANGUAGE_LAYERS)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    frames: Count = 10
+    held_out: Share = 0.1
+    steps: Count = 200
+    batch_size: Count = 4
+    accumulate: Count = 1
+    lr: Positive = 1e-3
+    weight_decay: NonNegative = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 10
+    clip_norm: Positive = 1.0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    seed: int = 0
+    evaluate_every: Count = 50
+    checkpoint_every: Count = 50
+    keep_checkpoints: Count = 2
+    loader_workers: Annotated[int, Field(ge=0)] = 0
+    trackers: tuple[str, ...] = ("tensorboard",)
+    merge: bool = True
+
+
 class Serve(Section):
     """The service. ``api_keys_env``: environment variable with the accepted keys, comma between."""
 
@@ -350,5 +385,6 @@ class Recipe(Section):
     decoder: Decoder = Decoder()
     director: Director = Director()
     generator: Generator = Generator()
+    captioner: Captioner = Captioner()
     film: Film = Film()
     serve: Serve = Serve()

@@ -153,7 +153,7 @@ class _Run:
         facts = read_facts(checkpoint) if checkpoint else {}
         self.done = int(facts.get("step", 0))
         if checkpoint:
-            self._check(checkpoint, facts["made_with"])
+            refuse_changed(checkpoint, facts["made_with"], self.made_with)
             load_weights(learner, read_part(checkpoint, "model"), source=checkpoint)
         learner.train().to(accelerator.device)
         if options.fsdp:
@@ -240,7 +240,7 @@ class _Run:
             yield _as_is
             return
         path = self.folder / "losses.jsonl"
-        _cut(path, self.done)
+        cut_lines(path, self.done)
         self._start_trackers()
         last = time.perf_counter()
         with path.open("a", encoding="utf-8") as file:
@@ -347,18 +347,24 @@ class _Run:
         if facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
 
-    def _check(self, checkpoint: Path, before: Mapping[str, Any]) -> None:
-        then, now = dict(leaves(before)), dict(leaves(self.made_with))
-        changed = [
-            f"{key} was {then.get(key)!r}, is {now.get(key)!r}"
-            for key in sorted(then.keys() | now.keys())
-            if then.get(key) != now.get(key)
-        ]
-        if changed:
-            raise ConfigError(
-                f"{checkpoint} was made with another recipe ({'; '.join(changed[:5])}): name another "
-                f"folder for MODELS, or delete {checkpoint.parent} to start anew"
-            )
+
+def refuse_changed(checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Hold what a checkpoint was made with against what a run is to go on with.
+
+    Raises:
+        ConfigError: they differ; names the keys.
+    """
+    then, now = dict(leaves(before)), dict(leaves(after))
+    changed = [
+        f"{key} was {then.get(key)!r}, is {now.get(key)!r}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{checkpoint} was made with another recipe ({'; '.join(changed[:5])}): name another "
+            f"folder for MODELS, or delete {checkpoint.parent} to start anew"
+        )
 
 
 class _Collated(Dataset[list[Batch]]):
@@ -417,8 +423,8 @@ def _rate(step: int, options: Train) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
-def _cut(path: Path, done: int) -> None:
-    """Drop the lines after so many steps, and one that a kill tore."""
+def cut_lines(path: Path, done: int) -> None:
+    """Drop the lines of a ``losses.jsonl`` after so many steps, and one that a kill tore."""
     if not path.exists():
         return
     kept = []

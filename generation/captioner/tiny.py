@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
@@ -63,8 +64,8 @@ def save_tiny(folder: Path, *, seed: int = 0) -> Path:
     tokenizer = _tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Qwen2VLForConditionalGeneration(_config(tokenizer))
-    model.generation_config = GenerationConfig(
+        model: Any = Qwen2VLForConditionalGeneration(_config(tokenizer))  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     model.save_pretrained(folder)
@@ -75,7 +76,7 @@ def save_tiny(folder: Path, *, seed: int = 0) -> Path:
 
 
 def _config(tokenizer: Qwen2Tokenizer) -> Qwen2VLConfig:
-    number = tokenizer.convert_tokens_to_ids
+    number = tokenizer.get_vocab()
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     return Qwen2VLConfig(
         # The sections of the rotary embedding add up to half a head.
@@ -83,13 +84,15 @@ def _config(tokenizer: Qwen2Tokenizer) -> Qwen2VLConfig:
             "vocab_size": len(tokenizer), "hidden_size": 128, "intermediate_size": 256,
             "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
             "max_position_embeddings": CONTEXT_TOKENS, "bos_token_id": None, **ends,
+            # The embedding, which is the head too, stays frozen under LoRA: it must tell tokens apart.
+            "initializer_range": 0.1,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]},
         },
         vision_config={"depth": 2, "embed_dim": 64, "hidden_size": 128, "num_heads": 2, "mlp_ratio": 2},
-        image_token_id=number("<|image_pad|>"),
-        video_token_id=number("<|video_pad|>"),
-        vision_start_token_id=number("<|vision_start|>"),
-        vision_end_token_id=number("<|vision_end|>"),
+        image_token_id=number["<|image_pad|>"],
+        video_token_id=number["<|video_pad|>"],
+        vision_start_token_id=number["<|vision_start|>"],
+        vision_end_token_id=number["<|vision_end|>"],
         tie_word_embeddings=True,
         dtype="float32",
     )  # fmt: skip
@@ -109,7 +112,7 @@ def _tokenizer() -> Qwen2Tokenizer:
     pieces = json.loads(learned.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=pieces["vocab"],
-        merges=[tuple(pair) for pair in pieces["merges"]],
+        merges=cast(list[str], [tuple(pair) for pair in pieces["merges"]]),
         eos_token="<|im_end|>",
         model_max_length=CONTEXT_TOKENS,
     )

@@ -1,0 +1,290 @@
+"""Captions of a strong model for a sample of a dataset's clips: what a captioner of our own learns from.
+
+EXAMPLES holds the parts (:mod:`generation.captioner.examples`), and ``_memo`` and ``_ledger``: what was
+answered is kept before it is used, so a run that stopped goes on and pays nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from generation.captioner.examples import ExampleError, part_made_from, write_part
+from generation.evaluation.captions import CaptionedClip, Captions, read_captions
+from generation.evaluation.captions_frames import show
+from models.budget import Budget
+from models.errors import BudgetError, TransientError
+from models.language import LanguageClient, Question
+from models.ledger import Ledger, Total
+from pipeline.chain import endpoints
+from pipeline.config import Config, ConfigError
+from pipeline.job import SCRATCH
+from pipeline.memo import Memo
+from pipeline.progress import Bar
+from pipeline.servers import settled, started_here
+from stages import prompts
+from stages.base import packed_frames
+from stages.caption import PROMPT
+from stages.caption_answers import Written, ask_for_texts, caption_question
+from stages.caption_rules import Limits, copied
+from stages.keyframes import pictured, spread
+
+STAGE = "collect"
+CLIPS_PER_PART = 32
+
+
+@dataclass(kw_only=True)
+class Collected:
+    """What came of it.
+
+    Attributes:
+        examples: that lie in the folder now.
+        problems: why clips that were looked at in this run have no example, counted.
+        totals: of all that was ever asked for this folder.
+        stopped: why it ended before all clips were asked about; empty if they were.
+    """
+
+    examples: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+    totals: list[Total] = field(default_factory=list)
+    stopped: str = ""
+
+
+def collect(dataset: Path, folder: Path, config: Config, *, clips: int | None, seed: int) -> Collected:
+    """Fill EXAMPLES from a sample of the clips of a curated dataset.
+
+    The sample of more clips holds that of fewer. Parts that are there already are left alone.
+
+    Args:
+        dataset: an OUTPUT of ``curate``. Its own captions are taken where the configuration has no model
+            for pictures.
+        clips: how many to ask about; None asks about all.
+
+    Raises:
+        CaptionsError: the dataset cannot be read, or its pictures are gone.
+        ConfigError: the configuration asks for what cannot be had here.
+        models.errors.EndpointError: the endpoint refuses to answer as it is configured.
+    """
+    if config.caption.context or config.caption.merge:
+        raise ConfigError(
+            "caption.context, caption.merge: an example is of one clip and its pictures; leave both out"
+        )
+    [source] = read_captions([dataset])
+    drawn = sorted(source.clips, key=lambda clip: _digest([seed, clip.key]))[:clips]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _teacher(source, folder, config) as teacher:
+        parts = []
+        for start in range(0, len(drawn), CLIPS_PER_PART):
+            some = drawn[start : start + CLIPS_PER_PART]
+            file = folder / f"part-{start // CLIPS_PER_PART:05d}.parquet"
+            made_from = _digest([teacher.made_from, [clip.key for clip in some]])
+            parts.append(_Part(file=file, clips=some, made_from=made_from))
+        known = {(part.file, made_from) for part in parts for made_from in part.states}
+        for file in folder.glob("part-*.parquet"):
+            # Captions of other models or rules would be mixed with these.
+            if (file, part_made_from(file)) not in known:
+                file.unlink()
+        return _fill(parts, source, teacher, config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    file: Path
+    clips: list[CaptionedClip]
+    made_from: str
+
+    @property
+    def states(self) -> tuple[str, str]:
+        """What its file says that it was made from, once it is whole and before."""
+        return self.made_from, f"{self.made_from} in part"
+
+
+def _fill(parts: Sequence[_Part], source: Captions, teacher: _Teacher, config: Config) -> Collected:
+    result = Collected()
+    total = sum(len(part.clips) for part in parts)
+    seen = 0
+    with Bar("collect", total, unit="clips") as bar:
+        for part in parts:
+            if part_made_from(part.file) != part.made_from:
+                result.stopped = _fill_part(part, source, teacher, config, result)
+            if result.stopped:
+                break
+            seen += len(part.clips)
+            bar.to(seen, note=f"{result.problems.total()} without" if result.problems else "")
+    result.totals = teacher.totals()
+    files = [part.file for part in parts if part.file.is_file()]
+    result.examples = sum(pq.read_metadata(file).num_rows for file in files)
+    if not result.examples and not result.stopped:
+        why, count = result.problems.most_common(1)[0]
+        raise ExampleError(f"none of {total} clips gave an example: {why} ({count} clips)")
+    return result
+
+
+def _fill_part(part: _Part, source: Captions, teacher: _Teacher, config: Config, result: Collected) -> str:
+    """Write one part, or what was answered of it; returns why it is not whole."""
+    clips = part.clips
+    timed = [replace(clip, frames_s=tuple(_times(clip, source, config.caption.frames))) for clip in clips]
+    shown = show([source], [timed])
+    asked: dict[str, Question] = {}
+    for clip in timed:
+        if clip.key not in shown.pictures:
+            result.problems[shown.problems[clip.key]] += 1
+            continue
+        asked[clip.clip_id] = caption_question(
+            PROMPT,
+            {"seconds": round(clip.end_s - clip.start_s, 1)},
+            _limits(config),
+            [
+                pictured(jpeg, config.caption.side_px, config.caption.crop)
+                for jpeg in shown.pictures[clip.key]
+            ],
+        )
+    written, stopped = teacher.write(asked)
+    videos = {clip.clip_id: clip.video_id for clip in clips}
+    rows = []
+    for clip_id, (caption, model, problem) in written.items():
+        if problem:
+            result.problems[problem] += 1
+            continue
+        question = asked[clip_id]
+        rows.append(
+            {
+                "clip_id": clip_id,
+                "video_id": videos[clip_id],
+                "frames": list(question.images),
+                "instructions": question.instructions,
+                "material": question.material,
+                "caption": caption,
+                "model": model,
+                "prompt": prompts.label(PROMPT),
+            }
+        )
+    if rows or not stopped:
+        whole, in_part = part.states
+        write_part(part.file, rows, in_part if stopped else whole)
+    return stopped
+
+
+def _times(clip: CaptionedClip, source: Captions, count: int) -> list[float]:
+    """Of so many pictures, evenly placed: packed frames where there are some, else any."""
+    inside: list[float] = []
+    packed = packed_frames(source.folder / SCRATCH, clip.video_id)
+    if packed.is_file():
+        with zipfile.ZipFile(packed) as archive:
+            times = sorted(int(Path(name).stem) / 1e6 for name in archive.namelist())
+        inside = [time_s for time_s in times if clip.start_s <= time_s < clip.end_s]
+    step_s = (clip.end_s - clip.start_s) / count
+    return spread(inside, count) or [clip.start_s + (nth + 0.5) * step_s for nth in range(count)]
+
+
+Said = tuple[str, str, str]
+"""Caption, what wrote it, and why there is none."""
+
+
+class _Teacher:
+    """Who writes the captions.
+
+    Attributes:
+        made_from: what the captions depend on beside the clips, as plain JSON values.
+    """
+
+    made_from: Any
+
+    def write(self, asked: dict[str, Question]) -> tuple[dict[str, Said], str]:
+        """Captions by clip, and why some were not asked for."""
+        raise NotImplementedError
+
+    def totals(self) -> list[Total]:
+        """What was asked and what it cost."""
+        return []
+
+
+class _Endpoint(_Teacher):
+    """A model that is asked."""
+
+    def __init__(self, client: LanguageClient, ledger: Ledger, config: Config) -> None:
+        self._client, self._ledger, self._limits = client, ledger, _limits(config)
+        shown = config.caption.model_dump(include={"frames", "side_px", "crop"})
+        limits = config.caption.model_dump(include={"max_words", "max_sentences"})
+        self.made_from = [client.endpoint.model, prompts.digest(PROMPT), shown, limits]
+
+    def write(self, asked: dict[str, Question]) -> tuple[dict[str, Said], str]:
+        stopped = ""
+        try:
+            answers: dict[str, Written] = dict(zip(asked, self._ask(list(asked.values())), strict=True))
+        except (BudgetError, TransientError) as error:
+            stopped = str(error)
+            answers = {}
+            for clip_id, question in asked.items():
+                try:
+                    # What was answered until then costs nothing any more; nothing else is asked.
+                    [answers[clip_id]] = self._ask([question])
+                except (BudgetError, TransientError) as again:
+                    if isinstance(again, TransientError):
+                        break
+        return {clip_id: (new.text, new.model, new.problem) for clip_id, new in answers.items()}, stopped
+
+    def _ask(self, questions: Sequence[Question]) -> list[Written]:
+        # Nothing that is said goes with the question, so nothing can be copied from it.
+        checks = [partial(copied, said="")] * len(questions)
+        return ask_for_texts(self._client, questions, checks, self._limits)
+
+    def totals(self) -> list[Total]:
+        return self._ledger.totals()
+
+
+class _Dataset(_Teacher):
+    """The captions that the dataset has already."""
+
+    def __init__(self, source: Captions) -> None:
+        files = sorted((source.folder / "clips").glob("*.parquet"))
+        tables = [pq.read_table(file, columns=["clip_id", "caption", "caption_model"]) for file in files]
+        self._rows = {row["clip_id"]: row for table in tables for row in table.to_pylist()}
+        self.made_from = [[row["clip_id"], row["caption"]] for row in self._rows.values()]
+
+    def write(self, asked: dict[str, Question]) -> tuple[dict[str, Said], str]:
+        rows = {clip_id: self._rows[clip_id] for clip_id in asked}
+        return {clip_id: (row["caption"], row["caption_model"], "") for clip_id, row in rows.items()}, ""
+
+
+@contextmanager
+def _teacher(source: Captions, folder: Path, config: Config) -> Iterator[_Teacher]:
+    sees = config.vision.base_url is not None or "vision" in config.server.serves
+    if not sees:
+        yield _Dataset(source)
+        return
+    # One model for both doors: no other is needed, and none is started.
+    if config.vision.base_url is not None:
+        config = config.model_copy(update={"language": config.vision})
+    else:
+        server = config.server.model_copy(update={"serves": ("language", "vision")})
+        config = settled(config.model_copy(update={"server": server}))
+    with ExitStack() as stack:
+        running = stack.enter_context(started_here(config, folder / "_servers"))
+        _, vision = endpoints(config, running.base_urls)
+        assert vision is not None
+        memo = stack.enter_context(closing(Memo(folder / "_memo")))
+        ledger = stack.enter_context(
+            closing(Ledger(folder / "_ledger", Budget(**config.budget.model_dump())))
+        )
+        # A larger budget may have been given since.
+        ledger.resume()
+        yield _Endpoint(LanguageClient(vision, memo, ledger=ledger, stage=STAGE), ledger, config)
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(max_words=config.caption.max_words, max_sentences=config.caption.max_sentences)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

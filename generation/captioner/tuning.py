@@ -1,0 +1,301 @@
+"""LoRA fine-tune of a vision-language model on captioned clips, by the Trainer of transformers and peft.
+
+MODELS/captioner holds::
+
+    losses.jsonl   a line a step: step, loss, lr, grad_norm; and lines with held_out_loss
+    checkpoints/   of the Trainer; the same command goes on from the newest whole one
+    adapter/       the low-rank adapter as safetensors, which peft and vLLM load over the base model
+    merged/        the model with the adapter in it, and its processor: what servers take
+    captioner.json what it was made of: recipe, examples, videos held out
+    base/          the tiny twin, where the recipe names no model
+
+The Trainer's checkpoints keep the optimizer as PyTorch files; they are read with ``weights_only``, which
+unpickles nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState, GradientState
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from peft import PeftModel, get_peft_model
+from torch.utils.tensorboard import SummaryWriter
+from transformers import (
+    AutoModelForImageTextToText,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.trainer import TRAINER_STATE_NAME
+
+from generation.backbones import lora_config
+from generation.captioner.conversation import Conversations, load_processor
+from generation.captioner.examples import Examples, split_videos
+from generation.captioner.tiny import save_tiny
+from generation.config import Captioner
+from generation.training import TrainingError, cut_lines, refuse_changed
+from pipeline.config import ConfigError
+from pipeline.progress import Bar
+
+FOLDER, ADAPTER, MERGED, BASE = "captioner", "adapter", "merged", "base"
+FACTS = "captioner.json"
+SAFE = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+"""What is fetched of a model: nothing that would have to be unpickled, no code."""
+WITHOUT_EFFECT = {
+    "evaluate_every", "checkpoint_every", "keep_checkpoints", "loader_workers", "trackers", "merge",
+}  # fmt: skip
+"""Options that change no weight, so that a run may go on with others."""
+
+TOLD = {"loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm", "eval_loss": "held_out_loss"}
+"""What ``losses.jsonl`` tells, by the Trainer's names."""
+
+
+def train_captioner(examples: Path, models: Path, options: Captioner) -> Path:
+    """Fine-tune on a folder of examples; returns MODELS/captioner.
+
+    Runs in this process and, where ``torchrun`` started it, its companions.
+
+    Args:
+        examples: what ``collect`` wrote.
+
+    Raises:
+        ExampleError: there are no examples.
+        ConfigError: the model cannot be had, or the recipe does not fit it or the examples.
+        TrainingError: training cannot go on.
+    """
+    folder = models / FOLDER
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    everything = Examples(examples)
+    train_on, hold_out = split_videos(everything.video_ids, options.held_out, options.seed)
+    with state.main_process_first():
+        base = base_model(options, folder)
+    conversations = Conversations(load_processor(base), frames=options.frames)
+    facts = {
+        "captioner": options.model_dump(mode="json", exclude=WITHOUT_EFFECT),
+        "examples": {"path": str(examples.resolve()), "count": len(everything)},
+        "held_out": hold_out,
+    }
+    checkpoint = _newest_checkpoint(folder / "checkpoints")
+    if checkpoint is not None:
+        refuse_changed(checkpoint, json.loads((folder / FACTS).read_text(encoding="utf-8")), facts)
+    elif state.is_main_process:
+        (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    torch.manual_seed(options.seed)
+    adapted = _adapted(base, options)
+    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    with (
+        _settings(options, folder) as settings,
+        Bar("train captioner", options.steps, unit="steps", done=done) as bar,
+    ):
+        log = _Log(folder / "losses.jsonl", bar, done)
+        callbacks: list[TrainerCallback] = [log]
+        if "tensorboard" in options.trackers:
+            writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+            callbacks.append(TensorBoardCallback(writer))  # type: ignore[no-untyped-call]
+        trainer = Trainer(
+            model=adapted,
+            args=settings,
+            train_dataset=Examples(examples, train_on),
+            eval_dataset=Examples(examples, hold_out) if hold_out else None,
+            data_collator=conversations.collate,
+            callbacks=callbacks,
+        )
+        # It would print what the bar and the log tell.
+        trainer.remove_callback(PrinterCallback)
+        if hold_out and not done:
+            trainer.evaluate()
+        if done < options.steps:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if state.is_main_process:
+        adapted.save_pretrained(folder / ADAPTER)
+        if options.merge:
+            merge(folder)
+    state.wait_for_everyone()
+    return folder
+
+
+def base_model(options: Captioner, folder: Path) -> Path:
+    """The folder of the model to adapt: fetched from the hub, or made on the spot, where it must be.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    if options.model is None:
+        base = folder / BASE
+        if not (base / "config.json").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_tiny(base, seed=options.seed)
+        return base
+    folder.mkdir(parents=True, exist_ok=True)
+    if Path(options.model).is_dir():
+        return Path(options.model).resolve()
+    try:
+        return Path(snapshot_download(options.model, allow_patterns=list(SAFE)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise ConfigError(
+            f"captioner.model {options.model}: neither a folder nor to be had from the hub ({error})"
+        ) from error
+
+
+def load_captioner(folder: Path) -> Any:
+    """The base model with the adapter over it, ready to be asked; see :meth:`Conversations.says`.
+
+    Args:
+        folder: MODELS/captioner.
+
+    Raises:
+        ConfigError: there is no adapter, or its base model is gone.
+    """
+    adapter = folder / ADAPTER
+    try:
+        facts = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        base = Path(facts["base_model_name_or_path"])
+        dtype = json.loads((folder / FACTS).read_text(encoding="utf-8"))["captioner"]["dtype"]
+        return PeftModel.from_pretrained(_load(base, dtype), adapter).eval()
+    except (OSError, KeyError) as error:
+        raise ConfigError(
+            f"{adapter}: no adapter that can be loaded ({error}); run `videoauteur train captioner "
+            f"EXAMPLES {folder.parent}`"
+        ) from error
+
+
+def merge(folder: Path) -> Path:
+    """Save the model with the adapter in it, and all that a server needs beside it.
+
+    Args:
+        folder: MODELS/captioner.
+    """
+    captioner = load_captioner(folder)
+    base = Path(captioner.peft_config["default"].base_model_name_or_path)
+    building, merged = folder / f".{MERGED}", folder / MERGED
+    shutil.rmtree(building, ignore_errors=True)
+    # First what lies beside the base model's weights, as it is: a processor that was loaded and saved
+    # again need not be the same.
+    ignored = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json", ".*", "*.bin", "*.pt*")
+    shutil.copytree(base, building, ignore=ignored)
+    captioner.merge_and_unload().save_pretrained(building)
+    shutil.rmtree(merged, ignore_errors=True)
+    building.rename(merged)
+    return merged
+
+
+def _load(base: Path, dtype: str) -> Any:
+    return AutoModelForImageTextToText.from_pretrained(
+        base, dtype=getattr(torch, dtype), use_safetensors=True
+    )
+
+
+def _adapted(base: Path, options: Captioner) -> Any:
+    """The base model, frozen, with new adapters."""
+    try:
+        model = _load(base, options.dtype)
+        if options.gradient_checkpointing:
+            # Or no gradient would reach the adapters through the frozen embedding.
+            model.enable_input_require_grads()
+        return get_peft_model(model, lora_config(options.lora))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"captioner.model {base}, captioner.lora.targets: {error}") from error
+
+
+@contextmanager
+def _settings(options: Captioner, folder: Path) -> Iterator[TrainingArguments]:
+    held_out = options.held_out > 0
+    try:
+        yield TrainingArguments(
+            output_dir=str(folder / "checkpoints"),
+            max_steps=options.steps,
+            per_device_train_batch_size=options.batch_size,
+            per_device_eval_batch_size=options.batch_size,
+            gradient_accumulation_steps=options.accumulate,
+            learning_rate=options.lr,
+            weight_decay=options.weight_decay,
+            warmup_steps=options.warmup_steps,
+            lr_scheduler_type="cosine",
+            max_grad_norm=options.clip_norm,
+            bf16=options.precision == "bf16",
+            fp16=options.precision == "fp16",
+            gradient_checkpointing=options.gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+            eval_strategy="steps" if held_out else "no",
+            eval_steps=options.evaluate_every,
+            save_strategy="steps",
+            save_steps=options.checkpoint_every,
+            save_total_limit=options.keep_checkpoints,
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            # The one for tensorboard is made by hand, or it would choose its folder by the clock.
+            report_to=[name for name in options.trackers if name != "tensorboard"],
+            dataloader_num_workers=options.loader_workers,
+            # The rows are read by name in our own collate.
+            remove_unused_columns=False,
+            label_names=["labels"],
+            seed=options.seed,
+            use_cpu=not torch.accelerator.is_available(),
+            disable_tqdm=True,
+        )
+    except (ValueError, ImportError) as error:
+        raise ConfigError(
+            f"captioner.precision {options.precision}, captioner.trackers: {error}"
+        ) from error
+    finally:
+        # Accelerate keeps its settings for the life of the process; the next run may have others.
+        AcceleratorState._reset_state()
+        GradientState._reset_state()
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    """The last one that was written to its end; one that a kill tore is deleted."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    # The Trainer writes this file last.
+    for torn in [path for path in found if not (path / TRAINER_STATE_NAME).is_file()]:
+        shutil.rmtree(torn)
+        found.remove(torn)
+    return found[-1] if found else None
+
+
+class _Log(TrainerCallback):
+    """Writes ``losses.jsonl`` and moves the bar, in the first process."""
+
+    def __init__(self, path: Path, bar: Bar, done: int) -> None:
+        cut_lines(path, done)
+        self._path, self._bar = path, bar
+        self._last = time.perf_counter()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        found = {TOLD[name]: value for name, value in (logs or {}).items() if name in TOLD}
+        if not math.isfinite(found.get("loss", 0.0)):
+            raise TrainingError(
+                f"{self._path.parent}: the loss of step {state.global_step} is {found['loss']}; lower "
+                "captioner.lr or captioner.clip_norm, or raise captioner.warmup_steps"
+            )
+        if not found or not state.is_world_process_zero:
+            return
+        now = time.perf_counter()
+        line = {"step": state.global_step, **found, "seconds": round(now - self._last, 4)}
+        self._last = now
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if "loss" in found:
+            self._bar.to(state.global_step, note=f"loss {found['loss']:.4f}")
