@@ -6,7 +6,7 @@ A new stage is a class in ``stages/`` and an entry in :func:`build_stages`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from models.language import Endpoint
@@ -90,7 +90,9 @@ def endpoint(section: conf.Endpoint) -> Endpoint | None:
     """A configured endpoint; None where the embedded model is meant."""
     if section.base_url is None or section.model is None:
         return None
-    return Endpoint(**section.model_dump(exclude={"deadline_s", "input_price", "output_price", "others"}))
+    first = Endpoint(**section.model_dump(exclude={"others"}))
+    others = (replace(first, **address.model_dump(exclude_none=True)) for address in section.others)
+    return replace(first, others=tuple(others))
 
 
 def endpoints(

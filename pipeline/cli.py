@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         "curate",
         help="curate INPUT into OUTPUT",
         epilog="Exit codes: 0 done; 1 failed or interrupted; 2 bad usage or configuration; "
-        "3 done, but more videos failed than run.error_budget allows.",
+        "3 done, but more videos failed than run.error_budget allows, or the budget is spent.",
     )
     curate.add_argument("input", metavar="INPUT", help="a folder, a video, or a .txt list of paths")
     curate.add_argument("output", metavar="OUTPUT", type=Path, help="a folder, new or one of ours")
@@ -102,3 +102,10 @@ def _curate(parsed: argparse.Namespace) -> int:
         )
         return OVER_BUDGET
     return DONE
+    if outcome.spent:
+        print(
+            f"videoauteur: stopped: {outcome.spent}. What was finished is in the tables; the same command "
+            "with a larger budget goes on from there.",
+            file=sys.stderr,
+        )
+        return OVER_BUDGET

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from models.ledger import Ledger
 from models.server import ServerError
 from pipeline import __version__, runners, servers
 from pipeline.chain import build_stages, endpoints
@@ -33,6 +34,7 @@ from stages.records import VIDEO_JSON, Reason, Video
 
 RUN_FILE = "run.json"
 SCRATCH = "_work"
+LEDGER = "_ledger"
 Runner = Callable[[list[Video], Site, EventSink], Iterator[Video]]
 
 
@@ -42,10 +44,16 @@ class OutputError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended."""
+    """How a run ended.
+
+    Attributes:
+        over_budget: more videos failed than the configuration allows.
+        spent: which bound of the budget ended the run, in words; None where none did.
+    """
 
     summary: dict[str, Any]
     over_budget: bool
+    spent: str | None = None
 
 
 def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | None) -> Outcome:
@@ -74,6 +82,10 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
                 results.add(video)
         waiting = [video for video in videos if not video.rejected]
         stages = [stage.name for stage in build_stages(config)]
+        ledger = Ledger(output / LEDGER)
+        # The budget may be larger than that of the run which spent it.
+        ledger.resume()
+        spent = None
         try:
             with (
                 Tally(stages, len(waiting)) as tally,
@@ -83,6 +95,8 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
                     end = video.rejected
                     if end is not None and end.reason is Reason.ENDPOINT_REFUSED:
                         raise ConfigError(f"{end.stage}: {end.detail}")
+                    if end is not None and end.reason is Reason.BUDGET_SPENT:
+                        spent = end.detail
                     results.add(video)
         except (KeyboardInterrupt, ConfigError, ServerError):
             run.write("interrupted", videos_done=len(results), videos_planned=len(originals))
@@ -95,12 +109,13 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
             max_row_group=config.run.max_row_group_bytes,
         )
         seconds = round(time.perf_counter() - started, 3)
-        summary = summarise(output, counts, tally, stages, seconds)
+        summary = summarise(output, counts, tally, stages, ledger.totals(), seconds)
         write_card(output, summary)
         write_report(output, summary)
-        run.write("done", **summary)
+        run.write("budget_spent" if spent else "done", **summary)
     failed = summary["videos"].get("failed", 0)
-    return Outcome(summary=summary, over_budget=failed > config.run.error_budget * len(sources))
+    over_budget = failed > config.run.error_budget * len(sources)
+    return Outcome(summary=summary, over_budget=over_budget, spent=spent)
 
 
 def _curated(
@@ -128,6 +143,7 @@ def _curated(
             memo=store.resolve(),
             language=language,
             vision=vision,
+            ledger=(output / LEDGER).resolve(),
         )
         for video in run(videos, site, tally.event):
             if video.rejected is not None and video.rejected.reason is Reason.RETRIES_EXHAUSTED:

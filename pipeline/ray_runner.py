@@ -130,10 +130,21 @@ class _Meters:
             boundaries=[0.01, 0.1, 1, 5, 30, 120, 600, 3600],
             tag_keys=("stage",),
         )
+        self._asked = {
+            name: Counter(f"videoauteur_model_{name}", about, tag_keys=("stage",))
+            for name, about in (
+                ("requests", "Requests to models"),
+                ("tokens", "Tokens read and written by models, at most where nobody knows"),
+                ("usd", "What they cost, at most where nobody knows"),
+            )
+        }
 
     def count(self, event: StageEvent) -> None:
         self._items.inc(tags={"stage": event.stage, "outcome": event.outcome})
         self._seconds.observe(event.seconds, tags={"stage": event.stage})
+        for name, counter in self._asked.items():
+            if value := getattr(event.asked, name):
+                counter.inc(value, tags={"stage": event.stage})
         for label, number in event.drops.items():
             kind, _, reason = label.partition("/")
             self._drops.inc(number, tags={"stage": event.stage, "kind": kind, "reason": reason})

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.budget import Budget
 from models.language import Endpoint
+from models.ledger import Ledger
 from pipeline.chain import build_stages
 from pipeline.config import Config
 from pipeline.memo import Memo
@@ -17,13 +19,18 @@ from stages.records import Video
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a worker needs to know of the run, wherever it runs."""
+    """What a worker needs to know of the run, wherever it runs.
+
+    Attributes:
+        ledger: folder of the account of all requests; None where nobody counts.
+    """
 
     config: Config
     scratch: Path
     memo: Path
     language: Endpoint
     vision: Endpoint | None
+    ledger: Path | None = None
 
     def stages(self) -> list[Stage]:
         """The whole chain, not opened."""
@@ -33,11 +40,16 @@ class Site:
         """A worker for some stages, by name; for all of them if None."""
         chain = {stage.name: stage for stage in self.stages()}
         memo = Memo(self.memo)
+        budget = Budget(**self.config.budget.model_dump())
         return ChainWorker(
             [chain[name] for name in stages or chain],
             scan=chain.get("scan"),
             workspace=Workspace(
-                scratch=self.scratch, answers=memo, language=self.language, vision=self.vision
+                scratch=self.scratch,
+                answers=memo,
+                language=self.language,
+                vision=self.vision,
+                ledger=Ledger(self.ledger, budget) if self.ledger else None,
             ),
             memo=memo,
             retries=self.config.run.transient_retries,

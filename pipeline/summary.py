@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from models.ledger import Total
 from pipeline.progress import Tally
 from pipeline.schema import TABLES
 
 
 def summarise(
-    output: Path, rows: Mapping[str, int], tally: Tally, stages: Sequence[str], seconds: float
+    output: Path,
+    rows: Mapping[str, int],
+    tally: Tally,
+    stages: Sequence[str],
+    ledger: Sequence[Total],
+    seconds: float,
 ) -> dict[str, Any]:
     """Figures of a finished run, from its tables and its stages' events.
 
@@ -51,6 +58,7 @@ def summarise(
         "seconds": seconds,
     }
 
+        "ledger": [asdict(total) for total in ledger],
 
 def _counted(values: Any) -> dict[str, int]:
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
@@ -79,11 +87,40 @@ def as_text(summary: Mapping[str, Any], output: Path) -> str:
     lines.append(f"look at     {output / 'report.html'}, tables in {output}")
     return "\n".join(lines)
 
+    if summary["ledger"]:
+        lines.append("asked of models, in all runs of this output")
+        lines += [f"  {row['stage']:<11}{_asked(row)}" for row in summary["ledger"]]
 
 def write_card(output: Path, summary: Mapping[str, Any]) -> None:
     """``README.md``: a dataset card that ``datasets.load_dataset`` takes its configurations from."""
     configs = [
         {
+def _asked(row: Mapping[str, Any]) -> str:
+    """What one stage asked of one model, on a line."""
+    others = "".join(
+        f", {row[name]:,} {name}" for name in ("failed", "unfinished", "remembered") if row[name]
+    )
+    text = f"{row['model']}: {row['requests']:,} requests{others}; "
+    text += f"{row['input_tokens']:,} tokens read, {row['output_tokens']:,} written"
+    if row["at_most_usd"] > 0:
+        text += f"; {row['usd']:.4f} USD"
+        if row["at_most_usd"] > row["usd"]:
+            text += f", at most {row['at_most_usd']:.4f} with what nobody knows"
+    return text
+
+
+def _texts(text: Mapping[str, Any]) -> list[str]:
+    """How much the dataset says, on a line; none for an empty one."""
+    shown = (
+        ("words_per_action", "an action"), ("words_per_caption", "a caption"), ("words_per_video", "a video")
+    )  # fmt: skip
+    words = ", ".join(f"{text[name]:.1f} {what}" for name, what in shown if text[name] is not None)
+    if not words:
+        return []
+    clips = f"; {text['clips_per_video']:.1f} clips a video" if text["clips_per_video"] else ""
+    return [f"words       {words}{clips}"]
+
+
             "config_name": name,
             "data_files": f"{name}/*.parquet",
             **({"default": True} if name == "narratives" else {}),

@@ -1,7 +1,8 @@
 """Takes one video through some stages and never raises for it.
 
 What goes wrong is sorted: bad input is a reject, what is transient is tried again, an endpoint that
-refuses us ends the whole job, everything else is a bug of ours and fails this one video.
+refuses us ends the whole job, a spent budget ends all that was not yet done, everything else is a bug of
+ours and fails this one video.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json, to_jsonable_python
 
-from models.errors import EndpointError, TransientError
+from models.budget import Cost
+from models.errors import BudgetError, EndpointError, TransientError
 from pipeline.memo import Memo
 from stages.base import BadInputError, Stage, Workspace
 from stages.records import FAILURES, VIDEO_JSON, Reason, Video
@@ -33,12 +35,14 @@ class StageEvent:
     Attributes:
         outcome: ``rejected`` and ``failed`` end the video.
         drops: things dropped here, by ``kind/reason``.
+        asked: requests to models, and what they cost; see :attr:`models.ledger.Ledger.here`.
     """
 
     stage: str
     outcome: Outcome
     seconds: float
     drops: dict[str, int] = field(default_factory=dict)
+    asked: Cost = field(default_factory=Cost)
 
 
 EVENTS_JSON = TypeAdapter(list[StageEvent])
@@ -79,6 +83,7 @@ class ChainWorker:
                 break
             started = time.perf_counter()
             before = len(video.drops)
+            asked = self._asked()
             try:
                 video, outcome = self._attempt(stage, video)
             except BadInputError as error:
@@ -87,6 +92,8 @@ class ChainWorker:
                 video = video.reject(stage.name, Reason.RETRIES_EXHAUSTED, str(error))
             except EndpointError as error:
                 video = video.reject(stage.name, Reason.ENDPOINT_REFUSED, str(error))
+            except BudgetError as error:
+                video = video.reject(stage.name, Reason.BUDGET_SPENT, str(error))
             except Exception as error:
                 detail = f"{type(error).__name__}: {error}"
                 video = video.reject(stage.name, Reason.BUG, detail[:500])
@@ -95,7 +102,15 @@ class ChainWorker:
                 outcome = "failed" if end.reason in FAILURES else "rejected"
             drops = Counter(f"{drop.kind}/{drop.reason}" for drop in video.drops[before:])
             seconds = time.perf_counter() - started
-            sink(StageEvent(stage=stage.name, outcome=outcome, seconds=seconds, drops=dict(drops)))
+            sink(
+                StageEvent(
+                    stage=stage.name,
+                    outcome=outcome,
+                    seconds=seconds,
+                    drops=dict(drops),
+                    asked=self._asked() - asked,
+                )
+            )
         return video
 
     def close(self) -> None:
@@ -103,6 +118,9 @@ class ChainWorker:
         for stage in self._stages:
             if stage.name in self._opened:
                 stage.close()
+
+    def _asked(self) -> Cost:
+        return self._workspace.ledger.here if self._workspace.ledger else Cost()
 
     def _attempt(self, stage: Stage, video: Video) -> tuple[Video, Outcome]:
         for attempt in range(self._retries + 1):
@@ -119,6 +137,9 @@ class ChainWorker:
         stored = self._memo.get(key)
         if stored is not None:
             return stage.judge(_fill(video, from_json(stored))), "remembered"
+        # What is remembered is finished without a request; nothing new is begun that could need one.
+        if self._workspace.ledger and (why := self._workspace.ledger.stopped()):
+            raise BudgetError(f"not reached before the budget was spent: {why}")
         # Opened on first need: a run that finds everything in the memo loads no model.
         if stage.name not in self._opened:
             stage.open(self._workspace)

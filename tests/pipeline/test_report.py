@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from jinja2 import UndefinedError
 from numpy.typing import NDArray
 
+from models.ledger import Total
 from pipeline import report
 from pipeline.ingest import Source
 from pipeline.report import clock, cut, share, spread, write_report
@@ -198,7 +199,12 @@ def test_shows_what_happened(tmp_path: Path) -> None:
     copy = Source(uri="file:///in/again/copy.mp4", content_id=fried.content_id)
     copied: Rows = {"videos": [duplicate_row(copy, source_of(fried), fried)]}
 
-    page = write(tmp_path, [fried, mute], copied)
+    asked = Total(
+        stage="refine", model="<m>", requests=1200, failed=3, unfinished=1, remembered=7,
+        input_tokens=9000, output_tokens=800, usd=0.5, at_most_usd=0.75,
+    )  # fmt: skip
+
+    page = write(tmp_path, [fried, mute], copied, ledger=[asdict(asked)])
 
     assert "3 videos in: 1 kept, 1 rejected, 1 duplicate" in page.text
     assert "1:11.0 of wall time" in page.text
@@ -221,6 +227,9 @@ def test_shows_what_happened(tmp_path: Path) -> None:
     assert page.row("again/copy.mp4") == ["again/copy.mp4", "in/fried onions à la Boulud.mp4"]
     assert "2 of 2 kept clips" in page.text
     for shown in (
+    assert page.row("refine", "<m>") == [
+        "refine", "<m>", "1,200", "3", "1", "7", "9,000", "800", "0.5000", "0.7500",
+    ]  # fmt: skip
         "A knife cuts an onion.",
         "tiny-captioner",
         "0:10.0 to 0:20.0",
@@ -380,3 +389,8 @@ def test_spread(length: int, count: int, chosen: list[int]) -> None:
 )
 def test_cut(text: str | None, shown: str) -> None:
     assert cut(text, 5) == shown
+
+
+def test_texts_are_counted_over_the_dataset(tmp_path: Path) -> None:
+    page = write(tmp_path / "none", [])
+    assert "words an action" in page.text and "–" in page.text
