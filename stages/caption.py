@@ -1,92 +1,80 @@
 """Describe clips in words.
 
-With an endpoint for vision, a model sees frames of the clip. Without one, an embedded captioner puts
-together what small models can tell - what the speaker says, what the pictures are tagged with, what
-is written on the screen, how much moves - and a small language model makes a sentence of it.
+With an endpoint for vision, a model sees frames of the clip; what it answers is held against the
+paper's rules on length and style (:mod:`stages.caption_rules`). Without one, an embedded captioner puts
+together what small models can tell (:mod:`stages.embedded_caption`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar, Literal
 
-from models.image_tags import ImageTagger
-from models.language import Answer, Question
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
+from stages.caption_answers import REFUSED, ask_for_texts, caption_question
+from stages.caption_merge import PROMPT as MERGE_PROMPT
+from stages.caption_merge import Surroundings, merge_captions
+from stages.caption_rules import Limits, copied
 from stages.clip import drop_clip, frames_in
+from stages.embedded_caption import PROMPT as EMBEDDED_PROMPT
+from stages.embedded_caption import NotesCaptioner
+from stages.keyframes import Choice, Crop, choose, pictured
 from stages.match import best_matches
-from stages.records import Caption, Clip, Reason, Video
-from stages.refine import WORD, unlike
-from stages.scan import read_frames, read_pictures
+from stages.records import Caption, Clip, Drop, Reason, Transcript, Video
+from stages.scan import read_frames
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {"caption": {"type": "string"}},
-    "required": ["caption"],
-    "additionalProperties": False,
-}
-READABLE = re.compile(r"[^\W\d_]{3}")
-"""Text worth telling holds a word; single signs are mostly patterns read as letters."""
-FRAME_TALK = re.compile(
-    r"\b(?:"
-    r"(?:in|into|inside|out of|enters?|leaves?) (?:the )?frame|"
-    r"(?:this|each|every|first|second|third|last|next|final|previous|following|video|still) frames?|"
-    r"(?:the|these|those|all|both|across|between|first \w+|last \w+|\d+) frames|"
-    r"frames? (?:#?\d+|one|two|three|four|five|by frame|"
-    r"shows?|depicts?|captures?|displays?|features?|contains?|reveals?|illustrates?|begins?|ends?)|"
-    r"these (?:images|pictures)"
-    r")(?!\w)",
-    re.IGNORECASE,
-)
-"""Talk of the pictures that the model was given; a wooden frame is a thing like others."""
-CALM, FAST = 0.02, 0.1
-"""Motion below which a shot is called calm, and from which it is called fast."""
-EMBEDDED_FRAMES = 3
-TAGS = 3
-MIN_TAG_PROBABILITY = 0.3
-EXAMPLES: Sequence[tuple[str, dict[str, Any]]] = (
-    (
-        "Action: Mince the garlic.\nObjects: cleaver, cutting board",
-        {"caption": "A cook minces the garlic on a cutting board, with a cleaver in view."},
-    ),
-    (
-        "Action: Let the dough rest.\nObjects: mixing bowl",
-        {"caption": "The dough is left to rest, with a mixing bowl in view."},
-    ),
-)
-FREE_WORDS = frozenset("a an and as at by cook cooks from in into is are of on onto out person the then "
-                       "their to view visible which with while being been left person's hand hands "
-                       "it its them off over up down until shown seen".split())  # fmt: skip
+PROMPT = "caption"
+SAID_WORDS = 200
+"""Of what is said during a clip; nobody says more in the 30 seconds of the longest."""
+
+Context = Literal["speech", "neighbours"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionSettings:
-    """How clips are described.
+    """How clips are described. All but ``max_words`` to ``threads`` is for a model that sees.
 
     Attributes:
-        frames: pictures of a clip that a vision model sees, spread evenly.
-        max_words: a longer caption is cut at the end of a sentence.
+        frames: pictures of a clip that a vision model sees.
+        choose: which; see :mod:`stages.keyframes`.
+        side_px: longest short side of a picture; the scan packs none larger than its own.
+        crop: the centre as a square, or the whole picture.
+        context: what else it is told: what is said, or what is done before and after.
+        merge: whether captions are rewritten beside their neighbours'.
+        max_words: a longer caption is sent back, then cut at the end of a sentence.
+        max_sentences: likewise.
         only_matched: whether clips that matching drops are left out; the kept rows are the same.
         threads: of the embedded image tagger.
     """
 
     frames: int
+    choose: Choice
+    side_px: int
+    crop: Crop
+    context: tuple[Context, ...]
+    merge: bool
     max_words: int
+    max_sentences: int
     only_matched: bool
     threads: int
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(max_words=self.max_words, max_sentences=self.max_sentences)
 
 
 class WriteCaptions(Stage):
     """Captions clips; one that gets no usable caption is dropped."""
 
     name: ClassVar[str] = "caption"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     pool: ClassVar[Pool] = "language"
     reads = (
-        "content_id", "evidence", "kept_clips", "kept_actions", "matches", "watermarks", "drops",
+        "content_id", "evidence", "transcript", "kept_clips", "kept_actions", "matches", "watermarks",
+        "drops",
     )  # fmt: skip
     writes = ("captions",)
     needs_frames = True
@@ -95,181 +83,143 @@ class WriteCaptions(Stage):
         self.settings = settings
         self.text_model = text_model
         self.vision_model = vision_model
-        self._tagger: ImageTagger | None = None
+        self._notes: NotesCaptioner | None = None
 
     def measures_with(self) -> object:
-        prompt = prompts.digest("caption" if self.vision_model else "embedded_caption")
-        return [asdict(self.settings), self.vision_model or self.text_model, prompt]
+        settings = self.settings
+        if self.vision_model is None:
+            used = [settings.max_words, settings.max_sentences, settings.only_matched, settings.threads]
+            return [used, self.text_model, prompts.digest(EMBEDDED_PROMPT)]
+        digests = [prompts.digest(PROMPT), prompts.digest(MERGE_PROMPT) if settings.merge else None]
+        return [asdict(settings), self.vision_model, digests]
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
         self._client = workspace.client(self.name, sees=self.vision_model is not None)
-        if workspace.vision is None:
-            self._tagger = ImageTagger(threads=self.settings.threads)
+        if self.vision_model is None:
+            self._notes = NotesCaptioner(
+                self._client, text_model=self.text_model, threads=self.settings.threads
+            )
 
     def close(self) -> None:
-        self._tagger = None
+        self._notes = None
 
     def measure(self, video: Video) -> Video:
+        assert video.evidence is not None
         clips = video.kept_clips
         if not self.settings.only_matched:
             unmatched = {drop.item_id for drop in video.drops if drop.reason is Reason.NO_MATCH}
             clips = [clip for clip in video.clips if clip in clips or clip.clip_id in unmatched]
-        clips = [clip for clip in clips if self._times(video, clip)]
-        write = self._see if self.vision_model else self._assemble
-        captions = write(video, clips)
-        return replace(video, captions=[caption for caption in captions if caption.text])
+        times = video.evidence.frame_times_s
+        clips = [clip for clip in clips if times[frames_in(video.evidence, clip)]]
+        if self._notes is not None:
+            frames = self.workspace.frames_path(video)
+            captions = self._notes.write(video, clips, frames, self.settings.limits)
+        else:
+            captions = self._see(video, clips)
+        return replace(video, captions=captions)
 
     def judge(self, video: Video) -> Video:
-        captioned = {caption.clip_id for caption in video.captions}
-        video = video.drop(
-            *(
-                drop_clip(clip, self.name, Reason.NO_CAPTION, "the model gave no usable caption")
-                for clip in video.kept_clips
-                if clip.clip_id not in captioned
-            )
-        )
+        captions = {caption.clip_id: caption for caption in video.captions}
+        drops = [_drop(clip, captions.get(clip.clip_id)) for clip in video.kept_clips]
+        video = video.drop(*(drop for drop in drops if drop is not None))
         if not video.kept_clips:
             video = video.reject(self.name, Reason.NO_CAPTION, "no clip has a caption")
         return video
 
-    def _times(self, video: Video, clip: Clip) -> list[float]:
-        assert video.evidence is not None
-        times = video.evidence.frame_times_s[frames_in(video.evidence, clip)]
-        return spread(times, self.settings.frames if self.vision_model else EMBEDDED_FRAMES)
-
     def _see(self, video: Video, clips: list[Clip]) -> list[Caption]:
-        """Captions by a vision model."""
-        assert self.vision_model is not None
-        times = [self._times(video, clip) for clip in clips]
+        """Captions by a vision model; where it gives none, the entry tells why."""
+        assert video.evidence is not None and self.vision_model is not None
+        settings = self.settings
+        frames = self.workspace.frames_path(video)
+        shown = [choose(video.evidence, clip, settings.frames, settings.choose) for clip in clips]
+        facts = [facts_of(video, clip, settings.context) for clip in clips]
         questions = [
-            Question(
-                instructions=prompts.text("caption"),
-                material=f"The clip lasts {clip.duration_s:.1f} seconds.",
-                images=read_frames(self.workspace.frames_path(video), shown),
-                schema=SCHEMA,
+            caption_question(
+                PROMPT,
+                told,
+                settings.limits,
+                [pictured(jpeg, settings.side_px, settings.crop) for jpeg in read_frames(frames, times)],
             )
-            for clip, shown in zip(clips, times, strict=True)
+            for told, times in zip(facts, shown, strict=True)
         ]
-        return [
+        checks = [partial(copied, said=str(told.get("said", ""))) for told in facts]
+        written = ask_for_texts(self._client, questions, checks, settings.limits)
+        captions = [
             Caption(
                 clip_id=clip.clip_id,
-                text=shortened(_text_of(answer), self.settings.max_words),
-                model=self.vision_model,
-                frame_times_s=shown,
+                text=new.text,
+                model=new.model or self.vision_model,
+                frame_times_s=times,
+                prompt=prompts.label(PROMPT),
+                input_tokens=new.input_tokens,
+                output_tokens=new.output_tokens,
+                problem=new.problem,
             )
-            for clip, shown, answer in zip(clips, times, self._client.ask(questions), strict=True)
+            for clip, times, new in zip(clips, shown, written, strict=True)
         ]
-
-    def _assemble(self, video: Video, clips: list[Clip]) -> list[Caption]:
-        """Captions from tags, screen text, speech and motion."""
-        assert self._tagger is not None
-        path = self.workspace.frames_path(video)
-        notes: list[Notes] = []
-        times = [self._times(video, clip) for clip in clips]
-        for clip, shown in zip(clips, times, strict=True):
-            pictures = read_pictures(path, shown)
-            tags = [
-                name
-                for name, probability in self._tagger.tag(pictures, top=TAGS)
-                if probability >= MIN_TAG_PROBABILITY
-            ]
-            notes.append(_notes(video, clip, tags))
-        # Without an action there is nothing to make a sentence of.
-        answers = iter(self._client.ask([_note_question(note) for note in notes if note.action]))
-        name = f"embedded:{self._tagger.name}+{self.text_model}"
-        return [
-            Caption(
-                clip_id=clip.clip_id,
-                text=shortened(
-                    (_believable(next(answers), note) if note.action else note.plainly()) + note.rest(),
-                    self.settings.max_words,
-                ),
-                model=name,
-                frame_times_s=shown,
-            )
-            for clip, shown, note in zip(clips, times, notes, strict=True)
-        ]
+        if settings.merge:
+            around = surroundings(video, captions)
+            captions = merge_captions(self._client, captions, around, settings.limits)
+        return captions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notes:
-    """What small models can tell about a clip."""
-
-    action: str
-    objects: list[str]
-    screen_text: list[str]
-    motion: str
-
-    def material(self) -> str:
-        """The part that a language model makes a sentence of."""
-        objects = f"\nObjects: {', '.join(self.objects)}" if self.objects else ""
-        return f"Action: {self.action}{objects}"
-
-    def plainly(self) -> str:
-        """That part as a sentence, without a language model."""
-        objects = f"{' and '.join(self.objects)} in view" if self.objects else ""
-        if not self.action:
-            return f"{objects[:1].upper()}{objects[1:]}." if objects else "Nothing is recognised."
-        return self.action.rstrip(".!?") + (f", with {objects}." if objects else ".")
-
-    def rest(self) -> str:
-        """What needs no model to be said."""
-        written = f' The screen reads "{" / ".join(self.screen_text)}".' if self.screen_text else ""
-        return f"{written} The shot is {self.motion}."
+def facts_of(video: Video, clip: Clip, context: Sequence[Context]) -> dict[str, str | float]:
+    """What a seeing model is told about a clip; what is not known is left out."""
+    facts: dict[str, str | float] = {"seconds": round(clip.duration_s, 1)}
+    if "speech" in context and (said := said_during(video.transcript, clip)):
+        facts["said"] = said
+    if "neighbours" in context:
+        texts = {action.action_id: action.text for action in video.kept_actions}
+        best = best_matches(video.matches)
+        for name, other in zip(("done_before", "done_after"), neighbours(video, clip), strict=True):
+            if other is not None and other.clip_id in best:
+                facts[name] = texts[best[other.clip_id].action_id]
+    return facts
 
 
-def _notes(video: Video, clip: Clip, tags: list[str]) -> Notes:
-    best = best_matches(video.matches).get(clip.clip_id)
-    texts = {action.action_id: action.text for action in video.kept_actions}
-    mark = next((mark for mark in video.watermarks if mark.clip_id == clip.clip_id), None)
-    return Notes(
-        action=texts[best.action_id] if best else "",
-        objects=tags,
-        screen_text=[text for text in mark.screen_text if READABLE.search(text)][:3] if mark else [],
-        motion="calm" if clip.motion < CALM else "lively" if clip.motion < FAST else "fast",
-    )
+def said_during(transcript: Transcript | None, clip: Clip) -> str:
+    """The words whose middle lies in a clip; sentences without word times by the whole."""
+    words: list[str] = []
+    for sentence in transcript.sentences if transcript else []:
+        if not sentence.overlap_s(clip):
+            continue
+        if sentence.words and not sentence.english:
+            middles = [(word.start_s + word.end_s) / 2 for word in sentence.words]
+            inside = zip(sentence.words, middles, strict=True)
+            words += [word.text.strip() for word, at_s in inside if clip.start_s <= at_s < clip.end_s]
+        else:
+            words += (sentence.english or sentence.text).split()
+    return " ".join(words[:SAID_WORDS])
 
 
-def _note_question(note: Notes) -> Question:
-    return Question(
-        instructions=prompts.text("embedded_caption"),
-        material=note.material(),
-        examples=EXAMPLES,
-        schema=SCHEMA,
-        max_tokens=120,
-    )
+def neighbours(video: Video, clip: Clip) -> tuple[Clip | None, Clip | None]:
+    """The kept clips before and after one, which may itself be dropped."""
+    before = [other for other in video.kept_clips if other.clip_index < clip.clip_index]
+    after = [other for other in video.kept_clips if other.clip_index > clip.clip_index]
+    return (before[-1] if before else None), (after[0] if after else None)
 
 
-def _believable(answer: Answer, note: Notes) -> str:
-    """The model's sentence if it says what the notes say and no more, else the notes themselves."""
-    text = _text_of(answer)
-    wrote = [word for word in WORD.findall(text.lower()) if word not in FREE_WORDS]
-    noted = [word for word in WORD.findall(note.material().lower()) if word not in FREE_WORDS]
-    told = [word for word in WORD.findall(note.action.lower()) if word not in FREE_WORDS]
-    faithful = not unlike(wrote, noted) and not unlike(told, wrote)
-    return text if wrote and faithful else note.plainly()
+def surroundings(video: Video, captions: Sequence[Caption]) -> dict[str, Surroundings]:
+    """What the second pass is told about the clips, by id; those that stand alone are left out."""
+    texts = {caption.clip_id: caption.text for caption in captions}
+    clips = {clip.clip_id: clip for clip in video.clips}
+    found = {}
+    for caption in captions:
+        clip = clips[caption.clip_id]
+        before, after = (texts.get(other.clip_id, "") if other else "" for other in neighbours(video, clip))
+        if before or after:
+            said = said_during(video.transcript, clip)
+            found[clip.clip_id] = Surroundings(before=before, after=after, said=said)
+    return found
 
 
-def _text_of(answer: Answer) -> str:
-    text = answer.content.get("caption") if answer.content else None
-    if not isinstance(text, str) or FRAME_TALK.search(text):
-        return ""
-    return " ".join(text.split())
-
-
-def spread(times: list[float], count: int) -> list[float]:
-    """At most ``count`` of the times, evenly placed, never the very edges when there is a choice."""
-    if len(times) <= count:
-        return times
-    return [times[int((number + 0.5) * len(times) / count)] for number in range(count)]
-
-
-def shortened(text: str, max_words: int) -> str:
-    """Whole sentences of a text, as many as fit; the first one is cut if it alone is too long."""
-    kept: list[str] = []
-    for sentence in re.split(r"(?<=[.!?])\s+", text):
-        if kept and len(" ".join([*kept, sentence]).split()) > max_words:
-            break
-        kept.append(sentence)
-    return " ".join(" ".join(kept).split()[:max_words])
+def _drop(clip: Clip, caption: Caption | None) -> Drop | None:
+    stage = WriteCaptions.name
+    if caption is None:
+        return drop_clip(clip, stage, Reason.NO_CAPTION, "no packed frame lies in the clip")
+    if caption.problem == REFUSED:
+        return drop_clip(clip, stage, Reason.REFUSED, "the model or its provider refused")
+    if not caption.text:
+        return drop_clip(clip, stage, Reason.NO_CAPTION, f"no usable caption: {caption.problem}")
+    return None

@@ -57,6 +57,8 @@ NO_ACTION = frozenset(
 SAME_SENTENCE = 0.7
 """Shared content words over all of them, from which a sentence says the same as another."""
 LONGEST_LOOP = 8
+COPIED_WORDS = 8
+"""So many words in the same order are no accident."""
 LONGEST_TEXT = 10_000
 """Characters of an answer that are read at all."""
 CHARACTERS_A_WORD = 12
@@ -72,6 +74,9 @@ class Rule(StrEnum):
     FRAME_TALK = "frame_talk"
     REPETITION = "repetition"
     CONVERSATION = "conversation"
+    COPIED = "copied"
+    INVENTED = "invented"
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +108,23 @@ def complaints(text: str, limits: Limits) -> list[Complaint]:
     if REFUSAL.search(text):
         return [Complaint(Rule.REFUSAL, "it refuses to describe the clip")]
     return list(_broken(text, limits))
+
+
+def copied(text: str, said: str) -> list[Complaint]:
+    """Whether a caption takes over what is said instead of describing what is seen."""
+    spoken = set(_runs(said))
+    if any(run in spoken for run in _runs(text)):
+        return [Complaint(Rule.COPIED, "it copies what is said word for word")]
+    return []
+
+
+def tells_again(text: str, earlier: str) -> list[Complaint]:
+    """Whether a sentence says the same as one of an earlier text."""
+    told = [content_words(sentence) for sentence in sentences_of(earlier)]
+    for sentence in sentences_of(text):
+        if any(_same(content_words(sentence), other) for other in told):
+            return [Complaint(Rule.REPETITION, f'the caption before tells that already: "{sentence}"')]
+    return []
 
 
 def tidy(text: str) -> str:
@@ -168,6 +190,11 @@ def repetition(sentences: list[str]) -> str | None:
 def content_words(sentence: str) -> set[str]:
     """What a text is about: its words but those of grammar, without endings of number and tense."""
     return {_stem(word) for word in WORD.findall(sentence.lower()) if word not in GRAMMAR}
+
+
+def _runs(text: str) -> Iterator[tuple[str, ...]]:
+    words = WORD.findall(text.lower())
+    return zip(*(words[start:] for start in range(COPIED_WORDS)), strict=False)
 
 
 def _same(one: set[str], two: set[str]) -> bool:
