@@ -25,6 +25,8 @@ from stages.watermark import FilterWatermarks, WatermarkSettings
 
 KEY = "VIDEOAUTEUR_SERVER_KEY"
 """Environment variable for a key of the job's own servers; a provider's key is not for them."""
+PATIENT_RETRIES = 10_000
+"""Without effect beside any deadline."""
 REFINE_LARGE = {"block_words": 200, "max_invented": 0.4, "max_lost": 0.5, "prompt": "refine"}
 REFINE_SMALL = {"block_words": 1, "max_invented": 0.0, "max_lost": 0.0, "prompt": "refine_small"}
 
@@ -66,7 +68,7 @@ def build_stages(config: conf.Config) -> list[Stage]:
             text_model=text,
             vision_model=vision,
         ),
-        Narrate(min_steps=config.narrate.min_steps),
+        Narrate(**config.narrate.model_dump(), model=None if text == EMBEDDED_MODEL else text),
     ]
 
 
@@ -120,8 +122,10 @@ def _served(section: conf.Endpoint, by: Wanted, base_urls: Sequence[str]) -> con
             "model": model_name(by.settings),
             "api_key_env": KEY,
             "concurrency": by.slots,
-            # A dead server is back as soon as it has started again, and a question waits for that.
+            # A dead server is back as soon as it has started again, and a question waits for that,
+            # whatever the number of tries.
             "deadline_s": max(section.deadline_s, by.settings.start_deadline_s),
+            "max_retries": PATIENT_RETRIES,
             "input_price": 0.0,
             "output_price": 0.0,
             "others": (*(conf.Address(base_url=url) for url in peers), *section.others),

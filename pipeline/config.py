@@ -154,9 +154,10 @@ class Caption(Section):
 
 
 class Narrate(Section):
-    """Clips into a narrative."""
+    """Clips into a narrative. ``min_integrity``: share of the video's actions that its steps tell."""
 
     min_steps: Count = 2
+    min_integrity: Share = 0.0
 
 
 class Address(Section):

@@ -102,6 +102,7 @@ TABLES: dict[str, pa.Schema] = {
         "One row per kept video: its ordered steps.",
         ("video_id", TEXT, "the video; the key"),
         ("title", TEXT, "what the video shows how to do"),
+        ("title_source", TEXT, "where the title is from: container, file_name, speech, steps or llm"),
         ("steps", pa.list_(_STEP), "clips in order of time, each with its action of highest IoU"),
         ("integrity", FLOAT, "share of the video's actions that the steps tell, in [0, 1]"),
     ),

@@ -15,6 +15,7 @@ import yaml
 from models.ledger import Total
 from pipeline.progress import Tally
 from pipeline.schema import TABLES
+from pipeline.text_statistics import text_statistics
 
 
 def summarise(
@@ -29,7 +30,8 @@ def summarise(
 
     Returns:
         ``rows`` by table, ``videos`` by status, ``rejects`` by kind and reason, ``duration_s`` in and
-        kept, ``actions_by_source``, ``stages`` with seconds and outcomes, and ``seconds`` of wall time.
+        kept, ``actions_by_source``, ``text`` (see :mod:`pipeline.text_statistics`), ``stages`` with seconds and outcomes, ``ledger`` with what
+        was asked of models in this OUTPUT, over all its runs, and ``seconds`` of wall time.
     """
     videos = pq.read_table(output / "videos", columns=["status", "duration_s"])
     clips = pq.read_table(output / "clips", columns=["start_s", "end_s"])
@@ -48,6 +50,7 @@ def summarise(
             "kept_in_clips": round(kept_s or 0.0, 3),
         },
         "actions_by_source": _counted(sources),
+        "text": text_statistics(output),
         "stages": {
             name: {
                 "seconds": round(tally.seconds[name], 3),
@@ -55,10 +58,10 @@ def summarise(
             }
             for name in stages
         },
+        "ledger": [asdict(total) for total in ledger],
         "seconds": seconds,
     }
 
-        "ledger": [asdict(total) for total in ledger],
 
 def _counted(values: Any) -> dict[str, int]:
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
@@ -76,6 +79,7 @@ def as_text(summary: Mapping[str, Any], output: Path) -> str:
         + "".join(f", {n} by {k}" for k, n in summary["actions_by_source"].items()),
         f"matches     {rows['matches']}",
         f"narratives  {rows['narratives']}",
+        *_texts(summary["text"]),
     ]
     for kind, reasons in summary["rejects"].items():
         lines.append(f"dropped {kind}s: " + ", ".join(f"{n} {r}" for r, n in reasons.items()))
@@ -83,18 +87,14 @@ def as_text(summary: Mapping[str, Any], output: Path) -> str:
     for name, figures in summary["stages"].items():
         outcomes = ", ".join(f"{n} {kind}" for kind, n in figures.items() if kind != "seconds")
         lines.append(f"  {name:<11}{figures['seconds']:>9.2f} s  {outcomes}")
+    if summary["ledger"]:
+        lines.append("asked of models, in all runs of this output")
+        lines += [f"  {row['stage']:<11}{_asked(row)}" for row in summary["ledger"]]
     lines.append(f"wall time   {summary['seconds']:.1f} s")
     lines.append(f"look at     {output / 'report.html'}, tables in {output}")
     return "\n".join(lines)
 
-    if summary["ledger"]:
-        lines.append("asked of models, in all runs of this output")
-        lines += [f"  {row['stage']:<11}{_asked(row)}" for row in summary["ledger"]]
 
-def write_card(output: Path, summary: Mapping[str, Any]) -> None:
-    """``README.md``: a dataset card that ``datasets.load_dataset`` takes its configurations from."""
-    configs = [
-        {
 def _asked(row: Mapping[str, Any]) -> str:
     """What one stage asked of one model, on a line."""
     others = "".join(
@@ -121,6 +121,10 @@ def _texts(text: Mapping[str, Any]) -> list[str]:
     return [f"words       {words}{clips}"]
 
 
+def write_card(output: Path, summary: Mapping[str, Any]) -> None:
+    """``README.md``: a dataset card that ``datasets.load_dataset`` takes its configurations from."""
+    configs = [
+        {
             "config_name": name,
             "data_files": f"{name}/*.parquet",
             **({"default": True} if name == "narratives" else {}),

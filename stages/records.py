@@ -274,7 +274,7 @@ class Step(Interval):
     """One clip of a narrative with its best action; ``action_id`` is None where none is demanded.
 
     Attributes:
-        gap_s: time since the end of the step before, from 0 for the first.
+        gap_s: time since the end of the step before; of the first, since the video's start.
         repeats: index of the earlier step that says the same, or None.
     """
 
@@ -293,11 +293,13 @@ class Narrative:
 
     Attributes:
         integrity: share of the video's actions that its steps tell, in [0, 1].
+        title_source: ``container``, ``file_name``, ``speech``, ``steps`` or ``llm``; empty without a title.
     """
 
     title: str
     steps: list[Step]
     integrity: float = 1.0
+    title_source: str = ""
 
 
 class Kind(StrEnum):
