@@ -23,6 +23,11 @@ env-vllm: .venv-vllm/.installed
 .venv-vllm/.installed: infra/envs/vllm.txt
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --requirement infra/envs/vllm.txt
+	# The index's builds of these want CUDA's libraries. Beside a torch for processors two do not load at
+	# all, and torchvision has no compiled operators, which vLLM does not need; two lines of it mind.
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	sed -i '/^@torch.library.register_fake("torchvision::/d' \
+	  .venv-vllm/lib/python3*/site-packages/torchvision/_meta_registrations.py
 	@touch $@
 
 # An environment of its own: it pins another torch, several GB of it.

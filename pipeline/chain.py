@@ -116,6 +116,9 @@ def endpoints(
 def _served(section: conf.Endpoint, by: Wanted, base_urls: Sequence[str]) -> conf.Endpoint:
     """A section as it is with servers that the job owns."""
     first, *peers = base_urls
+    # What the section says of keys and prices is meant for these.
+    meant = section.model_dump(include={"api_key_env", "input_price", "output_price"})
+    others = [conf.Address(**meant | address.model_dump(exclude_none=True)) for address in section.others]
     return section.model_copy(
         update={
             "base_url": first,
@@ -128,6 +131,6 @@ def _served(section: conf.Endpoint, by: Wanted, base_urls: Sequence[str]) -> con
             "max_retries": PATIENT_RETRIES,
             "input_price": 0.0,
             "output_price": 0.0,
-            "others": (*(conf.Address(base_url=url) for url in peers), *section.others),
+            "others": (*(conf.Address(base_url=url) for url in peers), *others),
         }
     )

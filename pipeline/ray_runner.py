@@ -29,6 +29,7 @@ from pipeline.chain import Group, groups
 from pipeline.config import Config, PoolOptions
 from pipeline.packages import check_packages
 from pipeline.runners import Site
+from pipeline.servers import reserved_cpus
 from pipeline.worker import EVENTS_JSON, EventSink, StageEvent, crashed
 from stages.records import VIDEO_JSON, Video
 
@@ -36,6 +37,9 @@ POLL_S = 0.5
 DEADLINE_EXIT = 70
 CPU_SHARE = 0.9
 """Of the cluster's processors, for the pools; the rest is for the board and the server."""
+LANGUAGE_WORKERS = 4
+"""At least, where the models answer several requests at once. A worker takes one video at a time and
+asks less and less towards its end; the requests of the others keep the models busy meanwhile."""
 
 
 def address(config: Config) -> str | None:
@@ -183,7 +187,7 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
     chain = groups(site.stages())
     for group in chain:
         options = getattr(site.config.run.pools, group.pool)
-        workers = options.workers or _auto_workers(len(chain))
+        workers = options.workers or _auto_workers(group, site, len(chain))
         dataset = dataset.map_batches(
             _GroupWorker,
             batch_size=1,
@@ -193,27 +197,33 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
             udf_modifying_row_count=False,
             # Ray Data's own default is to run a block again until it does not kill its worker.
             max_task_retries=0,
-            **placement(options, workers * len(chain)),
+            **placement(options, workers * len(chain), reserved_cpus(site.config)),
         )
     return dataset
 
 
-def _auto_workers(num_pools: int) -> int:
-    return max(1, int(_processors() / num_pools))
+def _auto_workers(group: Group, site: Site, num_pools: int) -> int:
+    workers = max(1, int(_processors(reserved_cpus(site.config)) / num_pools))
+    asked = [endpoint.concurrency for endpoint in (site.language, site.vision) if endpoint]
+    # They wait for most of their time, so they may be more than the processors.
+    return max(workers, LANGUAGE_WORKERS) if group.pool == "language" and max(asked) > 1 else workers
 
 
-def _processors() -> float:
+def _processors(reserved: float) -> float:
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get("CPU", 1.0)
+    return resources.get("CPU", 1.0) - reserved
 
 
-def placement(options: PoolOptions, total_workers: int) -> dict[str, Any]:
+def placement(options: PoolOptions, total_workers: int, reserved: float = 0.0) -> dict[str, Any]:
     """What one worker asks of Ray.
 
     Every pool holds at least one worker, so fractions of a processor must fit all of them together
     on the machine, or the pools wait for each other for ever.
+
+    Args:
+        reserved: processors that others of this job take.
     """
-    fair = int(min(1.0, _processors() * CPU_SHARE / total_workers) * 1000) / 1000
+    fair = int(min(1.0, _processors(reserved) * CPU_SHARE / total_workers) * 1000) / 1000
     asked: dict[str, Any] = {
         "num_cpus": fair if options.num_cpus is None else options.num_cpus,
         "num_gpus": options.num_gpus,

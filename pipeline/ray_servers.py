@@ -14,7 +14,7 @@ import ray.util
 from models.server import Server, ServerError
 from pipeline.config import Config, ConfigError, Door
 from pipeline.ray_runner import address
-from pipeline.servers import HERE, Running, Wanted, refused, wanted
+from pipeline.servers import HERE, Running, Wanted, refused, reserved_cpus, wanted
 
 CLOSE_S = 15.0
 
@@ -30,6 +30,11 @@ def started(config: Config, logs: Path) -> Iterator[Running]:
         ConfigError: no node has what a server asks for, or one does not come up.
     """
     groups = wanted(config)
+    processors: float = ray.cluster_resources().get("CPU", 1.0)  # type: ignore[no-untyped-call]
+    if reserved_cpus(config) >= processors:
+        raise ConfigError(
+            f"server.num_cpus, server.replicas: they leave none of {processors:g} processors for the videos"
+        )
     nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     actors: list[Any] = []
     base_urls: dict[Door, tuple[str, ...]] = {}

@@ -98,6 +98,11 @@ def wanted(config: Config) -> list[Wanted]:
     return found
 
 
+def reserved_cpus(config: Config) -> float:
+    """Processors that the servers take from the cluster."""
+    return sum(group.settings.num_cpus * group.settings.replicas for group in wanted(config))
+
+
 def text_model(config: Config) -> str:
     """What the model for text is called, in requests and tables."""
     if config.language.model is not None:
