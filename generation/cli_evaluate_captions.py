@@ -76,8 +76,6 @@ def _check(parsed: argparse.Namespace) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     from generation.evaluation.captions import common_keys, read_captions
     from generation.evaluation.captions_checks import check_figures
-    from generation.evaluation.captions_sheet import rated_figures
-    from generation.evaluation.rating_sheet import KEY
     from generation.evaluation.report import TABLE, as_markdown, write
 
     datasets = read_captions(parsed.datasets)
@@ -91,6 +89,10 @@ def _run(parsed: argparse.Namespace) -> None:
     if parsed.judge or parsed.human:
         figures += _sampled(parsed, datasets)
     if parsed.ratings:
+        # What looks at pictures takes seconds to import; the checks must not pay for it.
+        from generation.evaluation.captions_sheet import rated_figures
+        from generation.evaluation.rating_sheet import KEY
+
         figures += rated_figures(parsed.ratings, parsed.out / RATING / KEY, seed=parsed.seed)
     write(figures, parsed.out, facts=facts)
     print(as_markdown(figures, facts=facts))

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from generation.evaluation.captions import CaptionedClip, Captions, CaptionsError, Key
 from generation.evaluation.judge import as_jpeg
-from generation.feature_maker import Wanted, pick
 from models.errors import MediaError
 from pipeline.job import SCRATCH
 from stages.base import packed_frames
@@ -87,6 +86,9 @@ def _decode(
     uri: str, clips: Sequence[CaptionedClip], times: Mapping[Key, tuple[float, ...]], shown: Shown
 ) -> None:
     """Pictures of clips of one file, in one pass."""
+    # It brings the models of generation with it, which pictures that are still packed do not need.
+    from generation.feature_maker import Wanted, pick
+
     if urlsplit(uri).scheme != "file":
         problem = f"its frames are not in {SCRATCH} any more, and {uri} is not on this machine"
         shown.problems.update({clip.key: problem for clip in clips})
