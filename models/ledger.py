@@ -199,16 +199,15 @@ class _Account:
         Args:
             own: the file of the one who asks.
         """
-        spent, held = self._closed, Cost()
-        for name, records in self._open.items():
-            if not records:
-                continue
-            most = _most(records)
+        dead, held = Cost(), Cost()
+        for name in [name for name, records in self._open.items() if records]:
             if name == own or _is_held(self._folder / name):
-                held += most
+                held += _most(self._open[name])
             else:
-                spent += most
-        return spent, held
+                # It may have ended its last requests just before it went.
+                self.read()
+                dead += _most(self._open[name])
+        return self._closed + dead, held
 
     def totals(self) -> list[Total]:
         found = dict(self._totals)
