@@ -48,6 +48,18 @@ def _parser() -> argparse.ArgumentParser:
     _config_options(curate)
     curate.set_defaults(run=_curate)
 
+    plan = commands.add_parser(
+        "plan",
+        help="say what curating INPUT will ask of the models, and what it will cost",
+        epilog="Exit codes: 0 done; 2 bad usage or configuration.",
+    )
+    plan.add_argument("input", metavar="INPUT", help="a folder, a video, or a .txt list of paths")
+    plan.add_argument(
+        "--memo", type=Path, metavar="FOLDER", help="of an earlier run: what it holds is free"
+    )
+    _config_options(plan)
+    plan.set_defaults(run=_plan)
+
     config = commands.add_parser("config", help="print the effective configuration")
     _config_options(config)
     config.set_defaults(run=_config)
@@ -64,6 +76,19 @@ def _config_options(parser: argparse.ArgumentParser) -> None:
 
 def _config(parsed: argparse.Namespace) -> int:
     print(describe(load(parsed.config, parsed.settings, Config)), end="")
+    return DONE
+
+
+def _plan(parsed: argparse.Namespace) -> int:
+    loaded = load(parsed.config, parsed.settings, Config)
+    from pipeline.ingest import InputError
+    from pipeline.plan import as_text, plan
+
+    try:
+        print(as_text(plan(parsed.input, loaded.config, memo=parsed.memo)))
+    except InputError as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return BAD_USAGE
     return DONE
 
 
@@ -94,6 +119,13 @@ def _curate(parsed: argparse.Namespace) -> int:
         )
         return FAILED
     print(as_text(outcome.summary, parsed.output))
+    if outcome.spent:
+        print(
+            f"videoauteur: stopped: {outcome.spent}. What was finished is in the tables; the same command "
+            "with a larger budget goes on from there.",
+            file=sys.stderr,
+        )
+        return OVER_BUDGET
     if outcome.over_budget:
         print(
             "videoauteur: more videos failed than run.error_budget allows; see rejects with reason "
@@ -102,10 +134,3 @@ def _curate(parsed: argparse.Namespace) -> int:
         )
         return OVER_BUDGET
     return DONE
-    if outcome.spent:
-        print(
-            f"videoauteur: stopped: {outcome.spent}. What was finished is in the tables; the same command "
-            "with a larger budget goes on from there.",
-            file=sys.stderr,
-        )
-        return OVER_BUDGET

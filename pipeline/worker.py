@@ -159,6 +159,18 @@ def memo_key(stage: Stage, video: Video) -> str:
     return f"{stage.name}-{hashlib.sha256(text).hexdigest()}"
 
 
+def recalled(stages: Sequence[Stage], video: Video, memo: Memo) -> tuple[Video, set[str]]:
+    """A video as far as its results are remembered, and the names of the fields that are."""
+    known: set[str] = set()
+    for stage in stages:
+        stored = memo.get(memo_key(stage, video))
+        if stored is None or video.rejected:
+            break
+        video = stage.judge(_fill(video, from_json(stored)))
+        known.update(stage.writes)
+    return video, known
+
+
 def _fill(video: Video, result: dict[str, Any]) -> Video:
     """The video with a stage's result, read back as it will be from the memo."""
     return VIDEO_JSON.validate_python({**to_jsonable_python(video), **result})
