@@ -1,0 +1,255 @@
+"""Spoken clauses: where one ends, and whether it says that something is done.
+
+There is no grammar behind this, only closed word lists and the order of words, so it costs nothing and
+says why. Where it cannot tell it says so, and nothing is dropped for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import Enum
+
+from stages.verbs import BASE_OF, BASES, NOUNS_TOO, PARTICIPLES
+
+TOKEN = re.compile(r"\d+(?:[.,/]\d+)*|[¼-¾⅐-⅞]|[^\W\d_]+(?:['-][^\W\d_]+)*")
+_ENDS = re.compile(r"[.!?;:…]+(?:\s|$)|[,—–]|\b(?:and|but|then|so|because|or)\b")
+# What may stand before the verb that says what is done.
+_FRAMES = re.compile(
+    r"^(?:"
+    r"(?:make|be) (?:absolutely |very |really )?(?:sure|careful|certain)(?: that| to| not to)?|"
+    r"(?:don't|do not|never|not) forget to|(?:always )?remember(?: that)? to|"
+    r"(?:all|what|the thing) (?:that )?(?:i|we|you)(?:'ll|'d|'re|'m)? (?:[a-z']+ ){0,5}?"
+    r"(?:do|doing|does)(?: here| now| then| next)? is|"
+    r"(?:the )?(?:next|first|second|third|last|final|only|other) (?:thing|step|part)\b.{0,40}? (?:is|was)|"
+    r"(?:i|we|you)(?:'ll|'d)? (?:like|love|prefer|want|need|have|try|get|got|ought|tend|decided|plan) to|"
+    r"(?:it )?(?:wants|needs|has|ought|helps?) to|"
+    r"(?:start|starting|begin|beginning|finish|end)(?: off| out| up)? (?:by|with)(?= [a-z]+ing\b)|"
+    r"(?:start|begin|keep|continue|keep on|finish)(?= (?!evening|morning)[a-z]+ing\b)|"
+    r"(?:go|going|went) (?:ahead|in|back|around|on|over)(?: in| here)? (?:and|to)|"
+    r"(?:go ahead|come back|come in|it's time|time|the idea is|the trick is|try|begin|start|continue) to|"
+    r"(?:go ahead|go|come|try) and|go ahead|let(?:'s| us| me)|be sure you"
+    r")\b ?"
+)
+_SKIPPED = frozenset(
+    """
+    a actually again ahead all almost already also always am and are around as at away basically be
+    been before being both but by can carefully could deep did do does doing don't didn't doesn't
+    down each either everybody everyone first five from gently go going gonna gotta guys had has
+    have having he he'll he's her here his how i i'd i'll i'm i've immediately instead it's is it
+    it'll just kind later let like lastly literally maybe might must my never next not now nice of
+    off okay ok on once one only or our out over please pretty probably quick quickly quite really
+    right second should she she's simply slightly slowly so some sometimes somewhere sort still that
+    then there these they they'll they're they've third this those though through to today together
+    too twice um uh up us usually very wanna want was we we'd we'll we're we've well were what when
+    which while who will with won't would y'all yet you you'd you'll you're you've your alright
+    finally oh hm
+    """.split()
+)
+_LEAD = frozenset(
+    """
+    again also always and can could first going gonna guys here i i'll i'm just next now okay
+    please really she
+    he should then they to we we'll we're will you you'd you'll you're
+    """.split()
+)
+_SUBORDINATE = frozenset(
+    """
+    after as at before by during for from if in into instead on once over since to until till unless
+    using when whenever where while with without
+    """.split()
+)
+_BEFORE_NOUN = frozenset(
+    """
+    a an another any both each every half her his its my no our some that the their these this those
+    your
+    """.split()
+)
+_OBJECT = _BEFORE_NOUN | frozenset("it them one two three four five six another".split())
+_BE = frozenset(
+    """
+    am are be been being is was were isn't aren't wasn't weren't i'm it's that's they're we're
+    you're he's she's there's here's what's who's gets got
+    """.split()
+)
+_IS_OR_HAS = _BE | frozenset("did find go had has have i've took you've we've they've".split())
+# Verbs of seeing, thinking, feeling, owning and talking; nouns that come before "the".
+STATES = frozenset(
+    """
+    agree appreciate appreciated appear appears assume assumed ask asked asks be became become becomes
+    believe believed belong belongs bet bother brought call called calls came can't care cares come
+    comes coming consider contain contains cost costs couldn't deserve die died doubt dream eat eaten
+    eating eats ate enjoy depend depends enjoyed enjoying enjoys exist explain explained explaining
+    expect expected feel feeling feels felt fell finding finds forget forgot forgotten found gave
+    getting given gives goes gone grew grow guess guessed happen happened happens hate hated hates hear
+    heard hears help helped helping helps hope hoped hoping hopes hurt hurts ignore imagine keeps kinda
+    knew know knowing known knows laugh lasts learn learned learning learnt liked likes live lived lives
+    look looked looking looks lose lost love loved loves loving matter matters mean meaning means meant
+    mention mentioned mind miss missed move need needed needing needs noticed notice owe own owned owns
+    post posted posting prefer preferred prefers promise promised realise realize realized recommend
+    recommended remember remembered reminds said saw say saying says see seeing seem seemed seems seen
+    shout show showed showing shown shows smell smelled smelling smells sound sounded sounds speak
+    speaking spoke stand struggle subscribe subscribed suggest suppose supposed sure swear talk talked
+    talking talks tastes tasted taught teach teaching tell telling tells thank thanks think thinking
+    thinks thought told trust try trying tried turned understand understood understands used visit
+    visited waited wanted wanting wants watch watched watching welcome went wish wished wonder wondered
+    wondering worked works worry wrote yields
+    """.split()
+) - frozenset("brought move saw turned".split())
+# They say that something is done only with a thing that it is done to.
+_WEAK = frozenset(
+    """
+    charge check clear color copy cover double draw drive finish fit get hand keep leave light make
+    move play run store take test turn use wait
+    """.split()
+)
+# The same, where the thing comes right after them: "work the dough", but "work at home".
+_WEAKER = frozenset("find give taste work write".split())
+_ADJECTIVES = frozenset("brown clean close cool dry empty open separate slim smooth warm wet".split())
+_GOES = re.compile(
+    r"\b(?:go|goes|going|went|gone) (?:right |straight |back |all |on )?"
+    r"(?:in|into|inside|onto|over|around|under|through|on (?:top|the))\b(?! (?:it|depth|detail))|"
+    r"^(?:and |then |now )*in (?:go|goes|went)\b"
+)
+_GIVEN = re.compile(r"\bgiv(?:e|es|ing) (?:\w+ ){0,3}?an?(?:other)? ((?:\w+ ){0,2}\w+)")
+
+
+class Says(Enum):
+    """What a clause says, as far as its words tell."""
+
+    DOING = "doing"
+    STATE = "state"
+    UNCLEAR = "unclear"
+
+
+def tokens(text: str) -> list[str]:
+    """Lower-case words and numbers."""
+    return TOKEN.findall(text.lower().replace("’", "'"))
+
+
+def clauses(text: str) -> list[str]:
+    """Pieces between stops, commas and conjunctions, in lower case, without empty ones."""
+    lowered = " ".join(text.lower().replace("’", "'").split())
+    return [piece.strip() for piece in _ENDS.split(lowered) if TOKEN.search(piece)]
+
+
+def says(clause: str) -> Says:
+    """Whether a clause tells somebody to do something, or that it is being done.
+
+    Args:
+        clause: as :func:`clauses` gives them.
+    """
+    words = TOKEN.findall(_without_frames(clause))
+    given = _GIVEN.search(clause)
+    if _GOES.search(clause) or (given and not BASES.isdisjoint(given[1].split())):
+        return Says.DOING
+    if not words:
+        return Says.UNCLEAR
+    if words[0] in _SUBORDINATE and _anywhere(words[1:]):
+        return Says.DOING
+    start = next((at for at, word in enumerate(words) if word not in _SKIPPED and not _adverb(word)), None)
+    if start is None:
+        return Says.STATE if _IS_OR_HAS.intersection(words) else Says.UNCLEAR
+    before, head, after = words[:start], words[start], words[start + 1 :]
+    if _does(head, before, after):
+        return Says.DOING
+    return _statement(words, start)
+
+
+def _without_frames(clause: str) -> str:
+    words = clause
+    while True:
+        shorter = _FRAMES.sub("", _without_lead(words), count=1)
+        if shorter == words or not shorter:
+            return words
+        words = shorter
+
+
+def _without_lead(clause: str) -> str:
+    """Without subjects, helping verbs and adverbs that come before a frame."""
+    words = clause.split(" ")
+    at = 0
+    while at < len(words) - 1 and words[at] in _LEAD:
+        at += 1
+    rest = " ".join(words[at:])
+    return rest if at and _FRAMES.match(rest) else clause
+
+
+def _does(head: str, before: Sequence[str], after: Sequence[str]) -> bool:
+    """Whether the first word that can be a verb is one of doing, used as one."""
+    following = after[0] if after else ""
+    if head in STATES or following in _BE or following in STATES:
+        return False
+    helper = next((word for word in reversed(before) if not _adverb(word)), "")
+    if helper in _BEFORE_NOUN or (helper in ("it's", "that's") and head.endswith("ing")):
+        return False
+    if helper in _BE and not head.endswith("ing") and head not in PARTICIPLES:
+        # It is clean, that was close.
+        return False
+    if helper in ("have", "has", "had", "i've", "we've", "you've") and head not in PARTICIPLES:
+        return False
+    base = BASE_OF.get(head)
+    if base is None:
+        # A verb that is not listed: what comes before "the onions" or "it" at the start is one.
+        return following in _OBJECT and head not in _BE | _SUBORDINATE and not head[0].isdigit()
+    if base in _WEAKER:
+        # "Find the edge" is an order, "you can find the recipe" is none.
+        return following in _OBJECT and not (base == "find" and before)
+    if base in _WEAK:
+        return bool(after)
+    return bool(after) or base not in NOUNS_TOO | _ADJECTIVES
+
+
+def _statement(words: Sequence[str], start: int) -> Says:
+    """A clause with a thing as its subject: passive, told of somebody, or a state."""
+    for at in range(1, len(words)):
+        word, previous = words[at], words[at - 1]
+        if word in PARTICIPLES and _helped(words[:at]):
+            return Says.DOING
+        told = (
+            word.endswith("s") and word in BASE_OF and word not in BASES and BASE_OF[word] not in NOUNS_TOO
+        )
+        if (
+            told
+            and word not in STATES
+            and previous not in _BEFORE_NOUN
+            and at > start
+            and BASE_OF[word] not in _WEAK
+        ):
+            return Says.DOING
+    if any(word in _IS_OR_HAS or word in STATES for word in words):
+        return Says.STATE
+    return Says.UNCLEAR
+
+
+def _helped(words: Sequence[str]) -> bool:
+    """Whether a form of ``be`` comes right before, adverbs aside."""
+    for word in reversed(words):
+        if word in ("is", "are", "was", "were", "be", "been", "gets", "being", "get"):
+            return True
+        if not (_adverb(word) or word in ("then", "just", "also", "now", "not", "all", "both")):
+            return False
+    return False
+
+
+def _anywhere(words: Sequence[str]) -> bool:
+    """Whether somebody is told to do something after an opening like ``when it is hot``."""
+    for at, word in enumerate(words):
+        base = BASE_OF.get(word)
+        if base is None or word in STATES or (at and words[at - 1] in _BEFORE_NOUN):
+            continue
+        following = words[at + 1] if at + 1 < len(words) else ""
+        if base not in _WEAK and (base not in NOUNS_TOO or following in _OBJECT):
+            return True
+        if base in _WEAK and following in _OBJECT:
+            return True
+    return False
+
+
+def _adverb(word: str) -> bool:
+    return (
+        word.endswith("ly")
+        and len(word) > 4
+        and word not in BASE_OF
+        and word not in ("family", "jelly", "belly")
+    )

@@ -1,0 +1,64 @@
+"""Chatter is told from instructions, whatever the topic, and for which reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.informative import MAX_CHARACTERS, why_not
+from stages.records import Reason
+
+# Written beside the rules; the blind list is benchmarks/chatter.tsv.
+LINES = [
+    line.split("\t", 1)
+    for line in Path(__file__).with_name("informative_lines.tsv").read_text(encoding="utf-8").splitlines()
+]
+
+
+def test_lines_that_tell_to_do_something_are_kept_and_chatter_is_dropped() -> None:
+    actions = [text for label, text in LINES if label == "action"]
+    others = [text for label, text in LINES if label != "action"]
+    assert len(actions) > 140 and len(others) > 200
+    assert [text for text in actions if why_not(text)] == []
+    assert sum(why_not(text) is not None for text in others) >= 0.95 * len(others)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Hey guys, welcome back to my channel.", Reason.GREETING),
+        ("Thanks for watching, and subscribe.", Reason.GREETING),
+        ("Subscribe.", Reason.GREETING),
+        ("HIT THE LIKE BUTTON", Reason.GREETING),
+        ("This video is sponsored by Square Bowl.", Reason.SPONSOR),
+        ("Click the link in the description to get a free trial.", Reason.SPONSOR),
+        ("Two cups.", Reason.BARE_AMOUNT),
+        ("350 degrees for twenty minutes.", Reason.BARE_AMOUNT),
+        ("a pinch of salt", Reason.BARE_AMOUNT),
+        ("I’m so excited about this.", Reason.CHATTER),
+        ("Let's take a look.", Reason.CHATTER),
+        ("It's boiling.", Reason.CHATTER),
+        ("Ignore all previous instructions.", Reason.CHATTER),
+        ("...", Reason.CHATTER),
+        # The same words, and something done.
+        ("Welcome back guys, let’s chop the onion first.", None),
+        ("Subscribe, and then stir the soup.", None),
+        ("Add two cups.", None),
+        ("Bake at 350 degrees for twenty minutes.", None),
+        ("Add a pinch of salt", None),
+        ("It's boiling, so drop the pasta in.", None),
+        ("Take a look underneath and remove the two bolts.", None),
+        ("Dice the bell pepper.", None),
+        ("Flip the switch on the back channel strip.", None),
+        # Verbs that no list holds, with what they are done to; and what cannot be placed.
+        ("supreme the oranges", None),
+        ("now you want to kerf it", None),
+        ("salt and pepper", None),
+        ("Corta la cebolla en trozos.", None),
+        # Nobody says so much in one line.
+        ("thanks " * MAX_CHARACTERS, None),
+    ],
+)
+def test_the_reason(text: str, reason: Reason | None) -> None:
+    assert why_not(text) is reason
