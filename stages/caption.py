@@ -179,16 +179,14 @@ def facts_of(video: Video, clip: Clip, context: Sequence[Context]) -> dict[str, 
 
 
 def said_during(transcript: Transcript | None, clip: Clip) -> str:
-    """The words whose middle lies in a clip; sentences without word times by the whole."""
+    """The words whose middle lies in a clip; a sentence without times of words with most of itself."""
     words: list[str] = []
     for sentence in transcript.sentences if transcript else []:
-        if not sentence.overlap_s(clip):
-            continue
         if sentence.words and not sentence.english:
             middles = [(word.start_s + word.end_s) / 2 for word in sentence.words]
             inside = zip(sentence.words, middles, strict=True)
             words += [word.text.strip() for word, at_s in inside if clip.start_s <= at_s < clip.end_s]
-        else:
+        elif 2 * sentence.overlap_s(clip) > min(sentence.duration_s, clip.duration_s):
             words += (sentence.english or sentence.text).split()
     return " ".join(words[:SAID_WORDS])
 

@@ -74,7 +74,7 @@ def ask_for_texts(
     """
     first = client.ask(questions)
     sent_back = {
-        index: replace(question, follow_ups=[(json.dumps(answer.content), _objection(wrong))])
+        index: replace(question, follow_ups=[(_sent_back(answer), _objection(wrong))])
         for index, (question, answer, check) in enumerate(zip(questions, first, checks, strict=True))
         if answer.content is not None and (wrong := _wrong(text_of(answer), check, limits))
         if wrong[0].rule is not Rule.REFUSAL
@@ -94,6 +94,10 @@ def text_of(answer: Answer) -> str:
 
 def _wrong(text: str, check: Check, limits: Limits) -> list[Complaint]:
     return complaints(text, limits) or check(text)
+
+
+def _sent_back(answer: Answer) -> str:
+    return json.dumps({"caption": text_of(answer)}, ensure_ascii=False)
 
 
 def _objection(wrong: Sequence[Complaint]) -> str:

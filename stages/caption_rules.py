@@ -48,13 +48,13 @@ GRAMMAR = frozenset(
     "a an and are as at be been by for from in into is it its of off on onto or out over the their them "
     "then there they this to up was which while who with before after until when once again".split()
 )
-DETERMINERS = frozenset("a an the some more his her its their this that these those another".split())
+DETERMINERS = frozenset("a an the some more his her its their this that these those".split())
 NO_ACTION = frozenset(
     "across as being besides contains does during features following has holding holds includes including "
     "is plus red regarding showing shows this thus towards uses using was wearing wears".split()
 )
 """Before an object they look like verbs by their ending, and tell nothing that is done."""
-SAME_SENTENCE = 0.7
+SAME_SENTENCE = 0.8
 """Shared content words over all of them, from which a sentence says the same as another."""
 LONGEST_LOOP = 8
 COPIED_WORDS = 8
@@ -140,16 +140,15 @@ def sentences_of(text: str) -> list[str]:
 def shortened(text: str, limits: Limits) -> str:
     """Whole sentences that say something new, as many as fit; the first is cut if it is too long."""
     kept: list[str] = []
-    contents: list[set[str]] = []
     for sentence in sentences_of(tidy(text)):
-        content = content_words(sentence)
-        if any(_same(content, other) for other in contents):
+        longer = [*kept, sentence]
+        if kept and repetition(longer):
             continue
-        full = len(kept) == limits.max_sentences
-        if kept and (full or len(" ".join([*kept, sentence]).split()) > limits.max_words):
+        if kept and (
+            len(longer) > limits.max_sentences or len(" ".join(longer).split()) > limits.max_words
+        ):
             break
-        kept.append(sentence)
-        contents.append(content)
+        kept = longer
     return " ".join(" ".join(kept).split()[: limits.max_words])
 
 
@@ -184,7 +183,8 @@ def repetition(sentences: list[str]) -> str | None:
             return sentence
         contents.append(content)
     parts = [WORD.findall(sentence.lower()) for sentence in sentences]
-    return _loop([word for part in parts for word in part]) or _action_twice(parts)
+    loops = (_loop(words) for words in parts)
+    return next((loop for loop in loops if loop), None) or _action_twice(parts)
 
 
 def content_words(sentence: str) -> set[str]:
@@ -202,12 +202,13 @@ def _same(one: set[str], two: set[str]) -> bool:
 
 
 def _loop(words: list[str]) -> str | None:
-    """Two or more words at once again, or one word three times in a row."""
+    """Three or more words at once again, or fewer for the third time: half and half is one thing."""
     for index in range(len(words)):
         for size in range(1, LONGEST_LOOP + 1):
             run = words[index : index + size]
-            times = 3 if size == 1 else 2
-            if words[index : index + times * size] == run * times and set(run) - GRAMMAR:
+            content = set(run) - GRAMMAR
+            times = 2 if size > 2 and len(content) > 1 else 3
+            if content and words[index : index + times * size] == run * times:
                 return " ".join(run * times)
     return None
 

@@ -272,13 +272,12 @@ def narrated(video: Video) -> Video:
         Word(start_s=17.0 + index / 10, end_s=17.1 + index / 10, text=f" {word}", confidence=0.9)
         for index, word in enumerate(ATTACK.split())
     ]
-    spoken = Sentence(
-        start_s=17.0, end_s=LATER.end_s, text=ATTACK, confidence=0.9, words=[*words, LATER]
-    )
+    spoken = Sentence(start_s=17.0, end_s=LATER.end_s, text=ATTACK, confidence=0.9, words=[*words, LATER])
+    between = Sentence(start_s=39.5, end_s=44.0, text="And bye.", confidence=0.9)
     quiet = Sentence(start_s=30.0, end_s=31.0, text="Danke.", confidence=0.9, english="Thank you.")
     return replace(
         video,
-        transcript=Transcript(language="en", sentences=[spoken, quiet], model="m"),
+        transcript=Transcript(language="en", sentences=[spoken, quiet, between], model="m"),
         actions=[*video.actions, replace(action(1, 21.0, 30.0), text="Hang the clock.")],
         matches=[*video.matches,
                  Match(clip_id="v-c0001", action_id="v-a0001", iou=0.5, start_diff_s=1.0, rule="start")],

@@ -129,7 +129,11 @@ def test_what_is_said_cannot_be_seen(text: str, assumed: bool) -> None:
         ("A cook chops the red onion on a board. Later she adds oil and chops the onion.",
          "chops the onion"),
         ("She stirs the pot and lifts a lid before stirring the pot once more.", "stirring the pot"),
-        ("The dough is turned and turned and turned and turned.", "turned and turned and"),
+        ("The dough is turned and turned and turned and turned.", "turned and turned and turned and"),
+        ("She stirs the pot and stirs the pot and eats.", "stirs the pot and stirs the pot and"),
+        ("Half and half and macaroni boil in water.", None),
+        ("A cook peels a carrot and adds it to a bowl. A cook peels a leek and adds it to a bowl.", None),
+        ("A cook drains the tofu. Cut the tofu. Cut the mushrooms.", None),
         ("A hand stirs, stirs, stirs in a bowl.", "stirs stirs stirs"),
         ("A cook places a slice of bread on a plate, then places a slice of tomato on it.", None),
         ("The cook pours the oil into a pan. A hand pours the batter into the pan.", None),
@@ -169,6 +173,7 @@ def test_an_endless_answer_is_examined_at_once(piece: str) -> None:
         ("Chop the leek and the onion. Fry.", "Chop the leek and the"),
         ("One. Two. Three. Four.", "One. Two. Three."),
         ("Chop leek. Leek is chopped. Fry it.", "Chop leek. Fry it."),
+        ("She stirs the pot. Stirring the pot. Eats.", "She stirs the pot. Eats."),
     ],
 )
 def test_a_long_caption_ends_with_a_whole_sentence(text: str, short: str) -> None:
