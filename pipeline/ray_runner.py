@@ -28,6 +28,7 @@ from pipeline import THREAD_VARIABLES
 from pipeline.chain import Group, groups
 from pipeline.config import Config, PoolOptions
 from pipeline.packages import check_packages
+from pipeline.ray_servers import cluster_address
 from pipeline.runners import Site
 from pipeline.servers import reserved_cpus
 from pipeline.worker import EVENTS_JSON, EventSink, StageEvent, crashed
@@ -42,16 +43,11 @@ LANGUAGE_WORKERS = 4
 asks less and less towards its end; the requests of the others keep the models busy meanwhile."""
 
 
-def address(config: Config) -> str | None:
-    """Of the cluster to join; None where one is started on this machine."""
-    return config.run.ray_address or os.environ.get("RAY_ADDRESS")
-
-
 @contextmanager
 def connected(config: Config) -> Iterator[None]:
     """Join the cluster that is there, or start one on this machine, and leave it afterwards."""
     logging.getLogger("ray").setLevel(logging.ERROR)
-    joined = address(config)
+    joined = cluster_address(config)
     if not joined:
         # Ray's own processes warn on the terminal of things that neither we nor our user can change.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -187,7 +183,7 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
     chain = groups(site.stages())
     for group in chain:
         options = getattr(site.config.run.pools, group.pool)
-        workers = options.workers or _auto_workers(group, site, len(chain))
+        workers = options.workers or auto_workers(group, site, len(chain))
         dataset = dataset.map_batches(
             _GroupWorker,
             batch_size=1,
@@ -202,7 +198,8 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
     return dataset
 
 
-def _auto_workers(group: Group, site: Site, num_pools: int) -> int:
+def auto_workers(group: Group, site: Site, num_pools: int) -> int:
+    """How many workers a pool gets where nothing is configured."""
     workers = max(1, int(_processors(reserved_cpus(site.config)) / num_pools))
     asked = [endpoint.concurrency for endpoint in (site.language, site.vision) if endpoint]
     # They wait for most of their time, so they may be more than the processors.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,10 +14,14 @@ import ray.util
 
 from models.server import Server, ServerError
 from pipeline.config import Config, ConfigError, Door
-from pipeline.ray_runner import address
 from pipeline.servers import HERE, Running, Wanted, refused, reserved_cpus, wanted
 
 CLOSE_S = 15.0
+
+
+def cluster_address(config: Config) -> str | None:
+    """Of the cluster to join; None where one is started on this machine."""
+    return config.run.ray_address or os.environ.get("RAY_ADDRESS")
 
 
 @contextmanager
@@ -40,7 +45,7 @@ def started(config: Config, logs: Path) -> Iterator[Running]:
     base_urls: dict[Door, tuple[str, ...]] = {}
     try:
         for group in groups:
-            _check_room(group, nodes, joined=bool(address(config)))
+            _check_room(group, nodes, joined=cluster_address(config) is not None)
             base_urls |= dict.fromkeys(group.doors, _start(group, logs, actors, alone=len(nodes) == 1))
         yield Running(base_urls=base_urls, check=lambda: _check(actors))
     finally:

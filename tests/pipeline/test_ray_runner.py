@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,9 +17,11 @@ import pytest
 import ray
 
 from models.language import Endpoint
-from pipeline.config import Config, PoolOptions, Run
+from pipeline import ray_servers
+from pipeline.chain import Group
+from pipeline.config import Config, ConfigError, PoolOptions, Run, Server
 from pipeline.memo import Memo
-from pipeline.ray_runner import connected, placement, run_ray
+from pipeline.ray_runner import LANGUAGE_WORKERS, auto_workers, connected, placement, run_ray
 from pipeline.runners import Site, run_local
 from pipeline.worker import StageEvent
 from stages.base import Pool, Stage
@@ -192,6 +195,64 @@ def test_what_a_pool_is_given_is_asked_for(cluster: None) -> None:
         "num_gpus": 0.5,
         "runtime_env": {"pip": "infra/envs/x.txt"},
     }
+
+
+def answers(base_url: str) -> bool:
+    try:
+        with urllib.request.urlopen(base_url.removesuffix("/v1") + "/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def test_replicas_of_a_server_live_as_long_as_they_are_needed(cluster: None, tmp_path: Path) -> None:
+    config = Config(server=Server(replicas=2, context_tokens=256, num_cpus=0.1))
+    with ray_servers.started(config, tmp_path) as running:
+        urls = running.base_urls["language"]
+        assert len(set(urls)) == 2
+        assert all(map(answers, urls))
+        running.check()
+    assert not any(map(answers, urls))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["language-0.log", "language-1.log"]
+
+
+def test_a_server_that_does_not_start_says_why_from_wherever_it_is(cluster: None, tmp_path: Path) -> None:
+    config = Config(server=Server(model=str(tmp_path / "none.gguf")))
+    with (
+        pytest.raises(ConfigError, match=r"(?s)^server: .*none\.gguf did not start: .*No such file"),
+        ray_servers.started(config, tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("server", "message"),
+    [
+        (Server(gpus=1), r"server\.gpus.* room for 0 of 1 servers with server\.gpus=1"),
+        (Server(num_cpus=0.5, replicas=1000), r"server\.num_cpus.* leave none"),
+    ],
+)
+def test_what_no_node_has_is_refused_at_once(
+    cluster: None, server: Server, message: str, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(ConfigError, match=message),
+        ray_servers.started(Config(server=server), tmp_path),
+    ):
+        pass
+
+
+def test_language_workers_are_more_where_the_models_answer_several_at_once(
+    cluster: None, tmp_path: Path
+) -> None:
+    site = zoo(tmp_path)
+    group = Group(pool="language", stages=("feed",))
+    several, single = (
+        replace(site, language=replace(site.language, concurrency=concurrency)) for concurrency in (8, 1)
+    )
+    assert auto_workers(group, several, 4) >= LANGUAGE_WORKERS
+    assert auto_workers(group, single, 400) == 1
+    assert auto_workers(replace(group, pool="media"), several, 400) == 1
 
 
 def test_a_cluster_that_is_there_is_joined_and_left_running(cluster: None) -> None:
