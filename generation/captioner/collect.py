@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -222,16 +222,15 @@ class _Endpoint(_Teacher):
         stopped = ""
         try:
             answers: dict[str, Written] = dict(zip(asked, self._ask(list(asked.values())), strict=True))
-        except (BudgetError, TransientError) as error:
-            stopped = str(error)
-            answers = {}
+        except TransientError as error:
+            # What was answered is kept; to look it up now would mean to ask for the rest once more.
+            return {}, str(error)
+        except BudgetError as error:
+            stopped, answers = str(error), {}
             for clip_id, question in asked.items():
-                try:
-                    # What was answered until then costs nothing any more; nothing else is asked.
+                with suppress(BudgetError):
+                    # What was answered until then costs nothing any more, and nothing else is sent.
                     [answers[clip_id]] = self._ask([question])
-                except (BudgetError, TransientError) as again:
-                    if isinstance(again, TransientError):
-                        break
         return {clip_id: (new.text, new.model, new.problem) for clip_id, new in answers.items()}, stopped
 
     def _ask(self, questions: Sequence[Question]) -> list[Written]:
