@@ -80,6 +80,13 @@ def judge_client(parsed: argparse.Namespace, out: Path) -> Iterator[LanguageClie
                     f"the judge has cost what it may: raise --judge-max-usd, which is "
                     f"{parsed.judge_max_usd:g}; what was answered is kept in {out / ANSWERS}"
                 ) from error
+            finally:
+                for total in ledger.totals():
+                    tokens = total.input_tokens + total.output_tokens
+                    print(
+                        f"{total.model} as judge, so far: {total.requests} requests, {tokens:,} tokens, "
+                        f"{total.usd:.4g} US dollars"
+                    )
 
 
 def _amount(text: str) -> float:

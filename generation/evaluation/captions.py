@@ -90,14 +90,24 @@ def _clips(dataset: Path, given: Path) -> tuple[CaptionedClip, ...]:
     rows = {table: _rows(dataset / table, columns, given) for table, columns in COLUMNS.items()}
     actions = {row["action_id"]: row["text"] for row in rows["actions"]}
     best = best_matches([Match(**row) for row in rows["matches"]])
-    sizes = {row["video_id"]: (row["width_px"] or 0, row["height_px"] or 0) for row in rows["videos"]}
+    sizes = {
+        row["video_id"]: (row["width_px"], row["height_px"])
+        for row in rows["videos"]
+        if row["width_px"] and row["height_px"]
+    }
+    unknown = {row["video_id"] for row in rows["clips"]} - sizes.keys()
+    if unknown:
+        raise CaptionsError(
+            f"DATASET {given}: table videos knows no size of {min(unknown)}, which has clips; "
+            "curate it again"
+        )
     found = [
         CaptionedClip(
             **{name: row[name] for name in CLIP_COLUMNS},
             frames_s=tuple(row["caption_frames_s"] or ()),
             screen_text=tuple(row["screen_text"] or ()),
             action=actions.get(best[row["clip_id"]].action_id, "") if row["clip_id"] in best else "",
-            size_px=sizes.get(row["video_id"], (0, 0)),
+            size_px=sizes[row["video_id"]],
         )
         for row in rows["clips"]
         if row["caption"]
@@ -115,8 +125,10 @@ def _rows(folder: Path, columns: Sequence[str], given: Path) -> list[dict[str, A
         parts = [pq.read_table(file, columns=list(columns)) for file in files]
         rows: list[dict[str, Any]] = pa.concat_tables(parts).to_pylist()
     except (OSError, pa.ArrowException) as error:
+        # After the first line Arrow lists the whole schema.
+        why = str(error).partition("\n")[0]
         raise CaptionsError(
-            f"DATASET {given}: table {folder.name} cannot be read ({error}); curate it again"
+            f"DATASET {given}: table {folder.name} cannot be read ({why}); curate it again"
         ) from error
     return rows
 

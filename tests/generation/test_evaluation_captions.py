@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -187,6 +188,21 @@ def test_a_dataset_is_read(tmp_path: Path) -> None:
     assert clip.size_px == (SIDE_PX, SIDE_PX)
 
 
+def test_a_table_that_is_damaged_or_lacks_something(before: Path) -> None:
+    (part,) = (before / "videos").iterdir()
+    rows = pq.read_table(part)
+    for table, words in (
+        (rows.drop_columns(["width_px"]), r"table videos cannot be read .*width_px.*curate it again"),
+        (rows.slice(1), r"table videos knows no size of a{16}, which has clips"),
+    ):
+        pq.write_table(table, part)
+        with pytest.raises(CaptionsError, match=words):
+            read_captions([before])
+    part.write_bytes(b"PAR1")
+    with pytest.raises(CaptionsError, match="table videos cannot be read"):
+        read_captions([before])
+
+
 def test_datasets_of_one_name_are_told_apart(before: Path, tmp_path: Path) -> None:
     other = write_dataset(tmp_path / "x", AFTER)
     twin = tmp_path / "deeper" / "before"
@@ -357,7 +373,7 @@ def test_the_budget_ends_the_judging(
         assert not server.requests and not (out / "evaluation.json").exists()
         assert run(before, "--out", out, *judge, "--judge-max-usd", 2) == 0
         assert len(server.requests) == 5
-    assert list((out / "ledger").iterdir())
+    assert "m as judge, so far: 5 requests, 60 tokens, 0.0006 US dollars" in capsys.readouterr().out
 
 
 def one(*told: Told) -> Captions:
