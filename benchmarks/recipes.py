@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the datasets here")
     parser.add_argument("--runner", choices=("ray", "local"), default="local")
     arguments = parser.parse_args()
-    truth = {path.stem: _truth(path) for path in sorted(arguments.folder.glob("*.json"))}
+    truth = {path.stem: truth_of(path) for path in sorted(arguments.folder.glob("*.json"))}
     videos = [path for name in truth for path in [arguments.folder / f"{name}.mp4"] if path.exists()]
     if not videos:
         parser.error(f"{arguments.folder}: no NAME.mp4 with a NAME.json")
@@ -68,7 +68,7 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def _truth(path: Path) -> list[Step]:
+def truth_of(path: Path) -> list[Step]:
     steps = json.loads(path.read_text())["steps"]
     return [
         Step(

@@ -7,41 +7,33 @@ end of a window, which the sequential one did as soon as it was given a prompt.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from faster_whisper import BatchedInferencePipeline, WhisperModel
+from faster_whisper.transcribe import Segment, TranscriptionInfo
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 from numpy.typing import NDArray
 
 from models import weights
+from models.hallucinations import MAX_COMPRESSION, without_unsaid
 from models.media import SAMPLE_RATE
+from models.spoken import Heard, Passage, Span, SpokenWord
 
 EMBEDDED = {"base": weights.whisper_base, "tiny.en": weights.whisper_tiny_en}
-SNAP_SLACK_S = 0.25
+SURE_LANGUAGE = 0.8
+LIKELY_LANGUAGE = 0.1
+NO_REPEAT_TOKENS = 5
+SNAP_SLACK_S = 0.05
+SNAP_REACH_S = 0.5
+MIN_PAUSE_S = 0.16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpokenWord:
-    """A word as the recogniser heard it; times in seconds from the first sample."""
-
-    start_s: float
-    end_s: float
-    text: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """What was said; ``language`` is an ISO 639-1 code, empty when nothing was."""
-
-    language: str
-    words: list[SpokenWord]
-
-
-class SpeechRecogniser:
-    """Whisper through CTranslate2.
+class FasterWhisper:
+    """Whisper through CTranslate2; a :class:`models.spoken.SpeechRecogniser`.
 
     Args:
         model: ``base`` or ``tiny.en`` (packaged), or the folder of a CTranslate2 Whisper model.
@@ -50,56 +42,158 @@ class SpeechRecogniser:
     """
 
     def __init__(self, model: str, *, language: str | None, threads: int, batch_size: int) -> None:
-        folder = EMBEDDED[model]() if model in EMBEDDED else Path(model)
         device = "auto" if model not in EMBEDDED else "cpu"
-        self._whisper = WhisperModel(str(folder), device=device, compute_type="int8", cpu_threads=threads)
+        self._whisper = WhisperModel(
+            str(model_folder(model)), device=device, compute_type="int8", cpu_threads=threads
+        )
         self._pipeline = BatchedInferencePipeline(self._whisper)
         self._language = language if self._whisper.model.is_multilingual else "en"
         self._batch_size = batch_size
 
     def hear(self, samples: NDArray[np.float32]) -> Heard:
-        """Recognise mono samples ``[n]`` at 16 kHz."""
-        voiced = get_speech_timestamps(samples, VadOptions(min_silence_duration_ms=160))
-        if not voiced:
+        """Recognise mono samples ``[n]`` at 16 kHz.
+
+        Where the language is in doubt, all that are likely are tried, and the one that fits best is
+        taken: a kitchen's noise can make Thai of English.
+        """
+        voice = voiced(samples)
+        if not voice:
             return Heard(language="", words=[])
-        segments, info = self._pipeline.transcribe(
-            samples,
-            language=self._language,
-            batch_size=self._batch_size,
-            word_timestamps=True,
-            temperature=[0.0],
-        )
-        spans = [(span["start"] / SAMPLE_RATE, span["end"] / SAMPLE_RATE) for span in voiced]
-        words = [
-            snap_to_voice(
-                SpokenWord(
-                    start_s=float(word.start),
-                    end_s=float(word.end),
-                    text=word.word,
-                    probability=float(word.probability),
-                ),
-                spans,
+        passages, info = self._decoded(samples, self._language)
+        tried = [_judged(info.language, passages, voice)]
+        if self._language is None and info.language_probability < SURE_LANGUAGE:
+            tried += [
+                _judged(name, self._decoded(samples, name)[0], voice)
+                for name, probability in info.all_language_probs or []
+                if probability >= LIKELY_LANGUAGE and name != info.language
+            ]
+        return max(tried, key=lambda fit_and_heard: fit_and_heard[0])[1]
+
+    def _decoded(
+        self, samples: NDArray[np.float32], language: str | None, task: str = "transcribe"
+    ) -> tuple[list[Passage], TranscriptionInfo]:
+        """What is said; passages that fell into a loop are decoded once more without repetition."""
+
+        def decode(language: str | None, no_repeat: int) -> tuple[list[Segment], TranscriptionInfo]:
+            segments, info = self._pipeline.transcribe(
+                samples,
+                language=language,
+                task=task,
+                batch_size=self._batch_size,
+                word_timestamps=True,
+                temperature=[0.0],
+                no_repeat_ngram_size=no_repeat,
             )
-            for segment in segments
+            return list(segments), info
+
+        segments, info = decode(language, 0)
+        if any(segment.compression_ratio > MAX_COMPRESSION for segment in segments):
+            # One segment a chunk, so they are told by where the chunk was sought.
+            again = {segment.seek: segment for segment in decode(info.language, NO_REPEAT_TOKENS)[0]}
+            segments = [
+                again.get(segment.seek, segment) if segment.compression_ratio > MAX_COMPRESSION else segment
+                for segment in segments
+            ]
+        return [_passage(segment) for segment in segments], info
+
+    def translate(
+        self, samples: NDArray[np.float32], spans: Sequence[Span], language: str
+    ) -> list[str] | None:
+        """Each span's speech in English, or None where the model does not know the language.
+
+        Decoded as one text and divided by the times of its words. Decoded one by one, sentences were
+        translated far worse ("and put the chip on it" for an onion that is cut), in three times the time.
+        """
+        if not self._whisper.model.is_multilingual or language not in self._whisper.supported_languages:
+            return None
+        passages, _ = self._decoded(samples, language, "translate")
+        words, _ = without_unsaid(passages, voiced(samples))
+        return divided(words, spans)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._whisper.model.unload_model()
+
+
+def _passage(segment: Segment) -> Passage:
+    return Passage(
+        words=[
+            SpokenWord(
+                start_s=float(word.start),
+                end_s=float(word.end),
+                text=word.word,
+                probability=float(word.probability),
+            )
             for word in segment.words or []
-        ]
-        return Heard(language=info.language if words else "", words=words)
-
-
-def snap_to_voice(word: SpokenWord, spans: list[tuple[float, float]]) -> SpokenWord:
-    """Cut a word's interval to the stretch of voice it mostly lies in.
-
-    Whisper's attention times stretch the first word after a pause back over the pause, by seconds.
-    Voice activity knows better where sound begins. A word that touches no voice keeps its times.
-    """
-    overlaps = [min(word.end_s, end) - max(word.start_s, start) for start, end in spans]
-    best = max(range(len(spans)), key=overlaps.__getitem__)
-    if overlaps[best] <= 0:
-        return word
-    start, end = spans[best]
-    return SpokenWord(
-        start_s=round(max(word.start_s, start - SNAP_SLACK_S), 3),
-        end_s=round(min(word.end_s, end + SNAP_SLACK_S), 3),
-        text=word.text,
-        probability=word.probability,
+        ],
+        confidence=math.exp(segment.avg_logprob),
+        no_speech=segment.no_speech_prob,
     )
+
+
+def _judged(language: str, passages: Sequence[Passage], voice: Sequence[Span]) -> tuple[float, Heard]:
+    """How well a language fits, and what is heard in it; words that nobody said speak against it."""
+    words, removed = without_unsaid(passages, voice)
+    total = len(words) + removed
+    confidence = sum(passage.confidence * len(passage.words) for passage in passages) / max(1, total)
+    heard = Heard(
+        language=language if words else "", words=snap_to_voice(words, voice), removed_words=removed
+    )
+    return confidence * len(words) / max(1, total), heard
+
+
+def divided(words: Iterable[SpokenWord], spans: Sequence[Span]) -> list[str]:
+    """The text of each span: every word goes to the one that its middle lies in, or else is nearest to."""
+    texts = [""] * len(spans)
+
+    def distance(middle: float, span: Span) -> float:
+        return max(span[0] - middle, middle - span[1], 0.0)
+
+    for word in words:
+        middle = (word.start_s + word.end_s) / 2
+        nearest = min(range(len(spans)), key=lambda index: distance(middle, spans[index]))
+        texts[nearest] += word.text
+    return [text.strip() for text in texts]
+
+
+def model_folder(model: str) -> Path:
+    """Where a packaged model lies, or the folder that was named."""
+    return EMBEDDED[model]() if model in EMBEDDED else Path(model)
+
+
+def voiced(samples: NDArray[np.float32], *, longest_s: float = math.inf) -> list[Span]:
+    """Stretches of voice in mono samples ``[n]`` at 16 kHz (Silero), without padding."""
+    options = VadOptions(
+        min_silence_duration_ms=round(1000 * MIN_PAUSE_S), speech_pad_ms=0, max_speech_duration_s=longest_s
+    )
+    return [
+        (span["start"] / SAMPLE_RATE, span["end"] / SAMPLE_RATE)
+        for span in get_speech_timestamps(samples, options)
+    ]
+
+
+def snap_to_voice(words: Sequence[SpokenWord], voice: Sequence[Span]) -> list[SpokenWord]:
+    """Cut each word to the stretch of voice it mostly lies in; the last one there reaches its end.
+
+    Whisper's attention times stretch the first word after a pause back over the pause, by seconds, and
+    let go of the last one before a pause too early. Voice activity knows better where sound begins and
+    ends. A word that touches no voice keeps its times.
+    """
+
+    def stretch(word: SpokenWord) -> Span | None:
+        overlap, span = max(
+            (min(word.end_s, end) - max(word.start_s, start), (start, end)) for start, end in voice
+        )
+        return span if overlap > 0 else None
+
+    stretches = [stretch(word) for word in words]
+    snapped: list[SpokenWord] = []
+    for word, span, following in zip(words, stretches, [*stretches, None][1:], strict=True):
+        if span is None:
+            snapped.append(word)
+            continue
+        start_s, end_s = max(word.start_s, span[0] - SNAP_SLACK_S), min(word.end_s, span[1] + SNAP_SLACK_S)
+        if following != span and end_s < span[1] <= end_s + SNAP_REACH_S:
+            end_s = span[1]
+        snapped.append(replace(word, start_s=round(start_s, 3), end_s=round(end_s, 3)))
+    return snapped

@@ -1,17 +1,26 @@
-"""Turn a video's sound into sentences with times."""
+"""Turn a video's sound, or its subtitles, into sentences with times."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.errors import MediaError
 from models.media import read_audio
-from models.speech import SpeechRecogniser, SpokenWord
+from models.speech import FasterWhisper
+from models.spoken import SpeechRecogniser, SpokenWord
+from models.subtitles import Subtitles, read_embedded, read_side_car, side_cars
+from models.weights import sha256_of
+from models.whisperx import WhisperX
 from stages.base import Pool, Stage, Workspace
 from stages.probe import path_of
-from stages.records import Reason, Sentence, Transcript, Video
+from stages.records import Reason, Sentence, Transcript, Video, Word
 
 PAUSE_S = 1.0
 """A silence that ends a sentence also where the recogniser set no full stop."""
@@ -22,18 +31,37 @@ FULL_STOPS = (".", "?", "!", "。", "？", "！")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechSettings:
-    """How speech is recognised; see :class:`models.speech.SpeechRecogniser`."""
+    """How speech is recognised; see :class:`models.speech.FasterWhisper`.
+
+    Attributes:
+        engine: ``whisperx`` runs in an environment of its own; see :class:`models.whisperx.WhisperX`.
+        python: the interpreter of that environment.
+        align_model: its folder of a wav2vec2 CTC model; None lets it choose and download.
+        translate: whether sentences of another language get an English version.
+        subtitles: whether subtitles, where there are any, take the place of recognition.
+    """
 
     model: str
     language: str | None
     threads: int
     batch_size: int
+    engine: Literal["faster-whisper", "whisperx"] = "faster-whisper"
+    python: str | None = None
+    align_model: str | None = None
+    translate: bool = True
+    subtitles: Literal["never", "prefer"] = "never"
+
+    @property
+    def name(self) -> str:
+        """What the transcript says of its recogniser."""
+        return self.model if self.engine == "faster-whisper" else f"{self.engine}:{self.model}"
 
 
 class Transcribe(Stage):
     """Recognises speech; a video in which nobody speaks is rejected if speech is required."""
 
     name: ClassVar[str] = "transcribe"
+    version: ClassVar[int] = 2
     pool: ClassVar[Pool] = "speech"
     reads = ("content_id", "facts")
     writes = ("transcript",)
@@ -44,28 +72,36 @@ class Transcribe(Stage):
         self._recogniser: SpeechRecogniser | None = None
 
     def measures_with(self) -> object:
-        return asdict(self.settings)
+        # Where the interpreter lies does not change what it hears.
+        return {name: value for name, value in asdict(self.settings).items() if name != "python"}
+
+    def also_reads(self, video: Video) -> object:
+        if self.settings.subtitles == "never":
+            return None
+        beside = side_cars(path_of(video.uri), self.settings.language)
+        return {path.name: sha256_of(path) for path in beside}
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
-        self._recogniser = SpeechRecogniser(**asdict(self.settings))
+        self._recogniser = _recogniser(self.settings)
 
     def close(self) -> None:
+        if self._recogniser is not None:
+            self._recogniser.close()
         self._recogniser = None
 
     def measure(self, video: Video) -> Video:
-        assert video.facts is not None and self._recogniser is not None
-        nothing = Transcript(language="", sentences=[], model=self.settings.model)
-        if not video.facts.has_audio:
-            return replace(video, transcript=nothing)
-        try:
-            samples = read_audio(path_of(video.uri), until_s=video.facts.duration_s + SLACK_S)
-        except MediaError:
+        assert video.facts is not None
+        path, until_s = path_of(video.uri), video.facts.duration_s + SLACK_S
+        samples = np.zeros(0, np.float32)
+        if video.facts.has_audio:
             # Sound that cannot be decoded is sound that says nothing; the pictures may be fine.
-            return replace(video, transcript=nothing)
-        heard = self._recogniser.hear(samples)
-        transcript = replace(nothing, language=heard.language, sentences=sentences(heard.words))
-        return replace(video, transcript=transcript)
+            with contextlib.suppress(MediaError):
+                samples = read_audio(path, until_s=until_s)
+        transcript = None
+        if self.settings.subtitles == "prefer":
+            transcript = self._read(path, until_s)
+        return replace(video, transcript=self._in_english(transcript or self._hear(samples), samples))
 
     def judge(self, video: Video) -> Video:
         assert video.transcript is not None
@@ -73,6 +109,75 @@ class Transcribe(Stage):
             detail = "no words were recognised, and transcribe.require_speech is true"
             return video.reject(self.name, Reason.NO_SPEECH, detail)
         return video
+
+    def listen(self, samples: NDArray[np.float32]) -> Transcript:
+        """What is said in mono samples ``[n]`` at 16 kHz; sample 0 is at time 0."""
+        return self._in_english(self._hear(samples), samples)
+
+    def _hear(self, samples: NDArray[np.float32]) -> Transcript:
+        assert self._recogniser is not None
+        heard = self._recogniser.hear(samples)
+        return Transcript(
+            language=heard.language,
+            sentences=sentences(heard.words),
+            model=self.settings.name,
+            removed_words=heard.removed_words,
+        )
+
+    def _in_english(self, transcript: Transcript, samples: NDArray[np.float32]) -> Transcript:
+        """The transcript with an English version of each sentence, where it is needed and can be had."""
+        assert self._recogniser is not None
+        spoken = transcript.sentences
+        if not (self.settings.translate and spoken and samples.size) or transcript.language in ("", "en"):
+            return transcript
+        spans = [(sentence.start_s, sentence.end_s) for sentence in spoken]
+        english = self._recogniser.translate(samples, spans, transcript.language)
+        if english is None:
+            return transcript
+        both = zip(spoken, english, strict=True)
+        return replace(transcript, sentences=[replace(each, english=text) for each, text in both])
+
+    def _read(self, path: Path, until_s: float) -> Transcript | None:
+        """The subtitles beside the video, or else in it, as a transcript."""
+        language = self.settings.language
+        subtitles = read_side_car(path, language, until_s=until_s)
+        subtitles = subtitles or read_embedded(path, language, until_s=until_s)
+        if subtitles is None:
+            return None
+        return Transcript(
+            language=subtitles.language,
+            sentences=written_sentences(subtitles),
+            model=f"subtitles:{subtitles.form}",
+        )
+
+
+def _recogniser(settings: SpeechSettings) -> SpeechRecogniser:
+    if settings.engine == "faster-whisper":
+        return FasterWhisper(
+            settings.model,
+            language=settings.language,
+            threads=settings.threads,
+            batch_size=settings.batch_size,
+        )
+    return WhisperX(
+        settings.model,
+        language=settings.language,
+        threads=settings.threads,
+        batch_size=settings.batch_size,
+        python=settings.python,
+        align_model=settings.align_model,
+    )
+
+
+def written_sentences(subtitles: Subtitles) -> list[Sentence]:
+    """Subtitles up to a full stop or a pause; a cue each where nobody set full stops.
+
+    Confidence is 1: who wrote them down, and how sure they were, the file does not tell. Times within
+    a cue are spread by letters, so words are left out.
+    """
+    cues = [cue.words() for cue in subtitles.cues]
+    texts = [[word for cue in cues for word in cue]] if subtitles.is_punctuated else cues
+    return [replace(sentence, words=[]) for text in texts for sentence in sentences(text)]
 
 
 def sentences(words: Iterable[SpokenWord]) -> list[Sentence]:
@@ -90,6 +195,15 @@ def sentences(words: Iterable[SpokenWord]) -> list[Sentence]:
                     end_s=max(word.end_s for word in current),
                     text=text,
                     confidence=round(confidence, 4),
+                    words=[
+                        Word(
+                            start_s=word.start_s,
+                            end_s=word.end_s,
+                            text=word.text.strip(),
+                            confidence=round(word.probability, 4),
+                        )
+                        for word in current
+                    ],
                 )
             )
         current.clear()

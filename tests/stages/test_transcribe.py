@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 
 from examples.media import Scene, Truth, write_video
 from models.language import Endpoint
-from models.speech import SpokenWord
+from models.spoken import Heard, Span, SpokenWord
 from pipeline.chain import build_stages
 from pipeline.config import Config
 from stages.base import Workspace
 from stages.probe import Probe
-from stages.records import Interval, Reason, Sentence, Transcript, Video
-from stages.transcribe import Transcribe, sentences
+from stages.records import Interval, Reason, Sentence, Transcript, Video, Word
+from stages.transcribe import SpeechSettings, Transcribe, sentences
 from tests.models.test_language import Store
 
 
@@ -51,9 +54,18 @@ def words(*spoken: tuple[str, float, float]) -> list[SpokenWord]:
 def test_words_are_joined_up_to_a_full_stop_or_a_pause(
     spoken: list[tuple[str, float, float]], expected: list[tuple[float, float, str, float]]
 ) -> None:
-    assert sentences(words(*spoken)) == [
+    found = sentences(words(*spoken))
+    assert [replace(sentence, words=[]) for sentence in found] == [
         Sentence(start_s=start_s, end_s=end_s, text=text, confidence=confidence)
         for start_s, end_s, text, confidence in expected
+    ]
+
+
+def test_a_sentence_keeps_its_words_with_how_sure_they_are() -> None:
+    (sentence,) = sentences(words((" Chop", 0.5, 1.0), (" it.", 1.0, 1.4)))
+    assert sentence.words == [
+        Word(start_s=0.5, end_s=1.0, text="Chop", confidence=0.5),
+        Word(start_s=1.0, end_s=1.4, text="it.", confidence=0.6),
     ]
 
 
@@ -116,3 +128,139 @@ def test_a_silent_track_says_nothing(transcribe: Transcribe, tmp_path: Path) -> 
     video = transcribe(probed(path))
     assert video.facts is not None and video.facts.has_audio
     assert video.rejected is not None and video.rejected.reason is Reason.NO_SPEECH
+
+
+class Listener:
+    """Hears German, always the same, and knows some English."""
+
+    def __init__(self) -> None:
+        self.translated: list[tuple[Sequence[Span], str]] = []
+
+    def hear(self, samples: np.ndarray) -> Heard:
+        if not samples.size:
+            return Heard(language="", words=[])
+        spoken = words((" Rühren.", 1.0, 1.5), (" Salzen.", 3.0, 3.5))
+        return Heard(language="de", words=spoken, removed_words=7)
+
+    def translate(self, samples: np.ndarray, spans: Sequence[Span], language: str) -> list[str] | None:
+        self.translated.append((spans, language))
+        return [f"Do {number}." for number, _ in enumerate(spans)] if language == "de" else None
+
+    def close(self) -> None:
+        pass
+
+
+def listening(
+    *, translate: bool = True, subtitles: Literal["never", "prefer"] = "never", language: str | None = None
+) -> tuple[Transcribe, Listener]:
+    settings = SpeechSettings(
+        model="base", language=language, threads=1, batch_size=1, translate=translate, subtitles=subtitles
+    )
+    stage, listener = Transcribe(settings, require_speech=True), Listener()
+    stage._recogniser = listener
+    return stage, listener
+
+
+SOUND = np.ones(64_000, np.float32)
+
+
+def test_what_is_not_english_stays_and_gets_english_beside_it() -> None:
+    stage, listener = listening()
+    transcript = stage.listen(SOUND)
+    assert (transcript.language, transcript.removed_words) == ("de", 7)
+    assert [(s.text, s.english) for s in transcript.sentences] == [
+        ("Rühren.", "Do 0."), ("Salzen.", "Do 1."),
+    ]  # fmt: skip
+    assert listener.translated == [([(1.0, 1.5), (3.0, 3.5)], "de")]
+    stage, listener = listening(translate=False)
+    assert [sentence.english for sentence in stage.listen(SOUND).sentences] == ["", ""]
+    assert listener.translated == []
+
+
+def subtitled(folder: Path, narrated: tuple[Path, Truth], content: str, name: str = "soup.srt") -> Video:
+    """A narrated video with a file beside it."""
+    video = folder / "soup.mp4"
+    if not video.exists():
+        video.symlink_to(narrated[0])
+    (folder / name).write_text(content)
+    return probed(video)
+
+
+SRT = """1
+00:00:00,500 --> 00:00:02,500
+Chop the leek. Then
+
+2
+00:00:02,500 --> 00:00:04,500
+fry it.
+"""
+
+
+def test_subtitles_beside_the_video_stand_in_for_its_sound(
+    tmp_path: Path, narrated: tuple[Path, Truth]
+) -> None:
+    video = subtitled(tmp_path, narrated, SRT)
+    stage, listener = listening(subtitles="prefer")
+    transcript = stage(video).transcript
+    assert transcript is not None
+    assert (transcript.model, transcript.language) == ("subtitles:srt", "")
+    # "Chop the leek." has 12 of the 16 letters of its line.
+    assert transcript.sentences == [
+        Sentence(start_s=0.5, end_s=2.0, text="Chop the leek.", confidence=1.0),
+        Sentence(start_s=2.0, end_s=4.5, text="Then fry it.", confidence=1.0),
+    ]
+    assert listener.translated == []
+    # By default nobody reads them.
+    plain, _ = listening()
+    assert [s.text for s in transcript_of(plain, video)] == ["Rühren.", "Salzen."]
+
+
+def test_subtitles_of_another_language_are_translated_from_the_sound(
+    tmp_path: Path, narrated: tuple[Path, Truth]
+) -> None:
+    video = subtitled(tmp_path, narrated, SRT, "soup.de.srt")
+    stage, _ = listening(subtitles="prefer", language="de")
+    assert [s.english for s in transcript_of(stage, video)] == ["Do 0.", "Do 1."]
+
+
+def test_lines_without_full_stops_are_sentences_each(tmp_path: Path, narrated: tuple[Path, Truth]) -> None:
+    lines = [f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\nand then we add it number {n}\n\n" for n in range(5)]
+    stage, _ = listening(subtitles="prefer")
+    found = transcript_of(stage, subtitled(tmp_path, narrated, "".join(lines)))
+    assert [s.text for s in found] == [f"and then we add it number {n}" for n in range(5)]
+
+
+def test_subtitles_that_cannot_be_read_fall_back_to_the_sound(
+    tmp_path: Path, narrated: tuple[Path, Truth]
+) -> None:
+    stage, _ = listening(subtitles="prefer")
+    found = transcript_of(stage, subtitled(tmp_path, narrated, "<html>404</html>"))
+    assert [s.text for s in found] == ["Rühren.", "Salzen."]
+
+
+def test_a_result_is_remembered_with_what_stands_beside_the_video(
+    tmp_path: Path, narrated: tuple[Path, Truth]
+) -> None:
+    never, prefer = listening()[0], listening(subtitles="prefer")[0]
+    video = subtitled(tmp_path, narrated, SRT)
+    first = prefer.also_reads(video)
+    assert first and never.also_reads(video) is None
+    subtitled(tmp_path, narrated, SRT.replace("leek", "onion"))
+    assert prefer.also_reads(video) != first
+    (tmp_path / "soup.srt").unlink()
+    assert not prefer.also_reads(video)
+
+
+def test_where_the_interpreter_lies_is_no_part_of_a_result() -> None:
+    stage, _ = listening()
+    moved = Transcribe(replace(stage.settings, python="/elsewhere/python"), require_speech=True)
+    assert moved.measures_with() == stage.measures_with()
+    other = Transcribe(replace(stage.settings, engine="whisperx"), require_speech=True)
+    assert other.measures_with() != stage.measures_with()
+
+
+def transcript_of(stage: Transcribe, video: Video) -> list[Sentence]:
+    """The sentences that a stage finds."""
+    transcript = stage(video).transcript
+    assert transcript is not None
+    return transcript.sentences

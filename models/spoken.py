@@ -1,0 +1,66 @@
+"""What a recogniser of speech takes and gives; its engines are in ``speech.py`` and ``whisperx.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Span = tuple[float, float]
+"""Start and end in seconds from the first sample."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpokenWord:
+    """A word as the recogniser heard it; times in seconds from the first sample."""
+
+    start_s: float
+    end_s: float
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """Words that were decoded together.
+
+    Attributes:
+        confidence: geometric mean of the probabilities of their tokens.
+        no_speech: probability that nobody speaks here, where the engine tells.
+    """
+
+    words: list[SpokenWord]
+    confidence: float
+    no_speech: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What was said.
+
+    Attributes:
+        language: ISO 639-1 code, empty when nothing was said.
+        removed_words: recognised, and taken out because nobody said them.
+    """
+
+    language: str
+    words: list[SpokenWord]
+    removed_words: int = 0
+
+
+class SpeechRecogniser(Protocol):
+    """An engine that is loaded; samples are mono ``[n]`` at 16 kHz."""
+
+    def hear(self, samples: NDArray[np.float32]) -> Heard:
+        """The words that are spoken, with their times."""
+
+    def translate(
+        self, samples: NDArray[np.float32], spans: Sequence[Span], language: str
+    ) -> list[str] | None:
+        """Each span's speech in English, or None where the model does not know the language."""
+
+    def close(self) -> None:
+        """Let go of the model."""
