@@ -19,6 +19,7 @@ from stages.match import MatchActions, MatchRule
 from stages.narrate import Narrate
 from stages.probe import Probe, ProbeRules
 from stages.refine import Refine, RefineSettings
+from stages.relevance import JudgeClips, JudgeVideo, RelevanceSettings
 from stages.scan import Scan, ScanSettings
 from stages.transcribe import SpeechSettings, Transcribe
 from stages.watermark import FilterWatermarks, WatermarkSettings
@@ -35,6 +36,9 @@ def build_stages(config: conf.Config) -> list[Stage]:
     """All stages, in order, not yet opened."""
     text, vision = text_model(config), vision_model(config)
     refine = REFINE_SMALL if text == EMBEDDED_MODEL else REFINE_LARGE
+    # The embedded model is too small to be asked for judgements.
+    asked = None if text == EMBEDDED_MODEL else text
+    judge_video, judge_clips = _by_topic(config.relevance, asked)
     return [
         Probe(ProbeRules(**config.probe.model_dump(), require_audio=config.transcribe.require_speech)),
         Scan(
@@ -54,10 +58,14 @@ def build_stages(config: conf.Config) -> list[Stage]:
             threshold=config.watermark.threshold,
         ),
         Refine(
-            RefineSettings(**{**refine, **config.refine.model_dump(exclude_none=True)}),
+            RefineSettings(
+                **{**refine, **config.refine.model_dump(exclude={"informative"}, exclude_none=True)}
+            ),
             model=text,
+            informative=config.refine.informative,
             require_actions=config.match.required,
         ),
+        *judge_video,
         MatchActions(
             MatchRule(**config.match.model_dump(exclude={"pairs", "required"})),
             pairs=config.match.pairs,
@@ -68,8 +76,20 @@ def build_stages(config: conf.Config) -> list[Stage]:
             text_model=text,
             vision_model=vision,
         ),
-        Narrate(**config.narrate.model_dump(), model=None if text == EMBEDDED_MODEL else text),
+        *judge_clips,
+        Narrate(**config.narrate.model_dump(), model=asked),
     ]
+
+
+def _by_topic(section: conf.Relevance, model: str | None) -> tuple[list[Stage], list[Stage]]:
+    """The stages that judge videos and clips by a topic; none where there is no topic."""
+    if section.topic is None:
+        return [], []
+    settings = RelevanceSettings(topic=section.topic, model=model, threads=section.threads)
+    return (
+        [JudgeVideo(settings, min_score=section.min_video_score)],
+        [JudgeClips(settings, min_score=section.min_clip_score, drop_roles=section.drop_roles)],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

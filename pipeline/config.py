@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -115,10 +115,12 @@ class Refine(Section):
     """Transcript into actions; see ``stages.refine.RefineSettings``.
 
     Null is chosen by the model: an endpoint gets blocks of 200 words and may leave out and add some;
-    the embedded model gets a line at a time and must keep to its words.
+    the embedded model gets a line at a time and must keep to its words. ``informative`` drops greetings,
+    advertising, chatter and bare amounts; see ``stages.informative``.
     """
 
     enabled: bool = True
+    informative: bool = True
     block_words: Count | None = None
     max_words: Annotated[int, Field(ge=2)] = 25
     max_invented: Share | None = None
@@ -150,6 +152,24 @@ class Caption(Section):
     max_words: Annotated[int, Field(ge=5, le=1000)] = 80
     max_sentences: Count = 5
     only_matched: bool = True
+    threads: Count = 1
+
+
+class Relevance(Section):
+    """Keeps what has to do with a topic, a sentence or a few words in English; null keeps all.
+
+    ``drop_roles``: parts of a video that are dropped whatever their score.
+    """
+
+    topic: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
+    min_video_score: Share = 0.5
+    min_clip_score: Share = 0.2
+    drop_roles: tuple[Literal["intro", "talking", "sponsor", "end_card"], ...] = (
+        "intro",
+        "talking",
+        "sponsor",
+        "end_card",
+    )
     threads: Count = 1
 
 
@@ -290,6 +310,7 @@ class Config(Section):
     refine: Refine = Refine()
     match: Match = Match()
     caption: Caption = Caption()
+    relevance: Relevance = Relevance()
     narrate: Narrate = Narrate()
     language: Endpoint = Endpoint()
     vision: Endpoint = Endpoint()
