@@ -2,7 +2,9 @@
 
 A model sees few frames of a clip. Taken evenly they may show the same still pot five times and miss
 the moment in which it boils over. Taken for coverage, they stand at equal steps of what changes, as
-the scan measured it, and of time.
+the scan measured it, and of time. Of 36 clips of recipes and camera footage ten frames so chosen leave
+the others 16 % less far in image features than even ones, and the farthest 23 %; three of 58 clips leave
+them 1 % less far (``python -m benchmarks.keyframes``).
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ Choice = Literal["coverage", "even"]
 Crop = Literal["square", "whole"]
 
 TIME_SHARE = 0.5
-"""Weight of time against change: a calm stretch is looked at too, as an even choice would half as often."""
+"""Weight of time against change, so that a calm stretch is looked at half as often as evenly at least.
+Between 0 and 0.5 it makes no difference that can be told; above, the gain over an even choice is lost."""
 SAME_PICTURE = 0.001
 """Accumulated motion below which frames in a row show the same; the eye and codecs see none there."""
 NOISE_QUANTILE = 0.1
