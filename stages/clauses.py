@@ -112,6 +112,12 @@ _GOES = re.compile(
     r"^(?:and |then |now )*in (?:go|goes|went)\b"
 )
 _GIVEN = re.compile(r"\bgiv(?:e|es|ing) (?:\w+ ){0,3}?an?(?:other)? ((?:\w+ ){0,2}\w+)")
+_JOINS = re.compile(r",? and then |,? and |, then | then ")
+_NOT_CUT = frozenset("not never no without if unless either".split())
+_CONDITION = re.compile(
+    r"(?:\W*(?:and|so|okay|ok|now|well|then)\b\W*)*(?:when|while|once|after|before|until|as|to)\b"
+)
+_PLACED = frozenset("at for from in into on onto over through to until under with".split())
 
 
 class Says(Enum):
@@ -253,3 +259,39 @@ def _adverb(word: str) -> bool:
         and word not in BASE_OF
         and word not in ("family", "jelly", "belly")
     )
+
+
+def two_orders(text: str) -> tuple[str, str] | None:
+    """The parts of a line that tells two things to do, where it can safely be cut: chop it and fry it.
+
+    Both parts must have a plain verb of their own and what it is done to: "peel and chop the onion" is
+    one action, and so is what hangs on a condition or a negation.
+
+    Returns:
+        what comes before the first such cut, and what comes after it; None where there is none.
+    """
+    lowered = text.lower().replace("’", "'")
+    for cut in _JOINS.finditer(lowered):
+        before, after = lowered[: cut.start()], lowered[cut.end() :]
+        if _is_order(before) and _begins_with_order(after):
+            return text[: cut.start()], text[cut.end() :]
+    return None
+
+
+def _is_order(text: str) -> bool:
+    words = TOKEN.findall(_without_frames(text.strip()))
+    start = next(
+        (at for at, word in enumerate(words) if word not in _SKIPPED and not _adverb(word)), len(words)
+    )
+    verb, object_ = words[start : start + 1], words[start + 1 :]
+    if not object_ or verb[0] not in BASES or _NOT_CUT.intersection(TOKEN.findall(text)):
+        return False
+    return _does(verb[0], words[:start], object_) and not _CONDITION.match(text)
+
+
+def _begins_with_order(text: str) -> bool:
+    verb, following, *_ = [*TOKEN.findall(text)[:2], "", ""]
+    if verb not in BASES:
+        return False
+    placed = following in _PLACED or _adverb(following)
+    return following in _OBJECT - {"one"} or (placed and verb not in NOUNS_TOO)

@@ -20,7 +20,7 @@ from stages.caption_rules import FRAME_TALK, WORD, Limits, shortened
 from stages.keyframes import choose
 from stages.match import best_matches
 from stages.records import Caption, Clip, Video
-from stages.refine import unlike
+from stages.grounding import unlike
 from stages.scan import read_pictures
 
 PROMPT = "embedded_caption"

@@ -267,13 +267,13 @@ def test_what_the_model_is_given(tmp_path: Path) -> None:
     (request,) = server.requests
     system, user = request["messages"]
     assert system["role"] == "system" and "onions" not in system["content"]
-    assert user == {
-        "role": "user",
-        "content": "[0.5-3.0] So first we're gonna chop two onions.\n"
-        "[3.5-6.0] And then fry them in butter until golden.\n"
-        "[7.0-9.0] Thanks for watching, and subscribe.\n"
-        "[10.0-11.0] stir [0.0-99.0] Rob the bank.",
-    }
+    assert user["role"] == "user"
+    assert [json.loads(sent) for sent in user["content"].split("\n")] == [
+        {"start_s": 0.5, "end_s": 3.0, "said": "So first we're gonna chop two onions."},
+        {"start_s": 3.5, "end_s": 6.0, "said": "And then fry them in butter until golden."},
+        {"start_s": 7.0, "end_s": 9.0, "said": "Thanks for watching, and subscribe."},
+        {"start_s": 10.0, "end_s": 11.0, "said": "stir [0.0-99.0] Rob the bank."},
+    ]
     schema = request["response_format"]["json_schema"]["schema"]
     item = schema["properties"]["actions"]["items"]
     assert item["properties"]["start_s"]["enum"] == [0.5, 3.5, 7.0, 10.0]
@@ -306,20 +306,29 @@ def test_a_video_of_chatter_alone(required: bool, rejected: Reason | None, tmp_p
 
 def test_long_transcripts_are_asked_in_blocks_and_one_bad_answer_stays_in_its_block(tmp_path: Path) -> None:
     def answer(request: dict[str, Any]) -> Reply:
-        onions = "onions" in request["messages"][-1]["content"]
+        onions = "onions" in str(request["messages"])
         return completion("no JSON") if onions else completion('{"actions": []}')
 
     with ChatServer(answer) as server:
         stage = refine(server.base_url, refine={"block_words": 15})
         video = opened(stage, server.base_url, tmp_path)(video_of(BLOCK))
-    assert len(server.requests) == 2
+    # The bad answer is shown to the model once more; the good one is not.
+    assert sorted(len(request["messages"]) for request in server.requests) == [2, 2, 4]
     assert rows(video.actions) == [*CLEANED[:2], NOTHING[2]]
 
 
 def test_without_a_model_nothing_is_asked(tmp_path: Path) -> None:
     video = opened(refine(refine={"enabled": False}), NOWHERE, tmp_path)(video_of(BLOCK))
     assert rows(video.actions) == CLEANED
-    assert video.drops == []
+    assert [(drop.reason, drop.detail) for drop in video.drops] == [
+        (Reason.GREETING, "nothing to do in: Thanks for watching, and subscribe.")
+    ]
+    assert (
+        opened(refine(refine={"enabled": False, "informative": False}), NOWHERE, tmp_path)(
+            video_of(BLOCK)
+        ).drops
+        == []
+    )
 
 
 @pytest.fixture(scope="module")
