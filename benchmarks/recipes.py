@@ -69,6 +69,7 @@ def main() -> None:
 
 
 def truth_of(path: Path) -> list[Step]:
+    """The steps of ``NAME.json``."""
     steps = json.loads(path.read_text())["steps"]
     return [
         Step(

@@ -13,10 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +31,16 @@ from benchmarks.machine import machine, markdown
 from examples.media import SAMPLE_RATE as VOICE_RATE
 from examples.media import speak
 from models.media import SAMPLE_RATE, read_audio
-from pipeline.config import Config
+from models.weights import sha256_of
+from pipeline.chain import build_stages, endpoints
+from pipeline.config import Config, load
 from pipeline.ingest import Source
+from pipeline.memo import Memo
 from pipeline.runners import Site
+from pipeline.servers import started_here
 from pipeline.tables import rows_of, write_tables
+from pipeline.worker import StageEvent
+from stages.base import Workspace
 from stages.probe import path_of
 from stages.records import Interval, Transcript, Video
 from stages.transcribe import Transcribe
@@ -105,6 +114,80 @@ CONDITIONS = (
 )
 
 
+def main() -> None:
+    """Hear every condition with every engine; print a table, then one JSON object."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speech", description=__doc__)
+    parser.add_argument("folder", type=Path, help="videos with their truth beside them")
+    parser.add_argument("--whisperx", metavar="PYTHON", help="interpreter of an environment that has it")
+    parser.add_argument("--align-model", type=Path, help="folder of a wav2vec2 CTC model for WhisperX")
+    parser.add_argument("--tiny-aligner", action="store_true", help="build one that was never trained")
+    parser.add_argument(
+        "--only", nargs="+", metavar="CONDITION", help=f"of: {[c.name for c in CONDITIONS]}"
+    )
+    arguments = parser.parse_args()
+    truth = {path.stem: recipes.truth_of(path) for path in sorted(arguments.folder.glob("*.json"))}
+    paths = [arguments.folder / f"{name}.mp4" for name in truth]
+    if not paths:
+        parser.error(f"{arguments.folder}: no NAME.mp4 with a NAME.json")
+    conditions = [how for how in CONDITIONS if arguments.only is None or how.name in arguments.only]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        engines: dict[str, list[str]] = {"faster-whisper": []}
+        if arguments.whisperx:
+            aligner = tiny_aligner(folder / "aligner") if arguments.tiny_aligner else arguments.align_model
+            chosen = [f"transcribe.align_model={aligner}"] if aligner else []
+            python = f"transcribe.python={arguments.whisperx}"
+            engines["whisperx"] = ["transcribe.engine=whisperx", python, *chosen]
+        rows = list(_measured(paths, truth, conditions, engines, folder))
+    print(f"{machine()}\n")
+    print(markdown(list(rows[0]), [list(row.values()) for row in rows]), "\n")
+    print(json.dumps(rows))
+
+
+def _measured(
+    paths: Sequence[Path],
+    truth: Mapping[str, list[recipes.Step]],
+    conditions: Sequence[Condition],
+    engines: Mapping[str, list[str]],
+    folder: Path,
+) -> Iterator[dict[str, str | float | int]]:
+    """A row for each condition and engine. Pictures are scanned once, for all of them."""
+    config = load(None, [], Config).config
+    with started_here(config, folder / "logs") as running, ExitStack() as stack:
+        language, _ = endpoints(config, running.base_urls)
+        site = Site(config=config, scratch=folder, memo=folder / "memo", language=language, vision=None)
+        seeing, telling = site.worker(("probe", "scan")), site.worker(("clip", "refine", "match"))
+        stack.callback(seeing.close)
+        stack.callback(telling.close)
+        nothing: Callable[[StageEvent], None] = lambda _: None  # noqa: E731
+        sources = [Source(uri=path.resolve().as_uri(), content_id=sha256_of(path)) for path in paths]
+        seen = [seeing.process(source.video(), nothing) for source in sources]
+        workspace = Workspace(scratch=folder, answers=Memo(folder / "memo"), language=language, vision=None)
+        listeners: dict[str, Transcribe] = {}
+        for engine, chosen in engines.items():
+            chain = build_stages(load(None, chosen, Config).config)
+            listeners[engine] = next(stage for stage in chain if isinstance(stage, Transcribe))
+            listeners[engine].open(workspace)
+            stack.callback(listeners[engine].close)
+        for number, (how, engine) in enumerate(product(conditions, engines)):
+            heard: dict[str, Transcript] = {}
+            steps: dict[str, list[recipes.Step]] = {}
+            told: list[Video] = []
+            seconds = 0.0
+            for video in seen:
+                name = path_of(video.uri).stem
+                sound, steps[name] = spoken(video, truth[name], how)
+                started = time.perf_counter()
+                heard[name] = listeners[engine].listen(sound)
+                seconds += time.perf_counter() - started
+                told.append(telling.process(replace(video, transcript=heard[name]), nothing))
+            found = figures(heard, told, steps, folder / str(number))
+            length_s = sum(video.facts.duration_s for video in seen if video.facts)
+            row = {"condition": how.name, "engine": engine, **found, "real_time_factor": seconds / length_s}
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            yield row
+
+
 def spoken(video: Video, steps: list[recipes.Step], how: Condition) -> tuple[Samples, list[recipes.Step]]:
     """The sound of a video under a condition, and when its sentences are heard then."""
     assert video.facts is not None
@@ -124,7 +207,9 @@ def spoken(video: Video, steps: list[recipes.Step], how: Condition) -> tuple[Sam
             retold.append(replace(step, action=heard))
         steps = retold
     if how.noise is not None:
-        times = [slice(*(round(t * SAMPLE_RATE) for t in (s.action.start_s, s.action.end_s))) for s in steps]
+        times = [
+            slice(*(round(t * SAMPLE_RATE) for t in (s.action.start_s, s.action.end_s))) for s in steps
+        ]
         noise = how.noise(sound.size / SAMPLE_RATE, 0)[: sound.size]
         power = np.mean(np.concatenate([sound[time] for time in times]) ** 2)
         noise *= np.sqrt(power / np.mean(noise**2) / 10 ** (SNR_DB / 10))
@@ -133,7 +218,10 @@ def spoken(video: Video, steps: list[recipes.Step], how: Condition) -> tuple[Sam
 
 
 def figures(
-    heard: Mapping[str, Transcript], told: list[Video], truth: Mapping[str, list[recipes.Step]], folder: Path
+    heard: Mapping[str, Transcript],
+    told: list[Video],
+    truth: Mapping[str, list[recipes.Step]],
+    folder: Path,
 ) -> dict[str, float | int]:
     """What came of one condition.
 
@@ -150,6 +238,7 @@ def figures(
     starts: list[float] = []
     ends: list[float] = []
     for video in told:
+        # Those that match no clip are measured, too.
         for step in truth[path_of(video.uri).stem]:
             near = max(video.actions, key=lambda action: action.iou(step.action), default=None)
             if near is not None and near.iou(step.action) > recipes.FOUND_IOU:
