@@ -11,7 +11,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -168,6 +170,15 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_to_read() -> Iterator[None]:
+    """No time is spent on reading what is not written on these pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        reader = SimpleNamespace(read=lambda picture: [])
+        patch.setattr("stages.watermark.TextReader", lambda threads: reader)
+        yield
+
+
 @pytest.fixture(scope="module")
 def memo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for all runs here: pictures are read once, questions differ."""
@@ -178,7 +189,7 @@ def arguments(given: Path, output: Path, memo: Path, server: ChatServer, *settin
     """Of a run that asks this server."""
     common = [
         "run.runner=local", "run.transient_retries=0", "transcribe.require_speech=false",
-        "match.required=false", "narrate.min_steps=1", "watermark.threshold=1", "watermark.read_frames=1", "caption.side_px=64",
+        "match.required=false", "narrate.min_steps=1", "watermark.threshold=1", "caption.side_px=64",
         *(f"{door}.{setting}" for door in ("language", "vision") for setting in (
             f"base_url={server.base_url}", "model=m", "timeout_s=4", "input_price=2", "output_price=8",
         )),
@@ -278,3 +289,18 @@ def test_a_spent_budget_stops_the_run_and_a_larger_one_goes_on(
     assert set(provider.answered.values()) == {1}
     assert len(table(output, "clips")) == len(PASSING) + len(LASTING) + 2
     assert_adds_up(output, server, provider)
+
+
+def test_a_spent_budget_stops_all_workers_of_a_cluster(
+    tmp_path: Path, given: Path, memo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    output, provider = tmp_path / "out", Provider()
+    with ChatServer(provider) as server:
+        asked = arguments(given, output, memo, server, "caption.frames=4", "run.runner=ray")
+        assert main([*asked, "--set", "budget.max_requests=4"]) == 3
+        assert len(server.requests) == 4
+        rejects = [row["reason"] for row in table(output, "rejects") if row["kind"] == "file"]
+        assert rejects and set(rejects) == {"budget_spent"}
+        assert_adds_up(output, server, provider)
+    assert set(provider.answered.values()) == {1}

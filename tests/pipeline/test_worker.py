@@ -9,8 +9,10 @@ from typing import ClassVar
 
 import pytest
 
-from models.errors import EndpointError, MediaError, TransientError
+from models.budget import Budget, Cost, Usage
+from models.errors import BudgetError, EndpointError, MediaError, TransientError
 from models.language import Endpoint
+from models.ledger import Ledger
 from pipeline import worker
 from pipeline.memo import Memo
 from pipeline.worker import ChainWorker, StageEvent, crashed, memo_key
@@ -129,6 +131,37 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     yield Bench(tmp_path)
 
 
+def test_once_the_budget_is_spent_only_what_is_remembered_is_done(bench: Bench) -> None:
+    ledger = Ledger(bench.folder / "ledger", Budget(max_requests=0))
+    bench.workspace = replace(bench.workspace, ledger=ledger)
+    done, _ = bench.run(Listen(), Cut())
+    with pytest.raises(BudgetError):
+        ledger.sent("refine", "m", Cost(requests=1))
+    again, events = bench.run(Listen(), Cut())
+    assert again == done and [told.outcome for told in events] == ["remembered"] * 2
+    stopped, (told,) = bench.run(Listen(words="fry"), Cut())
+    assert stopped.rejected is not None and told.outcome == "failed"
+    assert stopped.rejected.reason is Reason.BUDGET_SPENT
+    assert "not reached before the budget was spent" in stopped.rejected.detail
+    assert "budget.max_requests, which is 0" in stopped.rejected.detail
+
+
+def test_what_a_stage_asked_of_models_is_told(bench: Bench) -> None:
+    ledger = Ledger(bench.folder / "ledger")
+    bench.workspace = replace(bench.workspace, ledger=ledger)
+
+    class Ask(Listen):
+        def result(self, video: Video) -> Video:
+            for _ in range(2):
+                number = ledger.sent("listen", "m", Cost(requests=1, tokens=9, usd=0.5))
+                assert number is not None
+                ledger.ended(number, "answered", Usage(input_tokens=3, output_tokens=1, usd=0.25))
+            return super().result(video)
+
+    _, events = bench.run(Ask(), Cut())
+    assert [told.asked for told in events] == [Cost(requests=2, tokens=8, usd=0.5), Cost()]
+
+
 def event(stage: str, outcome: worker.Outcome, **drops: int) -> StageEvent:
     return StageEvent(
         stage=stage,
@@ -154,6 +187,7 @@ def test_a_video_goes_through_all_stages_and_each_tells_of_it(bench: Bench) -> N
         ([BadInputError(Reason.TRUNCATED, "ends early")], Reason.TRUNCATED, "ends early", "rejected", 1),
         ([TransientError("busy")] * 3, Reason.RETRIES_EXHAUSTED, "busy", "failed", 3),
         ([EndpointError("wrong key")], Reason.ENDPOINT_REFUSED, "wrong key", "failed", 1),
+        ([BudgetError("no money")], Reason.BUDGET_SPENT, "no money", "failed", 1),
         (
             [TransientError("busy"), BadInputError(Reason.CORRUPT, "bad")],
             Reason.CORRUPT, "bad", "rejected", 2,
