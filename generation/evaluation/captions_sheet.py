@@ -87,11 +87,11 @@ def rated_figures(paths: Sequence[Path], key: Path, *, seed: int) -> list[Figure
     """
     found = read_ratings(paths, key, FORM)
     note = f"0 to 100, {len(paths)} rater{'s' if len(paths) != 1 else ''}"
-    places = {each.truth["dataset"]: int(each.truth["place"]) for each in found}
+    places = {truth["dataset"]: int(truth["place"]) for truth in found.truths}
     names = sorted(places, key=places.__getitem__)
-    videos = {_key(each): each.truth["video_id"] for each in found}
+    videos = {_key(each): each.truth["video_id"] for each in found.given}
     marks = {
-        f"{title} (rated)": {name: _means(found, name, scales) for name in names}
+        f"{title} (rated)": {name: _means(found.given, name, scales) for name in names}
         for title, scales in (
             ("action", ("action",)),
             ("object", ("object",)),

@@ -63,9 +63,9 @@ def rated_figures(paths: Sequence[Path], key: Path, *, seed: int) -> list[Figure
     found = read_ratings(paths, key, FORM)
     note = f"{LOWEST} to {HIGHEST}, {len(paths)} rater{'s' if len(paths) != 1 else ''}"
     figures = []
-    for system in sorted({each.truth["system"] for each in found}):
+    for system in sorted({truth["system"] for truth in found.truths}):
         for scale in SCALES:
-            own = [each for each in found if each.scale == scale and each.truth["system"] == system]
+            own = [each for each in found.given if each.scale == scale and each.truth["system"] == system]
             values, groups = [each.score for each in own], [each.code for each in own]
             name = scale_name(scale, "rated")
             figures.append(

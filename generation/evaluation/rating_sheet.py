@@ -89,6 +89,14 @@ class Rating:
     score: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratings:
+    """What all raters answered; ``truths`` are those of all items, rated or not."""
+
+    truths: list[Mapping[str, str]]
+    given: list[Rating]
+
+
 def write_sheet(form: Form, items: Sequence[Item], out: Path, *, seed: int) -> str:
     """Write ``sheet.html`` and ``key.json`` into a folder.
 
@@ -126,7 +134,7 @@ def write_sheet(form: Form, items: Sequence[Item], out: Path, *, seed: int) -> s
     return identity
 
 
-def read_ratings(paths: Sequence[Path], key: Path, form: Form) -> list[Rating]:
+def read_ratings(paths: Sequence[Path], key: Path, form: Form) -> Ratings:
     """All answers of all raters.
 
     Args:
@@ -151,7 +159,7 @@ def read_ratings(paths: Sequence[Path], key: Path, form: Form) -> list[Rating]:
             raise RatingError(f"{path} and {raters[rater]} are both by the rater {rater!r}")
         raters[rater] = path
         found += _ratings(path, sheet.get("ratings"), truths, form)
-    return found
+    return Ratings(truths=list(truths.values()), given=found)
 
 
 def _ratings(path: Path, ratings: Any, truths: dict[str, dict[str, str]], form: Form) -> list[Rating]:

@@ -91,6 +91,11 @@ def test_ratings_of_several_people_are_scored_by_system(films: list[Film], tmp_p
     assert [each.value.n for each in ours if each.value] == [2] * 4, "films, not ratings"
     assert value([each for each in figures if each.of == "films rival"], "realism (rated)") == 1.5
     assert ours[0].note == "1 to 5, 2 raters"
+    one = ratings(folder, "one", {"ours/a": 5})
+    unrated = [
+        each for each in rated_figures([one], folder / "key.json", seed=0) if each.of == "films rival"
+    ]
+    assert [each.value for each in unrated] == [None] * 4, "what nobody rated keeps its lines"
 
 
 def test_ratings_that_do_not_count(films: list[Film], tmp_path: Path) -> None:
