@@ -4,7 +4,7 @@ It imports nothing of this project. On its input come a line of JSON and so many
 (float32, little endian, mono, 16 kHz) as the line says; for each goes out a line of JSON. When its
 input ends, the process that wanted it is gone, and it ends too.
 
-WhisperX's ways to find a voice are not used: one reads a checkpoint by pickle, the other downloads code.
+WhisperX's ways to find a voice are not used: one unpickles a checkpoint, the other downloads code.
 Neither is its cutting of sentences, which wants a download: sentences are made from the words later.
 """
 
@@ -99,17 +99,11 @@ class Engine:
         space = " " if spaced else ""
         words: list[dict[str, Any]] = []
         if model is not None:
-            words = self._alignment.align([segment], model, vocabulary, samples, self._device)[
-                "word_segments"
-            ]
+            found = self._alignment.align([segment], model, vocabulary, samples, self._device)
+            words = found["word_segments"]
         if words and all("start" in word and "end" in word for word in words):
             return [
-                [
-                    float(word["start"]),
-                    float(word["end"]),
-                    space + word["word"],
-                    float(word.get("score", 0)),
-                ]
+                [float(word["start"]), float(word["end"]), space + word["word"], word.get("score", 0.0)]
                 for word in words
             ]
         texts = [space + text for text in (segment["text"].split() if spaced else segment["text"])]
@@ -121,27 +115,47 @@ class Engine:
         return self._aligner[1:]
 
     def _load_aligner(self, language: str) -> tuple[Any, dict[str, Any]]:
-        """The model and what WhisperX calls its metadata; no model for a language that has none."""
-        folder = self._settings["align_model"]
-        if folder is not None:
-            from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
+        """The model and what WhisperX calls its metadata; no model for a language that has none.
 
-            model: Any = Wav2Vec2ForCTC.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-            letters = Wav2Vec2CTCTokenizer.from_pretrained(folder, local_files_only=True).get_vocab()
-            dictionary = {letter.lower(): code for letter, code in letters.items()}
-            metadata = {"language": language, "dictionary": dictionary, "type": "huggingface"}
-            return model.to(self._device).eval(), metadata
-        known = {**self._alignment.DEFAULT_ALIGN_MODELS_TORCH, **self._alignment.DEFAULT_ALIGN_MODELS_HF}
-        if language not in known:
+        WhisperX's own loader would unpickle what it downloads. This takes the same models as data.
+        """
+        folder = self._settings["align_model"]
+        bundle = self._alignment.DEFAULT_ALIGN_MODELS_TORCH.get(language)
+        name = folder or bundle or self._alignment.DEFAULT_ALIGN_MODELS_HF.get(language)
+        if name is None:
             return None, {}
         try:
-            found: tuple[Any, dict[str, Any]] = self._alignment.load_align_model(language, self._device)
+            if name == bundle:
+                model, letters = _of_torchaudio(name)
+            else:
+                model, letters = _of_transformers(name, local=folder is not None)
         except Exception as error:
             raise MissingAlignerError(
-                f"WhisperX cannot download its aligner {known[language]} ({error}); "
-                "set transcribe.align_model to the folder of a wav2vec2 CTC model"
+                f"the aligner {name} cannot be loaded ({error}); set transcribe.align_model to the folder "
+                "of a wav2vec2 CTC model with its vocabulary and model.safetensors"
             ) from error
-        return found
+        kind = "torchaudio" if name == bundle else "huggingface"
+        dictionary = {letter.lower(): code for letter, code in letters.items()}
+        metadata = {"language": language, "dictionary": dictionary, "type": kind}
+        return model.to(self._device).eval(), metadata
+
+
+def _of_torchaudio(name: str) -> tuple[Any, dict[str, int]]:
+    """One of torchaudio's pipelines and the codes of its letters."""
+    import torchaudio
+
+    bundle = getattr(torchaudio.pipelines, name)
+    model = bundle.get_model(dl_kwargs={"weights_only": True})
+    return model, {letter: code for code, letter in enumerate(bundle.get_labels())}
+
+
+def _of_transformers(name: str, *, local: bool) -> tuple[Any, dict[str, int]]:
+    """A folder's model, or one of the hub, and the codes of its letters."""
+    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
+
+    model = Wav2Vec2ForCTC.from_pretrained(name, use_safetensors=True, local_files_only=local)
+    letters = Wav2Vec2CTCTokenizer.from_pretrained(name, local_files_only=local).get_vocab()
+    return model, letters
 
 
 class MissingAlignerError(Exception):
