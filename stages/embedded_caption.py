@@ -17,10 +17,10 @@ from models.language import Answer, LanguageClient, Question
 from stages import prompts
 from stages.caption_answers import SCHEMA, text_of
 from stages.caption_rules import FRAME_TALK, WORD, Limits, shortened
+from stages.grounding import unlike
 from stages.keyframes import choose
 from stages.match import best_matches
 from stages.records import Caption, Clip, Video
-from stages.grounding import unlike
 from stages.scan import read_pictures
 
 PROMPT = "embedded_caption"
@@ -119,9 +119,12 @@ def _notes(video: Video, clip: Clip, tags: list[str]) -> Notes:
     best = best_matches(video.matches).get(clip.clip_id)
     texts = {action.action_id: action.text for action in video.kept_actions}
     mark = next((mark for mark in video.watermarks if mark.clip_id == clip.clip_id), None)
+    action = texts[best.action_id] if best else ""
+    named = WORD.findall(action.lower())
     return Notes(
-        action=texts[best.action_id] if best else "",
-        objects=tags,
+        action=action,
+        # What the action names is in view anyway.
+        objects=[tag for tag in tags if unlike(WORD.findall(tag.lower()), named)],
         screen_text=[text for text in mark.screen_text if READABLE.search(text)][:3] if mark else [],
         motion="calm" if clip.motion < CALM else "lively" if clip.motion < FAST else "fast",
     )

@@ -496,6 +496,13 @@ def test_a_caption_tells_of_the_same_action_as_its_step(video: Video, tmp_path: 
     assert texts == [PLAINLY + REST]
 
 
+def test_what_the_action_names_is_not_said_to_be_in_view_as_well(video: Video, tmp_path: Path) -> None:
+    named = replace(video, actions=[replace(video.actions[0], text="Set the analog clocks.")])
+    texts, requests = embedded(named, tmp_path, lambda request: completion("no JSON"))
+    assert texts[0] == "Set the analog clocks." + REST
+    assert requests[0]["messages"][-1]["content"] == "Action: Set the analog clocks."
+
+
 @pytest.mark.parametrize(("motion", "word"), [(0.0199, "calm"), (0.02, "lively"), (0.1, "fast")])
 def test_motion_in_a_word(motion: float, word: str, video: Video, tmp_path: Path) -> None:
     moving = replace(video, clips=[replace(video.clips[1], motion=motion)])
