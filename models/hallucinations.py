@@ -25,6 +25,7 @@ MAX_WORD_REPEATS = 7
 MAX_PHRASE_REPEATS = 4
 """A cook says "stir" seven times in a row, if need be; a phrase four times."""
 FASTEST_WORDS_PER_S = 8.0
+"""Nobody says a thing four times at that speed."""
 NEAR_VOICE_S = 0.25
 MIN_FILLER_VOICE = 0.5
 MIN_FILLER_PROBABILITY = 0.5
@@ -110,7 +111,7 @@ def _without_loops(words: list[SpokenWord]) -> list[SpokenWord]:
 def _is_loop(run: Sequence[SpokenWord], repeats: int, size: int) -> bool:
     most = MAX_WORD_REPEATS if size == 1 else MAX_PHRASE_REPEATS
     lasts_s = max(word.end_s for word in run) - run[0].start_s
-    return repeats > most or (repeats > 2 and len(run) > FASTEST_WORDS_PER_S * lasts_s)
+    return repeats > most or (repeats > 3 and len(run) > FASTEST_WORDS_PER_S * lasts_s)
 
 
 def _is_filler(sentence: Sequence[SpokenWord], voice: Sequence[Span]) -> bool:

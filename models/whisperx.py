@@ -37,6 +37,9 @@ WAY_OUT = "make one with `make env-whisperx` and set transcribe.python to its bi
 class WhisperX:
     """WhisperX as a child process; a :class:`models.spoken.SpeechRecogniser`.
 
+    A word's probability is what the aligner gives its letters. Words that it cannot align, or of a
+    language that has no aligner, are spread over their passage by their letters.
+
     Args:
         model: as for :class:`models.speech.FasterWhisper`.
         python: the interpreter of an environment that has WhisperX; see ``infra/envs/whisperx.txt``.
