@@ -298,3 +298,7 @@ def tiny_aligner(folder: Path) -> Path:
     )  # fmt: skip
     Wav2Vec2ForCTC(config).save_pretrained(folder)
     return folder
+
+
+if __name__ == "__main__":
+    main()
