@@ -6,6 +6,7 @@ as it is put by ``curate``, so that a model that learns these examples answers t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,8 +67,8 @@ def part_made_from(file: Path) -> str | None:
     """What a part says that it was made from; None if it is not there."""
     if not file.is_file():
         return None
-    found: bytes | None = (pq.read_schema(file).metadata or {}).get(b"made_from")
-    return found.decode() if found else None
+    metadata: dict[bytes, bytes] = pq.read_schema(file).metadata or {}
+    return metadata.get(b"made_from", b"").decode()
 
 
 class Examples(Sequence[Example]):
@@ -94,6 +95,11 @@ class Examples(Sequence[Example]):
             raise ExampleError(
                 f"EXAMPLES {folder}: no part-*.parquet in it; run `videoauteur collect DATASET {folder}`"
             )
+
+    def digest(self) -> str:
+        """Changes with the clips and their captions."""
+        told = [[_column(file, name) for name in ("clip_id", "caption")] for file in self._files]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self._places)

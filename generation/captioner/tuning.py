@@ -4,7 +4,7 @@ MODELS/captioner holds::
 
     losses.jsonl   a line a step: step, loss, lr, grad_norm; and lines with held_out_loss
     checkpoints/   of the Trainer; the same command goes on from the newest whole one
-    adapter/       the low-rank adapter as safetensors, which peft and vLLM load over the base model
+    adapter/       the low-rank adapter as safetensors, which peft loads over the base model
     merged/        the model with the adapter in it, and its processor: what servers take
     captioner.json what it was made of: recipe, examples, videos held out
     base/          the tiny twin, where the recipe names no model
@@ -84,20 +84,40 @@ def train_captioner(examples: Path, models: Path, options: Captioner) -> Path:
     train_on, hold_out = split_videos(everything.video_ids, options.held_out, options.seed)
     with state.main_process_first():
         base = base_model(options, folder)
-    conversations = Conversations(load_processor(base), frames=options.frames)
+        checkpoint = _newest_checkpoint(folder / "checkpoints")
     facts = {
         "captioner": options.model_dump(mode="json", exclude=WITHOUT_EFFECT),
-        "examples": {"path": str(examples.resolve()), "count": len(everything)},
+        "examples": {"count": len(everything), "digest": everything.digest()},
         "held_out": hold_out,
     }
-    checkpoint = _newest_checkpoint(folder / "checkpoints")
     if checkpoint is not None:
         refuse_changed(checkpoint, json.loads((folder / FACTS).read_text(encoding="utf-8")), facts)
     elif state.is_main_process:
         (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    if checkpoint is None or _steps(checkpoint) < options.steps:
+        sides = Examples(examples, train_on), Examples(examples, hold_out)
+        _train(base, *sides, options, folder, checkpoint)
+    if state.is_main_process:
+        _publish(folder)
+        if options.merge:
+            merge(folder)
+    state.wait_for_everyone()
+    return folder
+
+
+def _train(
+    base: Path,
+    train_on: Examples,
+    hold_out: Examples,
+    options: Captioner,
+    folder: Path,
+    checkpoint: Path | None,
+) -> None:
+    """Train up to ``options.steps``, from the checkpoint if there is one; the last step is saved as one."""
+    processor = load_processor(base)
     torch.manual_seed(options.seed)
     adapted = _adapted(base, options)
-    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    done = 0 if checkpoint is None else _steps(checkpoint)
     with (
         _settings(options, folder) as settings,
         Bar("train captioner", options.steps, unit="steps", done=done) as bar,
@@ -110,23 +130,28 @@ def train_captioner(examples: Path, models: Path, options: Captioner) -> Path:
         trainer = Trainer(
             model=adapted,
             args=settings,
-            train_dataset=Examples(examples, train_on),
-            eval_dataset=Examples(examples, hold_out) if hold_out else None,
-            data_collator=conversations.collate,
+            train_dataset=train_on,
+            eval_dataset=hold_out if len(hold_out) else None,
+            data_collator=Conversations(processor, frames=options.frames).collate,
             callbacks=callbacks,
         )
         # It would print what the bar and the log tell.
         trainer.remove_callback(PrinterCallback)
-        if hold_out and not done:
+        if len(hold_out) and not done:
             trainer.evaluate()
-        if done < options.steps:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if state.is_main_process:
-        adapted.save_pretrained(folder / ADAPTER)
-        if options.merge:
-            merge(folder)
-    state.wait_for_everyone()
-    return folder
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _publish(folder: Path) -> None:
+    """Take the adapter out of the last checkpoint."""
+    checkpoint = _newest_checkpoint(folder / "checkpoints")
+    assert checkpoint is not None
+    adapter = folder / ADAPTER
+    adapter.mkdir(exist_ok=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        part = adapter / f".{name}"
+        shutil.copyfile(checkpoint / name, part)
+        part.replace(adapter / name)
 
 
 def base_model(options: Captioner, folder: Path) -> Path:
@@ -260,7 +285,7 @@ def _settings(options: Captioner, folder: Path) -> Iterator[TrainingArguments]:
 
 def _newest_checkpoint(folder: Path) -> Path | None:
     """The last one that was written to its end; one that a kill tore is deleted."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    found = sorted(folder.glob("checkpoint-*"), key=_steps)
     # The Trainer writes this file last.
     for torn in [path for path in found if not (path / TRAINER_STATE_NAME).is_file()]:
         shutil.rmtree(torn)
@@ -268,11 +293,16 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def _steps(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 class _Log(TrainerCallback):
     """Writes ``losses.jsonl`` and moves the bar, in the first process."""
 
     def __init__(self, path: Path, bar: Bar, done: int) -> None:
-        cut_lines(path, done)
+        if PartialState().is_main_process:
+            cut_lines(path, done)
         self._path, self._bar = path, bar
         self._last = time.perf_counter()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from generation.captioner.collect import Collected, collect
@@ -25,7 +27,7 @@ from generation.config import Captioner, Lora, Recipe
 from models.errors import EndpointError
 from pipeline.cli import main
 from pipeline.config import Config, ConfigError, load
-from tests.generation.test_evaluation_captions import Told, write_dataset
+from tests.generation.test_evaluation_captions import Story, Told, write_dataset
 from tests.models.test_language import ChatServer, Reply, completion
 
 STEPS = 12
@@ -104,15 +106,15 @@ def test_loss_falls_and_is_told(trained: Path) -> None:
     assert facts["held_out"] in (["v0"], ["v1"])
 
 
-def test_adapter_and_merged_model_say_the_same_elsewhere(trained: Path, base: Path) -> None:
+def test_adapter_and_merged_model_say_the_same_elsewhere(trained: Path, base: Path, examples: Path) -> None:
     conversations = Conversations(load_processor(base), frames=2)
     asked = example(3)
     captioner = load_captioner(trained)
     logits = logits_of(captioner, conversations, asked)
     said = conversations.says(captioner, asked, max_tokens=12)
-    merged = AutoModelForImageTextToText.from_pretrained(trained / "merged").eval()
+    merged = AutoModelForImageTextToText.from_pretrained(trained / "merged")
     assert torch.allclose(logits_of(merged, conversations, asked), logits, atol=1e-4)
-    plain = AutoModelForImageTextToText.from_pretrained(base).eval()
+    plain = AutoModelForImageTextToText.from_pretrained(base)
     assert not torch.allclose(logits_of(plain, conversations, asked), logits, atol=0.1)
     # What a server needs lies beside the weights, and nothing that would be unpickled.
     assert {path.name for path in base.iterdir()} == {path.name for path in (trained / "merged").iterdir()}
@@ -120,14 +122,18 @@ def test_adapter_and_merged_model_say_the_same_elsewhere(trained: Path, base: Pa
         "import sys; from pathlib import Path\n"
         "from generation.captioner.conversation import Conversations, load_processor\n"
         "from generation.captioner.tuning import load_captioner\n"
-        "from tests.generation.test_captioner import example\n"
+        "from generation.captioner.examples import Examples\n"
         "folder = Path(sys.argv[1])\n"
         "conversations = Conversations(load_processor(folder / 'merged'), frames=2)\n"
-        "print(repr(conversations.says(load_captioner(folder), example(3), max_tokens=12)))\n"
+        "print(repr(conversations.says(load_captioner(folder), Examples(Path(sys.argv[2]))[3], max_tokens=12)))\n"
     )
     root = Path(__file__).parents[2]
     other = subprocess.run(
-        [sys.executable, "-c", code, str(trained)], capture_output=True, text=True, check=True, cwd=root
+        [sys.executable, "-c", code, str(trained), str(examples)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
     )
     assert other.stdout.strip() == repr(said)
 
@@ -150,6 +156,9 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     train_captioner(examples, tmp_path, recipe)
     before = [line["loss"] for line in lines(trained) if "loss" in line]
     assert [line["loss"] for line in lines(folder) if "loss" in line] == pytest.approx(before, abs=1e-5)
+    adapter = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    train_captioner(examples, tmp_path, recipe)
+    assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == adapter
     with pytest.raises(ConfigError, match=r"captioner.lr was 0.005, is 0.1"):
         train_captioner(examples, tmp_path, recipe.model_copy(update={"lr": 0.1}))
 
@@ -191,7 +200,7 @@ def test_command_line_errors_name_the_way_out(
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # No two clips look alike, or their questions would be one.
-    stories = {"a": [Told(caption=f"Caption {place}.") for place in range(6)]}
+    stories: Story = {"a": [Told(caption=f"Caption {place}.") for place in range(6)]}
     return write_dataset(tmp_path_factory.mktemp("dataset") / "d", stories)
 
 
@@ -226,7 +235,7 @@ def test_examples_hold_question_pictures_and_answer(dataset: Path, tmp_path: Pat
     assert row["caption"] == "A bowl with 3 eggs in it." and row["model"] in ("m", "strong")
     system, user = request["messages"]
     assert (row["instructions"], row["material"]) == (system["content"], user["content"][-1]["text"])
-    levels = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[0, 0] for jpeg in row["frames"]]
+    levels = [np.array(Image.open(io.BytesIO(jpeg)))[0, 0, ::-1] for jpeg in row["frames"]]
     grey = 20 * (int(row["clip_id"][-1]) + 1)
     # Packed pictures are blue: (255, grey, grey).
     assert len(levels) == 3 and np.allclose(levels, [(255, grey, grey)] * 3, atol=6)
