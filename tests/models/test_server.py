@@ -102,7 +102,9 @@ def test_a_dead_server_is_back_at_the_same_address_and_its_children_are_gone(tmp
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
-    with pytest.raises(ServerError, match="the test's server did not start: it ended with status 2") as caught:
+    with pytest.raises(
+        ServerError, match="the test's server did not start: it ended with status 2"
+    ) as caught:
         started(tmp_path, "--no-such-option")
     assert "unrecognized arguments: --no-such-option" in str(caught.value)
     assert str(caught.value).count("[keeper] start") == 1, "of the last try alone"
@@ -155,6 +157,15 @@ def test_nothing_is_left_when_its_owner_is_killed(victim: str, tmp_path: Path) -
             until(lambda: not any(map(lives, found)))
         finally:
             parent.kill()
+
+
+def test_a_server_that_nobody_keeps_is_told(tmp_path: Path) -> None:
+    with started(tmp_path) as server:
+        server.check()
+        server._keeper.kill()
+        server._keeper.wait()
+        with pytest.raises(ServerError, match="the test's server was given up: its keeper was killed"):
+            server.check()
 
 
 def keep(*settings: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
