@@ -165,8 +165,6 @@ def _unit(following: list[str]) -> tuple[str, int]:
         # 350 degrees Fahrenheit, 350 °F.
         unit = UNITS[following[taken]]
         taken += 1
-    if following[taken : taken + 1] == ["."]:
-        taken += 1
     return unit, taken
 
 

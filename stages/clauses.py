@@ -284,9 +284,11 @@ def _is_order(text: str) -> bool:
         (at for at, word in enumerate(words) if word not in _SKIPPED and not _adverb(word)), len(words)
     )
     verb, object_ = words[start : start + 1], words[start + 1 :]
-    if not object_ or verb[0] not in BASES or _NOT_CUT.intersection(TOKEN.findall(text)):
+    if not object_ or verb[0] not in BASES or _CONDITION.match(text):
         return False
-    return _does(verb[0], words[:start], object_) and not _CONDITION.match(text)
+    if any(word in _NOT_CUT or word.endswith("n't") for word in TOKEN.findall(text)):
+        return False
+    return _does(verb[0], words[:start], object_)
 
 
 def _begins_with_order(text: str) -> bool:
