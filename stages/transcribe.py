@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -195,15 +195,7 @@ def sentences(words: Iterable[SpokenWord]) -> list[Sentence]:
                     end_s=max(word.end_s for word in current),
                     text=text,
                     confidence=round(confidence, 4),
-                    words=[
-                        Word(
-                            start_s=word.start_s,
-                            end_s=word.end_s,
-                            text=word.text.strip(),
-                            confidence=round(word.probability, 4),
-                        )
-                        for word in current
-                    ],
+                    words=written_words(current),
                 )
             )
         current.clear()
@@ -216,4 +208,30 @@ def sentences(words: Iterable[SpokenWord]) -> list[Sentence]:
             finish()
     if current:
         finish()
+    return found
+
+
+def written_words(words: Sequence[SpokenWord]) -> list[Word]:
+    """Words as they stand between spaces: what the recogniser hears as "1" and ".5" is one.
+
+    A word is as sure as the least sure of its parts. Where nothing is spaced, parts stay as they are.
+    """
+    spaced = any(word.text[:1].isspace() for word in words)
+    found: list[Word] = []
+    for word in words:
+        part = Word(
+            start_s=word.start_s,
+            end_s=word.end_s,
+            text=word.text.strip(),
+            confidence=round(word.probability, 4),
+        )
+        if spaced and found and not word.text[:1].isspace():
+            last = found.pop()
+            part = Word(
+                start_s=last.start_s,
+                end_s=max(last.end_s, part.end_s),
+                text=last.text + part.text,
+                confidence=min(last.confidence, part.confidence),
+            )
+        found.append(part)
     return found

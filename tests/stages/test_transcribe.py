@@ -69,6 +69,16 @@ def test_a_sentence_keeps_its_words_with_how_sure_they_are() -> None:
     ]
 
 
+def test_a_sentences_words_are_those_of_its_text() -> None:
+    (sentence,) = sentences(words((" 1", 0.0, 0.2), (".5", 0.2, 0.4), (" cups.", 0.4, 0.8)))
+    assert sentence.words == [
+        Word(start_s=0.0, end_s=0.4, text="1.5", confidence=0.5),
+        Word(start_s=0.4, end_s=0.8, text="cups.", confidence=0.7),
+    ]
+    (sentence,) = sentences(words(("切", 0.0, 0.4), ("肉。", 0.4, 0.8)))
+    assert [word.text for word in sentence.words] == ["切", "肉。"]
+
+
 def stages_of(require_speech: bool) -> tuple[Probe, Transcribe]:
     config = Config.model_validate({"transcribe": {"require_speech": require_speech}})
     probe, _, transcribe, *_ = build_stages(config)
