@@ -17,7 +17,8 @@ SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)]))\s+(?=[^\sa-z])
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 FRAME_TALK = re.compile(
     r"\b(?:"
-    r"(?:in|into|inside|out of|enters?|leaves?) (?:the )?frame|"
+    r"(?:in|into|inside|out of|enters?|leaves?) (?:the )?frame|fill(?:s|ing)? the frame|"
+    r"(?:left|right|top|bottom|edges?|cent(?:er|re)|sides?|corners?|rest|part) of the frame|"
     r"(?:this|each|every|first|second|third|last|next|final|previous|following|video|still) frames?|"
     r"(?:the|these|those|all|both|across|between|first \w+|last \w+|\d+) frames|"
     r"frames? (?:#?\d+|one|two|three|four|five|by frame|"
