@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -88,7 +89,9 @@ class _Chat(BaseHTTPRequestHandler):
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(reply.body.encode())
+        # A client may have read enough.
+        with suppress(ConnectionError):
+            self.wfile.write(reply.body.encode())
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
