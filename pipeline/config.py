@@ -163,7 +163,7 @@ class Relevance(Section):
 
     topic: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     min_video_score: Share = 0.5
-    min_clip_score: Share = 0.2
+    min_clip_score: Share = 0.15
     drop_roles: tuple[Literal["intro", "talking", "sponsor", "end_card"], ...] = (
         "intro",
         "talking",

@@ -33,7 +33,7 @@ class ClipNotes:
         actions: texts of the actions that belong to it.
         seen: the caption is of a model that saw the clip.
         written: lines on the screen.
-        place: ``first``, ``last``, or empty; of the kept clips that lie near the video's edges.
+        place: ``beginning`` of the video, ``end`` for the last clip if it lies there, or empty.
     """
 
     clip: Clip
@@ -74,8 +74,8 @@ def notes_of(video: Video) -> list[ClipNotes]:
     actions = {action.action_id: action.text for action in video.kept_actions}
     notes = []
     for index, clip in enumerate(clips):
-        first = index == 0 and clip.start_s < EDGE * length_s
-        last = index == len(clips) - 1 and clip.end_s > (1 - EDGE) * length_s
+        early = clip.start_s <= EDGE * length_s
+        last = index == len(clips) - 1 and clip.end_s >= (1 - EDGE) * length_s
         middles = ((line, (line.start_s + line.end_s) / 2) for line in sentences)
         pairs = (pair for pair in video.matches if pair.clip_id == clip.clip_id)
         caption = captions.get(clip.clip_id)
@@ -86,7 +86,7 @@ def notes_of(video: Video) -> list[ClipNotes]:
             caption=caption.text if caption else "",
             seen=caption is not None and not caption.model.startswith("embedded:"),
             written=written.get(clip.clip_id, []),
-            place="first" if first else "last" if last else "",
+            place="end" if last else "beginning" if early else "",
         )
         notes.append(note)
     return notes
@@ -95,9 +95,9 @@ def notes_of(video: Video) -> list[ClipNotes]:
 def roles_of(notes: Sequence[ClipNotes]) -> list[tuple[str, str]]:
     """Role and why, of each clip; an intro may take several of the first clips."""
     found: list[tuple[str, str]] = []
-    opening = bool(notes) and notes[0].place == "first"
+    opening = True
     for note in notes:
-        role, why = _role_of(note, opening=opening)
+        role, why = _role_of(note, opening=opening and note.place == "beginning")
         opening = opening and role == Reason.INTRO
         found.append((role, why))
     return found
@@ -115,7 +115,7 @@ def _role_of(note: ClipNotes, *, opening: bool) -> tuple[str, str]:
         return CONTENT, "something is done"
     still = note.clip.motion < STILL_MOTION
     heavy = sum(len(text.split()) for text in note.written) >= CARD_WORDS
-    if note.place == "last" and (still or heavy):
+    if note.place == "end" and (still or heavy):
         return Reason.END_CARD, "the last clip, nothing is done, " + (
             "still" if still else "text on screen"
         )

@@ -11,10 +11,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import fmean
 from typing import Any, ClassVar
 
 from models.language import Answer, Question
+from models.sentences import SentenceEncoder
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
 from stages.caption_rules import tidy
@@ -23,7 +23,7 @@ from stages.clip_roles import CONTENT, ROLES, ClipNotes, notes_of, roles_of, sai
 from stages.informative import why_not
 from stages.records import Reason, Relevance, Video
 from stages.title import title_of
-from stages.topic import Topic, score
+from stages.topic import CLIP_CURVE, VIDEO_CURVE, Topic
 
 BEST = 10
 """An endpoint gives scores from 0 to this."""
@@ -69,7 +69,7 @@ class _ByTopic(Stage):
     @cached_property
     def topic(self) -> Topic:
         """Loaded where it is needed: an endpoint's answers mostly do without."""
-        return Topic(self.settings.topic, threads=self.settings.threads)
+        return Topic(self.settings.topic, SentenceEncoder(threads=self.settings.threads))
 
     def _question(self, material: Any, schema: dict[str, Any], max_tokens: int) -> Question:
         # The topic is the user's own; everything strangers made is material.
@@ -132,7 +132,7 @@ class JudgeVideo(_ByTopic):
             )
         margin = float(self.topic.margins(texts).mean())
         detail = f"likeness to the topic above that to others: {margin:.3f}, of {len(texts)} texts"
-        return Relevance(clip_id=None, score=score(margin), role=CONTENT, detail=detail)
+        return Relevance(clip_id=None, score=VIDEO_CURVE.score(margin), role=CONTENT, detail=detail)
 
 
 class JudgeClips(_ByTopic):
@@ -224,22 +224,14 @@ class JudgeClips(_ByTopic):
         return found
 
     def _by_rules(self, video: Video, notes: Sequence[ClipNotes]) -> dict[str, Relevance]:
-        """Roles by rules; likeness of a clip's own texts and of the whole video, half and half.
-
-        "Press it down" is near to no topic: a clip is judged in its video's company.
-        """
-        about = video_texts(video)
-        whole = float(self.topic.margins(about).mean()) if about else None
+        """Roles by rules, and likeness of a clip's own texts; without any, the score of the video."""
+        whole = next((each.score for each in video.relevance if each.clip_id is None), 0.5)
         found: dict[str, Relevance] = {}
         for note, (role, why) in zip(notes, roles_of(notes), strict=True):
             texts = note.texts()
-            margins = [whole] if whole is not None else []
-            if texts:
-                margins.append(float(self.topic.margins(texts).mean()))
-            points = score(fmean(margins)) if margins else 0.5
-            found[note.clip.clip_id] = Relevance(
-                clip_id=note.clip.clip_id, score=points, role=role, detail=why
-            )
+            points = CLIP_CURVE.score(float(self.topic.margins(texts).mean())) if texts else whole
+            clip_id = note.clip.clip_id
+            found[clip_id] = Relevance(clip_id=clip_id, score=points, role=role, detail=why)
         return found
 
 

@@ -1,18 +1,18 @@
 """How near texts are to a topic, by the sentence encoder alone.
 
 A text's likeness to the topic is held against its mean likeness to other subjects of videos, so that what
-is near to everything is near to nothing. Slope and middle were fitted on eight topics and measured on nine
-others: ``python -m benchmarks.relevance``.
+is near to everything is near to nothing. The curves were fitted on nine topics and measured on others:
+``python -m benchmarks.relevance``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from models.sentences import SentenceEncoder
 
 OTHERS = (
     "sewing, knitting and other needlework",
@@ -34,7 +34,31 @@ OTHERS = (
     "preparing and cooking food",
 )
 """The topic itself may be among them: one in seventeen moves the mean little."""
-SLOPE, MIDDLE = 50.0, 0.118
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """From a mean margin to a score: half at the middle, which tells best what is on the topic."""
+
+    slope: float
+    middle: float
+
+    def score(self, margin: float) -> float:
+        """In [0, 1]."""
+        return round(float(1 / (1 + np.exp(-self.slope * (margin - self.middle)))), 4)
+
+
+VIDEO_CURVE = Curve(slope=50.0, middle=0.118)
+"""For the mean of many texts."""
+CLIP_CURVE = Curve(slope=27.0, middle=0.11)
+"""For one or few: less sure of itself."""
+
+
+class Encoder(Protocol):
+    """Texts to unit vectors, as ``models.sentences.SentenceEncoder`` makes them."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """``[n, width]``."""
 
 
 class Topic:
@@ -42,20 +66,14 @@ class Topic:
 
     Args:
         topic: a sentence or a few words, in English.
-        threads: of the encoder.
     """
 
-    def __init__(self, topic: str, *, threads: int) -> None:
-        self._encoder = SentenceEncoder(threads=threads)
-        vectors = self._encoder.encode([topic, *OTHERS])
+    def __init__(self, topic: str, encoder: Encoder) -> None:
+        self._encoder = encoder
+        vectors = encoder.encode([topic, *OTHERS])
         self._direction = vectors[0] - vectors[1:].mean(axis=0)
 
     def margins(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """By how much each text is nearer to the topic than to other subjects, in cosine: ``[n]``."""
         margins: NDArray[np.float32] = self._encoder.encode(texts) @ self._direction
         return margins
-
-
-def score(margin: float) -> float:
-    """A mean margin as a score in [0, 1]; half at the margin that tells on-topic from off-topic videos."""
-    return round(float(1 / (1 + np.exp(-SLOPE * (margin - MIDDLE)))), 4)
