@@ -123,9 +123,9 @@ def test_adapter_and_merged_model_say_the_same_elsewhere(trained: Path, base: Pa
         "from generation.captioner.conversation import Conversations, load_processor\n"
         "from generation.captioner.tuning import load_captioner\n"
         "from generation.captioner.examples import Examples\n"
-        "folder = Path(sys.argv[1])\n"
+        "folder, examples = Path(sys.argv[1]), Examples(Path(sys.argv[2]))\n"
         "conversations = Conversations(load_processor(folder / 'merged'), frames=2)\n"
-        "print(repr(conversations.says(load_captioner(folder), Examples(Path(sys.argv[2]))[3], max_tokens=12)))\n"
+        "print(repr(conversations.says(load_captioner(folder), examples[3], max_tokens=12)))\n"
     )
     root = Path(__file__).parents[2]
     other = subprocess.run(
