@@ -289,18 +289,3 @@ def test_a_spent_budget_stops_the_run_and_a_larger_one_goes_on(
     assert set(provider.answered.values()) == {1}
     assert len(table(output, "clips")) == len(PASSING) + len(LASTING) + 2
     assert_adds_up(output, server, provider)
-
-
-def test_a_spent_budget_stops_all_workers_of_a_cluster(
-    tmp_path: Path, given: Path, memo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    output, provider = tmp_path / "out", Provider()
-    with ChatServer(provider) as server:
-        asked = arguments(given, output, memo, server, "caption.frames=4", "run.runner=ray")
-        assert main([*asked, "--set", "budget.max_requests=4"]) == 3
-        assert len(server.requests) == 4
-        rejects = [row["reason"] for row in table(output, "rejects") if row["kind"] == "file"]
-        assert rejects and set(rejects) == {"budget_spent"}
-        assert_adds_up(output, server, provider)
-    assert set(provider.answered.values()) == {1}
