@@ -188,7 +188,12 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
             _GroupWorker,
             batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1, max_size=workers),
+            compute=ActorPoolStrategy(
+                min_size=1,
+                max_size=workers,
+                # All at once: the models are idle until there are enough that ask them.
+                initial_size=min(workers, len(videos)) if group.pool == "language" else 1,
+            ),
             fn_constructor_args=(site, group, board),
             udf_modifying_row_count=False,
             # Ray Data's own default is to run a block again until it does not kill its worker.
