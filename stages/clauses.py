@@ -118,6 +118,7 @@ _CONDITION = re.compile(
     r"(?:\W*(?:and|so|okay|ok|now|well|then)\b\W*)*(?:when|while|once|after|before|until|as|to)\b"
 )
 _PLACED = frozenset("at for from in into on onto over through to until under with".split())
+_LET = re.compile(r"\b(?:let|letting) (?:it|them|this|that|(?:the|your|our) \w+) ((?:\w+ ){0,2}\w+)")
 
 
 class Says(Enum):
@@ -146,7 +147,7 @@ def says(clause: str) -> Says:
         clause: as :func:`clauses` gives them.
     """
     words = TOKEN.findall(_without_frames(clause))
-    given = _GIVEN.search(clause)
+    given = _GIVEN.search(clause) or _LET.search(clause)
     if _GOES.search(clause) or (given and not BASES.isdisjoint(given[1].split())):
         return Says.DOING
     if not words:

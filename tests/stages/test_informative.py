@@ -58,6 +58,8 @@ def test_the_blind_list() -> None:
         ("Bake at 350 degrees for twenty minutes.", None),
         ("Add a pinch of salt", None),
         ("It's boiling, so drop the pasta in.", None),
+        ("Let the cookies cool down before you eat them.", None),
+        ("Let it go.", Reason.CHATTER),
         ("Take a look underneath and remove the two bolts.", None),
         ("Dice the bell pepper.", None),
         ("Flip the switch on the back channel strip.", None),
