@@ -204,23 +204,15 @@ class JudgeClips(_ByTopic):
         items = answer.content.get("clips") if answer.content else None
         found: dict[str, Relevance] = {}
         for item in items if isinstance(items, list) else []:
-            number, points, role = (
-                (item.get("clip"), _points(item.get("score")), item.get("role"))
-                if isinstance(item, dict)
-                else (None, None, None)
-            )
+            if not isinstance(item, dict):
+                continue
+            number, points, role = item.get("clip"), _points(item.get("score")), item.get("role")
             if type(number) is not int or not 1 <= number <= len(batch):
                 continue
-            if points is None or not isinstance(role, str) or role not in ROLES:
-                continue
-            clip_id = batch[number - 1].clip.clip_id
-            # Of two answers for one clip, neither is to be relied on more; the first is as good.
-            found.setdefault(
-                clip_id,
-                Relevance(
-                    clip_id=clip_id, score=points, role=role, detail=f"{self.settings.model} says so"
-                ),
-            )
+            if points is not None and isinstance(role, str) and role in ROLES:
+                clip_id = batch[number - 1].clip.clip_id
+                detail = f"{self.settings.model} says so"
+                found[clip_id] = Relevance(clip_id=clip_id, score=points, role=role, detail=detail)
         return found
 
     def _by_rules(self, video: Video, notes: Sequence[ClipNotes]) -> dict[str, Relevance]:

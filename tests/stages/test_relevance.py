@@ -40,8 +40,8 @@ FACTS = Facts(
     container="mp4", video_codec="h264", audio_codec="aac", duration_s=40.0,
     width_px=640, height_px=360, fps=25.0, rotation_deg=0, title="",
 )  # fmt: skip
-COOKING = ("Chop the onions and the garlic.", "Fry them in butter until golden.", "Pour in the stock.",
-           "Season the soup with salt.")  # fmt: skip
+COOKING = ("Chop the onions and the garlic.", "Fry them in butter until golden.",
+           "Pour the stock into the soup pot.", "Season the soup with salt.")  # fmt: skip
 CAR = ("Loosen the lug nuts and jack up the car.", "Take the wheel off.", "Unbolt the brake caliper.",
        "Slide in the new brake pads.")  # fmt: skip
 
