@@ -214,9 +214,7 @@ class _Endpoint(_Teacher):
 
     def __init__(self, client: LanguageClient, ledger: Ledger, config: Config) -> None:
         self._client, self._ledger, self._limits = client, ledger, _limits(config)
-        shown = config.caption.model_dump(include={"frames", "side_px", "crop"})
-        limits = config.caption.model_dump(include={"max_words", "max_sentences"})
-        self.made_from = [client.endpoint.model, prompts.digest(PROMPT), shown, limits]
+        self.made_from = [client.endpoint.model, _asked_with(config)]
 
     def write(self, asked: dict[str, Question]) -> tuple[dict[str, Said], str]:
         stopped = ""
@@ -245,11 +243,12 @@ class _Endpoint(_Teacher):
 class _Dataset(_Teacher):
     """The captions that the dataset has already."""
 
-    def __init__(self, source: Captions) -> None:
+    def __init__(self, source: Captions, config: Config) -> None:
         files = sorted((source.folder / "clips").glob("*.parquet"))
         tables = [pq.read_table(file, columns=["clip_id", "caption", "caption_model"]) for file in files]
         self._rows = {row["clip_id"]: row for table in tables for row in table.to_pylist()}
-        self.made_from = [[row["clip_id"], row["caption"]] for row in self._rows.values()]
+        told = [[row["clip_id"], row["caption"]] for row in self._rows.values()]
+        self.made_from = [sorted(told), _asked_with(config)]
 
     def write(self, asked: dict[str, Question]) -> tuple[dict[str, Said], str]:
         rows = {clip_id: self._rows[clip_id] for clip_id in asked}
@@ -260,7 +259,7 @@ class _Dataset(_Teacher):
 def _teacher(source: Captions, folder: Path, config: Config) -> Iterator[_Teacher]:
     sees = config.vision.base_url is not None or "vision" in config.server.serves
     if not sees:
-        yield _Dataset(source)
+        yield _Dataset(source, config)
         return
     # One model for both doors: no other is needed, and none is started.
     if config.vision.base_url is not None:
@@ -279,6 +278,12 @@ def _teacher(source: Captions, folder: Path, config: Config) -> Iterator[_Teache
         # A larger budget may have been given since.
         ledger.resume()
         yield _Endpoint(LanguageClient(vision, memo, ledger=ledger, stage=STAGE), ledger, config)
+
+
+def _asked_with(config: Config) -> list[Any]:
+    """What questions depend on beside the clips."""
+    used = {"frames", "side_px", "crop", "max_words", "max_sentences"}
+    return [prompts.digest(PROMPT), config.caption.model_dump(mode="json", include=used)]
 
 
 def _limits(config: Config) -> Limits:
