@@ -14,12 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
 from models.errors import EndpointError
 from models.pacing import retry_after_s
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 MAX_BODY_BYTES = 1_000_000
 """No bounded answer comes near; what is longer is not taken into memory."""
@@ -112,12 +115,12 @@ class Completion:
 
 
 async def complete(
-    client: httpx2.AsyncClient, request: Mapping[str, Any], *, timeout_s: float, options: Mapping[str, str]
+    client: AsyncOpenAI, request: Mapping[str, Any], *, timeout_s: float, options: Mapping[str, str]
 ) -> Completion:
     """Send a request and wait for the whole answer.
 
     Args:
-        client: with the base URL and the key.
+        client: with the base URL and the key, and without tries of its own.
         options: values of ``base_url``, ``model``, ``api_key_env`` and ``schema_form``, to be named.
 
     Raises:
@@ -125,27 +128,32 @@ async def complete(
         DeclinedError: this question gets none.
         models.errors.EndpointError: no question does; the message names the option to look at.
     """
+    import openai
+
     body = bytearray()
     try:
         async with (
             asyncio.timeout(timeout_s),
-            client.stream("POST", "chat/completions", json=request) as response,
+            # The body is read here and not by the package, which would take any length into memory.
+            client.chat.completions.with_streaming_response.create(**request) as answer,
         ):
-            async for part in response.aiter_bytes():
+            response = answer.http_response
+            async for part in answer.iter_bytes():
                 body += part
                 if len(body) > MAX_BODY_BYTES:
-                    if response.is_success:
-                        return Completion(text="", finish=TOO_LONG, refusal="", usage=None)
-                    break
+                    return Completion(text="", finish=TOO_LONG, refusal="", usage=None)
     except TimeoutError as error:
         message = f"timed out after {timeout_s:g} s"
         raise FailedTryError("timeout", message, may_cost=True) from error
-    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
-        raise _refusal(str(error), "base_url", options) from error
-    except httpx2.HTTPError as error:
+    except openai.APIStatusError as error:
+        response, body = error.response, bytearray(error.response.content[:MAX_BODY_BYTES])
+    except (openai.APIConnectionError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+        cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+        if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
+            raise _refusal(str(cause), "base_url", options) from error
         # A server that could not be reached was told nothing.
-        reached = not isinstance(error, httpx2.ConnectError)
-        message = f"{type(error).__name__}: {error}"
+        reached = not isinstance(cause, httpx2.ConnectError)
+        message = f"{type(cause).__name__}: {cause}"
         raise FailedTryError("broken" if reached else "unreachable", message, may_cost=reached) from error
     return _understood(response, bytes(body), options)
 

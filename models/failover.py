@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import cache
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 
@@ -20,6 +20,9 @@ from models.endpoint import Endpoint
 from models.errors import EndpointError, TransientError
 from models.ledger import Ledger
 from models.pacing import Pace, Traffic, WaitTooLongError, backoff_s
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 BUDGET_POLL_S = 0.05
 OPTIONS = ("base_url", "model", "api_key_env", "schema_form")
@@ -57,7 +60,7 @@ class Failover:
         self._ledger = ledger
         self._stage = stage
         self._traffic = Traffic()
-        self._clients: dict[Endpoint, httpx2.AsyncClient] = {}
+        self._clients: dict[Endpoint, AsyncOpenAI] = {}
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
@@ -201,18 +204,22 @@ class Failover:
 
     async def _connect(self, pace: Pace[Endpoint]) -> None:
         place = pace.place
+        # It takes a second or two to import, and a worker that asks nothing must not pay for that.
+        from openai import AsyncOpenAI
+
         key = (os.environ.get(place.api_key_env) or "none").strip()
+        if not key.isascii():
+            raise EndpointError(f"the key in {place.api_key_env} is not plain ASCII")
+        connections = httpx2.AsyncClient(
+            timeout=None,
+            follow_redirects=True,
+            verify=_certificates(),
+            limits=httpx2.Limits(max_connections=None),
+        )
         try:
-            client = httpx2.AsyncClient(
-                base_url=place.base_url,
-                headers={"Authorization": f"Bearer {key}"},
-                timeout=None,
-                follow_redirects=True,
-                verify=_certificates(),
-                limits=httpx2.Limits(max_connections=None),
+            client = AsyncOpenAI(
+                base_url=place.base_url, api_key=key, http_client=connections, timeout=None, max_retries=0
             )
         except httpx2.InvalidURL as error:
             raise EndpointError(f"base_url {place.base_url}: {error}") from error
-        except UnicodeEncodeError:
-            raise EndpointError(f"the key in {place.api_key_env} is not plain ASCII") from None
         self._clients[place] = await self._stack.enter_async_context(client)
