@@ -49,7 +49,7 @@ film: demo
 	$(BIN)/videoauteur generate "How to make soup?" --models demo/models --out demo/film --steps 4
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -33,8 +33,8 @@ if fate == "dies":
     sys.exit(1)
 def say(answer):
     print(json.dumps(answer), flush=True)
-say({{"error": "ModuleNotFoundError: No module named 'whisperx'"}} if fate == "lacks it" else {{}})
 open({pid!r}, "w").write(str(os.getpid()))
+say({{"error": "ModuleNotFoundError: No module named 'whisperx'"}} if fate == "lacks it" else {{}})
 while line := source.readline():
     request = json.loads(line)
     sound = source.read(request["bytes"])

@@ -65,6 +65,7 @@ class Provider:
         self._moods = list(moods)
         self._of: dict[str, list[str]] = {}
         self._lock = threading.Lock()
+        self._taken = 0
         self.gone = threading.Event()
         self.told: list[tuple[int, int]] = []
         self.answered: Counter[str] = Counter()
@@ -75,7 +76,8 @@ class Provider:
     def __call__(self, request: dict[str, Any]) -> Reply | None:
         body = json.dumps(request, sort_keys=True)
         with self._lock:
-            hold = self.hold_after is not None and len(self.told) >= self.hold_after
+            hold = self.hold_after is not None and self._taken >= self.hold_after
+            self._taken += not hold
             mood = self._mood(request)
         if hold:
             self.held.release()
