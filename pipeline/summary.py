@@ -30,8 +30,9 @@ def summarise(
 
     Returns:
         ``rows`` by table, ``videos`` by status, ``rejects`` by kind and reason, ``duration_s`` in and
-        kept, ``actions_by_source``, ``text`` (see :mod:`pipeline.text_statistics`), ``stages`` with seconds and outcomes, ``ledger`` with what
-        was asked of models in this OUTPUT, over all its runs, and ``seconds`` of wall time.
+        kept, ``actions_by_source``, ``text`` (see :mod:`pipeline.text_statistics`), ``stages`` with
+        seconds and outcomes, ``ledger`` with what was asked of models in this OUTPUT, over all its runs,
+        and ``seconds`` of wall time.
     """
     videos = pq.read_table(output / "videos", columns=["status", "duration_s"])
     clips = pq.read_table(output / "clips", columns=["start_s", "end_s"])
@@ -112,8 +113,10 @@ def _asked(row: Mapping[str, Any]) -> str:
 def _texts(text: Mapping[str, Any]) -> list[str]:
     """How much the dataset says, on a line; none for an empty one."""
     shown = (
-        ("words_per_action", "an action"), ("words_per_caption", "a caption"), ("words_per_video", "a video")
-    )  # fmt: skip
+        ("words_per_action", "an action"),
+        ("words_per_caption", "a caption"),
+        ("words_per_video", "a video"),
+    )
     words = ", ".join(f"{text[name]:.1f} {what}" for name, what in shown if text[name] is not None)
     if not words:
         return []
