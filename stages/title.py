@@ -38,10 +38,10 @@ SCHEMA: dict[str, Any] = {
 NO_TITLE = re.compile(
     r"^(?:img|vid|dsc|mov|gopr|pxl|video|clip|screen|untitled|no title|unknown|movie|sequence|timeline|"
     r"project|final|output|export|test|sample|recording|new|my|of|capture|record|dji|whats ?app|"
-    r"\d+|[\W_])*$",
+    r"\d|[\W_])*$",
     re.IGNORECASE,
 )
-"""Names that cameras and editors give."""
+"""Names that cameras and editors give. No two parts match the same, or a long title would take forever."""
 PARTS = re.compile(r"\s+[-–—•~]+\s+|\s*[|•]\s*|\s+#")
 BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 HOW_TO = re.compile(r"\bhow to (?=\w)(.+)", re.IGNORECASE)
@@ -219,7 +219,7 @@ def title_question(video: Video) -> Question:
     """Ask for the goal; what strangers wrote and said goes in as data."""
     return Question(
         instructions=prompts.text("title"),
-        material=json.dumps(_material(video), ensure_ascii=False, indent=1),
+        material=prompts.as_data(_material(video), indent=1),
         schema=SCHEMA,
         max_tokens=64,
     )

@@ -55,6 +55,8 @@ def video_of(
         ("IMG_0001.mp4", "Knitting a scarf", "How to knit a scarf?"),
         ("IMG_0001.mp4", "Butter chicken", "How to make butter chicken?"),
         ("IMG_0001.mp4", "牛肉面", "How to make 牛肉面?"),
+        # Not a camera's name, and found out at once.
+        ("IMG_0001.mp4", "1" * 40 + "x", f"How to make {'1' * 40}x?"),
         ("IMG_0001.mp4", "word " * 40, "How to make" + " word" * 11 + "?"),
     ],
 )  # fmt: skip
