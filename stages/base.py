@@ -94,9 +94,9 @@ class Stage:
         return None
 
     def also_reads(self, video: Video) -> object:
-        """What :meth:`measure` depends on outside the record, as plain JSON values.
+        """What :meth:`measure` depends on beside ``reads``, as plain JSON values.
 
-        For files beside the video, whose content is no part of ``content_id``.
+        For files beside the video, whose content is no part of ``content_id``, and for parts of a field.
         """
         return None
 

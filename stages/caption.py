@@ -74,7 +74,6 @@ class WriteCaptions(Stage):
     pool: ClassVar[Pool] = "language"
     reads = (
         "content_id", "evidence", "transcript", "kept_clips", "kept_actions", "matches", "watermarks",
-        "drops",
     )  # fmt: skip
     writes = ("captions",)
     needs_frames = True
@@ -93,6 +92,10 @@ class WriteCaptions(Stage):
         digests = [prompts.digest(PROMPT), prompts.digest(MERGE_PROMPT) if settings.merge else None]
         return [asdict(settings), self.vision_model, digests]
 
+    def also_reads(self, video: Video) -> object:
+        # Not all drops: their details name thresholds, which change no caption.
+        return None if self.settings.only_matched else [asdict(clip) for clip in self._wanted(video)]
+
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
         self._client = workspace.client(self.name, sees=self.vision_model is not None)
@@ -106,12 +109,8 @@ class WriteCaptions(Stage):
 
     def measure(self, video: Video) -> Video:
         assert video.evidence is not None
-        clips = video.kept_clips
-        if not self.settings.only_matched:
-            unmatched = {drop.item_id for drop in video.drops if drop.reason is Reason.NO_MATCH}
-            clips = [clip for clip in video.clips if clip in clips or clip.clip_id in unmatched]
         times = video.evidence.frame_times_s
-        clips = [clip for clip in clips if times[frames_in(video.evidence, clip)]]
+        clips = [clip for clip in self._wanted(video) if times[frames_in(video.evidence, clip)]]
         if self._notes is not None:
             frames = self.workspace.frames_path(video)
             captions = self._notes.write(video, clips, frames, self.settings.limits)
@@ -126,6 +125,14 @@ class WriteCaptions(Stage):
         if not video.kept_clips:
             video = video.reject(self.name, Reason.NO_CAPTION, "no clip has a caption")
         return video
+
+    def _wanted(self, video: Video) -> list[Clip]:
+        """The clips to describe."""
+        clips = video.kept_clips
+        if self.settings.only_matched:
+            return clips
+        unmatched = {drop.item_id for drop in video.drops if drop.reason is Reason.NO_MATCH}
+        return [clip for clip in video.clips if clip in clips or clip.clip_id in unmatched]
 
     def _see(self, video: Video, clips: list[Clip]) -> list[Caption]:
         """Captions by a vision model; where it gives none, the entry tells why."""

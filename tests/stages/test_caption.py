@@ -19,6 +19,7 @@ from models.language import Endpoint
 from pipeline.chain import build_stages
 from pipeline.config import Config
 from pipeline.servers import EMBEDDED_MODEL
+from pipeline.worker import memo_key
 from stages import prompts
 from stages.base import Workspace
 from stages.caption import WriteCaptions
@@ -29,8 +30,10 @@ from stages.match import MatchActions, best_matches
 from stages.records import (
     VIDEO_JSON,
     Caption,
+    Drop,
     Evidence,
     Interval,
+    Kind,
     Match,
     Reason,
     Sentence,
@@ -441,6 +444,17 @@ def test_captions_are_bought_for_matched_clips_alone_unless_told_otherwise(
             assert len(server.requests) == asked
     assert results[True].kept_clips == results[False].kept_clips == video.clips[:1]
     assert results[True].drops == results[False].drops
+
+
+def test_other_thresholds_leave_captions_as_they_are(video: Video) -> None:
+    one, other = (
+        video.drop(Drop(kind=Kind.CLIP, stage="match", reason=reason, detail=detail, item_id="v-c0001"))
+        for reason, detail in ((Reason.NO_MATCH, "a"), (Reason.NO_MATCH, "b"))
+    )
+    blurred = video.drop(replace(one.drops[0], reason=Reason.BLURRED))
+    matched, every = stage(), stage(only_matched=False)
+    assert memo_key(matched, one) == memo_key(matched, other) == memo_key(matched, blurred)
+    assert memo_key(every, one) == memo_key(every, other) != memo_key(every, blurred)
 
 
 def embedded(
