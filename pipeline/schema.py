@@ -87,7 +87,11 @@ TABLES: dict[str, pa.Schema] = {
         ("confidence", FLOAT, "mean confidence of the recogniser in [0, 1]"),
         ("source", TEXT, "llm: written by a language model; asr: the cleaned spoken sentence"),
         ("matched", BOOL, "whether a kept clip belongs to it"),
-        ("unmatched_because", TEXT, "condition of the rule that the nearest clip fails; null if matched"),
+        (
+            "unmatched_because",
+            TEXT,
+            "condition of the rule that the nearest clip fails, or clip_dropped; null if matched",
+        ),
     ),
     "matches": _table(
         "One row per valid pair of clip and action.",

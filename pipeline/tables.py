@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from pipeline.ingest import Source
 from pipeline.schema import TABLES
-from stages.records import FAILURES, Drop, Kind, Reason, Video
+from stages.records import FAILURES, Drop, Kind, NoMatch, Reason, Video
 
 Rows = dict[str, list[dict[str, Any]]]
 HEX = "0123456789abcdef"
@@ -57,7 +57,6 @@ def rows_of(source: Source, video: Video) -> Rows:
     captions = {caption.clip_id: caption for caption in video.captions}
     marks = {mark.clip_id: mark for mark in video.watermarks}
     relevance = {each.clip_id: each.score for each in video.relevance}
-    causes = {each.item_id: each.cause for each in video.unmatched}
     for clip in clips:
         caption, mark = captions.get(clip.clip_id), marks.get(clip.clip_id)
         rows["clips"].append(
@@ -77,12 +76,15 @@ def rows_of(source: Source, video: Video) -> Rows:
             }
         )
     matched = {pair.action_id for pair in matches}
+    # A pair that is no row is one whose clip a later stage dropped.
+    causes = {pair.action_id: NoMatch.CLIP_DROPPED for pair in video.matches}
+    causes |= {each.item_id: each.cause for each in video.unmatched}
     rows["actions"] = [
         to_jsonable_python(action)
         | {
             "video_id": video.video_id,
             "matched": action.action_id in matched,
-            "unmatched_because": causes.get(action.action_id),
+            "unmatched_because": None if action.action_id in matched else causes.get(action.action_id),
         }
         for action in actions
     ]

@@ -311,13 +311,14 @@ class Kind(StrEnum):
 
 
 class NoMatch(StrEnum):
-    """Why a clip and the action nearest to it do not match."""
+    """Why an action or a clip has no partner."""
 
     NOTHING_NEAR = "nothing_near"
     TOO_FAR = "too_far"
     ENDS_EARLY = "ends_early"
     OVERLAP_TOO_SMALL = "overlap_too_small"
     TAKEN = "taken"
+    CLIP_DROPPED = "clip_dropped"
 
 
 class Reason(StrEnum):

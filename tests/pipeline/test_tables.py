@@ -158,6 +158,19 @@ def test_every_clip_and_action_is_in_exactly_one_place(seed: int) -> None:
     assert len(rows["narratives"]) == (end is None)
 
 
+def test_an_action_whose_clip_is_dropped_tells_so() -> None:
+    video = film(next(seed for seed in range(99) if film(seed).matches))
+    pair = video.matches[0]
+    video = video.drop(
+        Drop(kind=Kind.CLIP, stage="clip_roles", reason=Reason.TALKING, detail="", item_id=pair.clip_id)
+    )
+    told = {
+        row["action_id"]: row["unmatched_because"] for row in rows_of(source_of(video), video)["actions"]
+    }
+    matched = {each.action_id for each in video.matches} - {pair.action_id}
+    assert told[pair.action_id] == "clip_dropped" and all(told[name] is None for name in matched)
+
+
 def test_a_rejected_video_takes_its_clips_and_actions_down_with_it() -> None:
     seed = next(seed for seed in range(99) if film(seed).matches and film(seed).drops)
     video = film(seed, Reason.TOO_FEW_STEPS)
