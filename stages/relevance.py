@@ -7,7 +7,6 @@ is said, written and moving in a clip. Without a topic neither stage runs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -75,7 +74,7 @@ class _ByTopic(Stage):
         # The topic is the user's own; everything strangers made is material.
         return Question(
             instructions=f"{prompts.text(self.prompt)}\n\nThe topic: {self.settings.topic}",
-            material=json.dumps(material, ensure_ascii=False, indent=1),
+            material=prompts.as_data(material, indent=1),
             schema=schema,
             max_tokens=max_tokens,
         )
@@ -145,7 +144,7 @@ class JudgeClips(_ByTopic):
 
     name: ClassVar[str] = "clip_roles"
     reads = (
-        "uri", "facts", "transcript", "kept_clips", "kept_actions", "matches", "captions", "watermarks",
+        "facts", "transcript", "kept_clips", "kept_actions", "matches", "captions", "watermarks",
         "relevance",
     )  # fmt: skip
     prompt = "relevance_clips"

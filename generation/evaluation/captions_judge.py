@@ -19,6 +19,7 @@ from generation.evaluation.captions_frames import Shown
 from generation.evaluation.judge import is_score
 from generation.evaluation.report import Figure, measured, missing
 from models.language import Answer, LanguageClient, Question
+from stages import prompts
 
 LOWEST, HIGHEST = 0, 6
 HALLUCINATED = 2
@@ -69,7 +70,7 @@ def question(clip: CaptionedClip, pictures: Sequence[bytes]) -> Question:
     """What the judge sees of a clip: its pictures, and its caption as data."""
     return Question(
         instructions=(files(__package__) / "captions_judge.txt").read_text(encoding="utf-8").strip(),
-        material=json.dumps({"caption": clip.caption}, ensure_ascii=False),
+        material=prompts.as_data({"caption": clip.caption}),
         images=pictures,
         schema=SCHEMA,
         max_tokens=ANSWER_TOKENS,

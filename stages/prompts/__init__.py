@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
 from functools import cache
 from importlib.resources import files
+
+JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 @cache
@@ -25,11 +27,11 @@ def label(name: str) -> str:
     return f"{name}@{digest(name)}"
 
 
-def as_data(facts: Mapping[str, str | float]) -> str:
-    """Strangers' words as a JSON object that cannot end where they say.
+def as_data(facts: object, *, indent: int | None = None) -> str:
+    """Strangers' words as JSON that cannot end where they say.
 
     Chat templates mark turns with signs like ``<|im_end|>`` or ``[INST]``, and some servers read these in
     a message too; so both brackets are written as JSON's escapes.
     """
-    written = json.dumps(facts, ensure_ascii=False)
-    return written.replace("<", "\\u003c").replace("[", "\\u005b")
+    written = json.dumps(facts, ensure_ascii=False, indent=indent)
+    return JSON_STRING.sub(lambda found: found[0].replace("<", "\\u003c").replace("[", "\\u005b"), written)
