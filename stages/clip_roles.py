@@ -109,7 +109,7 @@ def _role_of(note: ClipNotes, *, opening: bool) -> tuple[str, str]:
     for line, reason in zip(note.lines, reasons, strict=True):
         seconds[reason] += line.duration_s
     told = json.dumps([tidy(said(line)) for line in note.lines[:2]], ensure_ascii=False)
-    if note.lines and 2 * seconds.get(Reason.SPONSOR, 0.0) >= sum(seconds.values()):
+    if 2 * seconds.get(Reason.SPONSOR, 0.0) >= sum(seconds.values()) > 0:
         return Reason.SPONSOR, f"a sponsor's message: {told}"
     if None in reasons or any(why_not(action) is None for action in note.actions):
         return CONTENT, "something is done"
