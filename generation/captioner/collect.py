@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from generation.captioner.examples import ExampleError, part_made_from, write_part
 from generation.evaluation.captions import CaptionedClip, Captions, read_captions
-from generation.evaluation.captions_frames import show
+from generation.evaluation.captions_frames import find_pictures
 from models.budget import Budget
 from models.errors import BudgetError, TransientError
 from models.language import LanguageClient, Question
@@ -71,7 +71,8 @@ def collect(dataset: Path, folder: Path, config: Config, *, clips: int | None, s
         clips: how many to ask about; None asks about all.
 
     Raises:
-        CaptionsError: the dataset cannot be read, or its pictures are gone.
+        CaptionsError: the dataset cannot be read.
+        ExampleError: no clip gave an example.
         ConfigError: the configuration asks for what cannot be had here.
         models.errors.EndpointError: the endpoint refuses to answer as it is configured.
     """
@@ -134,7 +135,7 @@ def _fill_part(part: _Part, source: Captions, teacher: _Teacher, config: Config,
     """Write one part, or what was answered of it; returns why it is not whole."""
     clips = part.clips
     timed = [replace(clip, frames_s=tuple(_times(clip, source, config.caption.frames))) for clip in clips]
-    shown = show([source], [timed])
+    shown = find_pictures([source], [timed])
     asked: dict[str, Question] = {}
     for clip in timed:
         if clip.key not in shown.pictures:
@@ -169,7 +170,7 @@ def _fill_part(part: _Part, source: Captions, teacher: _Teacher, config: Config,
                 "prompt": prompts.label(PROMPT),
             }
         )
-    if rows or not stopped:
+    if rows:
         whole, in_part = part.states
         write_part(part.file, rows, in_part if stopped else whole)
     return stopped

@@ -34,16 +34,26 @@ class Shown:
 
 
 def show(datasets: Sequence[Captions], samples: Sequence[Sequence[CaptionedClip]]) -> Shown:
-    """The pictures of the sampled clips.
+    """The pictures of the sampled clips; see :func:`find_pictures`.
+
+    Raises:
+        CaptionsError: no clip has pictures.
+    """
+    shown = find_pictures(datasets, samples)
+    if not shown.pictures:
+        key, problem = next(iter(shown.problems.items()))
+        raise CaptionsError(f"no clip has pictures to judge its caption by; clip {key[0]}: {problem}")
+    return shown
+
+
+def find_pictures(datasets: Sequence[Captions], samples: Sequence[Sequence[CaptionedClip]]) -> Shown:
+    """The pictures of the sampled clips that have some, and why the others have none.
 
     A clip of several datasets is shown by the same pictures for all its captions: those that the model
     saw which saw most.
 
     Args:
         samples: the clips of each dataset.
-
-    Raises:
-        CaptionsError: no clip has pictures.
     """
     shown, times = Shown(), _times(samples)
     missing: dict[str, dict[Key, CaptionedClip]] = {}
@@ -58,9 +68,6 @@ def show(datasets: Sequence[Captions], samples: Sequence[Sequence[CaptionedClip]
                     shown.pictures[clip.key] = found
     for uri, lacking in missing.items():
         _decode(uri, [clip for clip in lacking.values() if clip.key not in shown.pictures], times, shown)
-    if not shown.pictures:
-        key, problem = next(iter(shown.problems.items()))
-        raise CaptionsError(f"no clip has pictures to judge its caption by; clip {key[0]}: {problem}")
     return shown
 
 

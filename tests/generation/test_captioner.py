@@ -27,6 +27,7 @@ from generation.config import Captioner, Lora, Recipe
 from models.errors import EndpointError
 from pipeline.cli import main
 from pipeline.config import Config, ConfigError, load
+from stages.base import packed_frames
 from tests.generation.test_evaluation_captions import Story, Told, write_dataset
 from tests.models.test_language import ChatServer, Reply, completion
 
@@ -269,6 +270,20 @@ def test_clips_without_a_usable_answer_are_counted(dataset: Path, tmp_path: Path
         pytest.raises(EndpointError, match="api_key_env"),
     ):
         gathered(dataset, tmp_path, server)
+
+
+def test_clips_whose_pictures_are_gone_are_counted(tmp_path: Path) -> None:
+    stories: Story = {"a": [Told(caption="A pan.")], "b": [Told(caption="A pot.")]}
+    folder = write_dataset(tmp_path / "d", stories)
+    packed_frames(folder / "_work", "b" * 16).unlink()
+    (folder / "media/b.mp4").unlink()
+    found = gathered(folder, tmp_path / "e", None)
+    assert found.examples == 1 and found.problems.total() == 1
+    packed_frames(folder / "_work", "a" * 16).unlink()
+    (folder / "media/a.mp4").unlink()
+    for _ in range(2):
+        with pytest.raises(ExampleError, match=r"none of 2 clips gave an example: .*\.mp4"):
+            gathered(folder, tmp_path / "f", None)
 
 
 def test_captions_of_the_dataset_cost_nothing(dataset: Path, tmp_path: Path) -> None:
