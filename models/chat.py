@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 1_000_000
 """No bounded answer comes near; what is longer is not taken into memory."""
 TOO_LONG = "too_long"
+MOST_COUNTED = 10**9
+"""Tokens of one request; a server that counts more is mistaken, and tables could not hold the number."""
 BUSY = frozenset({408, 409, 425, 429})
 """Answers of the 4xx kind that may be others later."""
 SLOW_DOWN = frozenset({408, 429, 503, 504})
@@ -244,5 +246,5 @@ def _usage(said: object) -> tuple[int, int] | None:
     if not isinstance(said, dict):
         return None
     counts = [said.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    good = [count for count in counts if isinstance(count, int) and count >= 0]
+    good = [count for count in counts if isinstance(count, int) and 0 <= count <= MOST_COUNTED]
     return (good[0], good[1]) if len(good) == 2 else None

@@ -180,7 +180,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
             seconds = float(headers[name]) * factor
             if 0 <= seconds < float("inf"):
                 return seconds
-    with suppress(KeyError, ValueError):
+    with suppress(KeyError, ValueError, OverflowError):
         date = parsedate_to_datetime(headers["retry-after"])
         date = date if date.tzinfo else date.replace(tzinfo=UTC)
         return max(0.0, (date - now).total_seconds())

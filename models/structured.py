@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+FENCED = re.compile(r"```(?:json)?[ \t\r]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 MAX_COMPLAINT = 400
 
 
@@ -44,8 +44,9 @@ def mismatch(content: Mapping[str, Any], schema: Mapping[str, Any]) -> str | Non
 def _parsed(text: str) -> Any:
     try:
         found = json.loads(text, parse_constant=_no_number)
-        # A lone half of a surrogate pair can be escaped in JSON and cannot be written anywhere.
-        json.dumps(found, ensure_ascii=False).encode()
+        # A lone half of a surrogate pair can be escaped in JSON and cannot be written anywhere; 1e999 is
+        # read as infinite.
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return found

@@ -25,6 +25,7 @@ NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
         ({"retry-after": "inf"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "later"}, None),
+        ({"retry-after": "Fri, 01 May 2026 12:00:09 +99999999999999999999"}, None),
         ({}, None),
     ],
 )
