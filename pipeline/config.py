@@ -225,10 +225,11 @@ class Server(Section):
     """Model servers that the job starts, restarts and ends.
 
     ``model``: a GGUF file (llamacpp), a folder or a hub's name (vllm); null is the embedded model.
-    ``name``: what requests and tables call it; null is made of the model. ``serves``: where it answers,
-    with the settings of that section. ``gpus``, ``num_cpus`` and ``concurrency`` (requests computed at the
-    same time; null is 1 for llamacpp, 16 for vllm) are for each of the ``replicas``. ``python``: the
-    interpreter of an environment that has the engine, see ``infra/envs``; null is this one.
+    ``name``: what requests and tables call it; null is made of the model. ``serves``: where it answers;
+    of that section ``timeout_s``, ``schema_form`` and a longer ``deadline_s`` hold for it, while key and
+    prices are for the section's ``others``. ``gpus``, ``num_cpus`` and ``concurrency`` (requests computed
+    at the same time; null is 1 for llamacpp, 16 for vllm) are for each of the ``replicas``. ``python``:
+    the interpreter of an environment that has the engine, see ``infra/envs``; null is this one.
     ``arguments`` are the engine's own. ``threads`` is 1, for llama.cpp's wait for each other in a busy
     loop: with two on two cores that other workers also use, an answer took 21 s in place of 3 s.
     """
@@ -325,6 +326,18 @@ class Config(Section):
                 raise ValueError(
                     f"server.serves has {door}, but {door}.base_url is set too; leave one of them out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _money_can_be_counted(self) -> Config:
+        doors = [door for door in (self.language, self.vision) if door.base_url is not None or door.others]
+        places: list[Endpoint | Address] = [*doors, *(other for door in doors for other in door.others)]
+        free = not any(place.input_price or place.output_price for place in places)
+        if self.budget.max_usd is not None and places and free:
+            raise ValueError(
+                "budget.max_usd bounds nothing without prices: set input_price and output_price of the "
+                "endpoints, in US dollars for a million tokens, or budget.max_tokens in its place"
+            )
         return self
 
 

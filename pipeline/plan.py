@@ -45,7 +45,6 @@ WRITTEN_SHARE = 0.3
 """Of the longest answer that is allowed, what is written as a rule."""
 ASKED_AGAIN = 2
 """Times that a question is asked at most where the first answer cannot be used."""
-QUALITY = 90
 PLANNED = "http://planned.invalid/v1"
 
 

@@ -107,6 +107,16 @@ def test_a_wrong_setting_is_refused_with_its_path(setting: str, facts: list[str]
         assert fact in str(caught.value)
 
 
+HOSTED = ["language.base_url=https://example.org/v1", "language.model=m", "budget.max_usd=20"]
+
+
+def test_a_bound_on_money_needs_prices() -> None:
+    with pytest.raises(ConfigError, match=r"^budget\.max_usd bounds nothing without prices"):
+        load(None, HOSTED, Config)
+    load(None, [*HOSTED, "language.output_price=0.6"], Config)
+    load(None, HOSTED[2:], Config)
+
+
 def test_a_key_below_a_value_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--set clip\.min_s\.x=3: min_s is a value, not a section"):
         load(None, ["clip.min_s=4", "clip.min_s.x=3"], Config)
