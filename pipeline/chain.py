@@ -39,8 +39,10 @@ def build_stages(config: conf.Config) -> list[Stage]:
     # The embedded model is too small to be asked for judgements.
     asked = None if text == EMBEDDED_MODEL else text
     judge_video, judge_clips = _by_topic(config.relevance, asked)
+    # Where subtitles may stand in for sound, a file without sound can have speech.
+    require_audio = config.transcribe.require_speech and config.transcribe.subtitles == "never"
     return [
-        Probe(ProbeRules(**config.probe.model_dump(), require_audio=config.transcribe.require_speech)),
+        Probe(ProbeRules(**config.probe.model_dump(), require_audio=require_audio)),
         Scan(
             ScanSettings(**config.scan.model_dump(exclude={"max_missing_share"})),
             max_missing_share=config.scan.max_missing_share,

@@ -225,6 +225,19 @@ def test_subtitles_beside_the_video_stand_in_for_its_sound(
     assert [s.text for s in transcript_of(plain, video)] == ["Rühren.", "Salzen."]
 
 
+def test_a_video_without_sound_can_have_subtitles(tmp_path: Path, narrated: tuple[Path, Truth]) -> None:
+    video = subtitled(tmp_path, narrated, SRT)
+    assert video.facts is not None
+    silent = replace(video, facts=replace(video.facts, audio_codec=None))
+    for subtitles, expected in (("never", Reason.NO_AUDIO), ("prefer", None)):
+        config = Config.model_validate({"transcribe": {"subtitles": subtitles}})
+        probe = next(stage for stage in build_stages(config) if isinstance(stage, Probe))
+        rejected = probe.judge(silent).rejected
+        assert (rejected.reason if rejected else None) == expected
+    stage, _ = listening(subtitles="prefer")
+    assert [s.text for s in transcript_of(stage, silent)] == ["Chop the leek.", "Then fry it."]
+
+
 def test_subtitles_of_another_language_are_translated_from_the_sound(
     tmp_path: Path, narrated: tuple[Path, Truth]
 ) -> None:
