@@ -62,8 +62,9 @@ class Budget:
         return None
 
 
-IMAGE_TOKENS = 3000
-"""No vision model of the 2024 class takes more for a frame: LLaVA-NeXT's largest grid is 2,880."""
+IMAGE_TOKENS = 8500
+"""For a frame within 512 x 512 pixels. GPT-4o mini charges so much, a tile of 5,667 over 2,833; no other
+that we know of does. LLaVA-NeXT's largest grid is 2,880."""
 MESSAGE_TOKENS = 16
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 BUDGET_POLL_S = 0.05
+HERE = re.compile(r"localhost|127(?:\.\d+){3}|::1")
 OPTIONS = ("base_url", "model", "api_key_env", "schema_form")
 
 Form = Callable[[Endpoint], dict[str, Any]]
@@ -90,7 +92,10 @@ class Failover:
         for position, group in enumerate(self._paces):
             later = self._paces[position + 1 :]
             if later and all(pace.refusal or (pace.abandoned and pace.resting) for pace in group):
-                errors += [pace.refusal for pace in group if pace.refusal]
+                errors += [
+                    pace.refusal or TransientError(f"{pace.place.base_url}: nobody is there")
+                    for pace in group
+                ]
                 continue
             try:
                 return await self._ask_group(group, form, keep, started, groups_left=len(later) + 1)
@@ -195,9 +200,8 @@ class Failover:
         if self._ledger is None:
             return None
         tokens = most_tokens(request)
-        # All of them at the higher price: what is read and what is written is not known apart.
-        usd = max(place.usd(tokens, 0), place.usd(0, tokens))
-        most = Cost(requests=1, tokens=tokens, usd=usd)
+        written: int = request["max_tokens"]
+        most = Cost(requests=1, tokens=tokens, usd=place.usd(tokens - written, written))
         while (number := self._ledger.sent(self._stage, place.model, most)) is None:
             await asyncio.sleep(BUDGET_POLL_S)
         return number
@@ -210,13 +214,15 @@ class Failover:
         key = (os.environ.get(place.api_key_env) or "none").strip()
         if not key.isascii():
             raise EndpointError(f"the key in {place.api_key_env} is not plain ASCII")
-        connections = httpx2.AsyncClient(
-            timeout=None,
-            follow_redirects=True,
-            verify=_certificates(),
-            limits=httpx2.Limits(max_connections=None),
-        )
         try:
+            connections = httpx2.AsyncClient(
+                timeout=None,
+                follow_redirects=True,
+                verify=_certificates(),
+                limits=httpx2.Limits(max_connections=None),
+                # A proxy of the environment would look for our own servers on its own machine.
+                trust_env=not HERE.fullmatch(httpx2.URL(place.base_url).host),
+            )
             client = AsyncOpenAI(
                 base_url=place.base_url, api_key=key, http_client=connections, timeout=None, max_retries=0
             )

@@ -132,6 +132,16 @@ def test_when_all_fail_the_error_is_one_that_may_pass() -> None:
             LanguageClient(other, Store()).ask([question("one")])
 
 
+def test_a_first_model_that_is_not_there_may_be_back_whatever_the_other_says() -> None:
+    gone = Endpoint(base_url=nowhere(), model="m", max_retries=2)
+    with ChatServer(lambda request: Reply({}, 401)) as closed:
+        other = Endpoint(base_url=closed.base_url, model="small")
+        client = LanguageClient(Endpoint(**fields(gone), others=(other,)), Store())
+        for material in ("one", "two"):
+            with pytest.raises(TransientError, match=gone.base_url):
+                client.ask([question(material)])
+
+
 def test_a_server_that_takes_two_at_a_time_is_asked_two_at_a_time() -> None:
     lock, inside, refused = threading.Lock(), 0, []
 
@@ -178,9 +188,9 @@ def test_the_ledger_holds_every_request_and_what_it_cost(tmp_path: Path) -> None
         remembered=5, input_tokens=4 * 7, output_tokens=4 * 5,
         usd=pytest.approx(4 * (0.007 + 0.01)), at_most_usd=total.at_most_usd,
     )  # fmt: skip
-    # At most: every byte a token at the higher price, and the whole answer that was allowed.
+    # At most: every byte a token that is read, and the whole answer that was allowed.
     request = json.dumps(server.requests[0])
-    assert 2 * 512 * 0.002 < total.at_most_usd - total.usd < 2 * (512 + 2 * len(request)) * 0.002
+    assert 512 * 0.002 < (total.at_most_usd - total.usd) / 2 < 512 * 0.002 + 2 * len(request) * 0.001
 
 
 def test_a_spent_budget_ends_the_asking(tmp_path: Path) -> None:

@@ -301,6 +301,9 @@ def test_a_question_that_is_declined_is_a_problem_and_no_error(reply: Reply, pro
         ("[1]", Problem.INVALID_JSON, None, "this is a list"),
         ("One.", Problem.INVALID_JSON, None, "not one JSON object"),
         ('{"n": NaN}', Problem.INVALID_JSON, None, "NaN is no number of JSON"),
+        ('{"n": 1, "s": 1e999}', Problem.INVALID_JSON, None, "not JSON compliant"),
+        # Hours, if every line break were tried as the end of the fence's first line.
+        ("```" + "\n" * 400_000, Problem.INVALID_JSON, None, "not one JSON object"),
         ('{"n": 1, "s": "\\ud800"}', Problem.INVALID_JSON, None, "surrogates not allowed"),
         ("[" * 100_000, Problem.INVALID_JSON, None, "nested too deeply"),
         ('{"n": "one"}', Problem.WRONG_SCHEMA, {"n": "one"}, "answer['n']: 'one' is not of type 'integer'"),
@@ -326,6 +329,25 @@ def test_a_wrong_answer_is_shown_to_the_model_once_more(
 
 def test_an_object_in_a_fence_is_taken() -> None:
     with ChatServer(replies(completion('Here it is:\n```json\n{"n": 1}\n```\nBye.'))) as server:
+        assert LanguageClient(endpoint(server), Store()).ask([question("one")]) == [said(1)]
+
+
+@pytest.mark.parametrize("count", [10**30, -1, 1.5, "7", None])
+def test_a_count_of_tokens_that_cannot_be_is_none(count: object) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": 5}
+    reply = Reply({"choices": [{"message": {"content": '{"n": 1}'}}], "usage": usage})
+    with ChatServer(replies(reply)) as server:
+        answers = LanguageClient(endpoint(server), Store()).ask([question("one")])
+    assert answers == [Answer(content={"n": 1}, model="m")]
+
+
+def test_a_server_on_this_machine_is_not_looked_for_behind_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = ChatServer(replies())
+    gone.server_close()
+    monkeypatch.setenv("HTTP_PROXY", gone.base_url)
+    with ChatServer(replies(completion('{"n": 1}'))) as server:
         assert LanguageClient(endpoint(server), Store()).ask([question("one")]) == [said(1)]
 
 
