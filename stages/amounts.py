@@ -148,7 +148,11 @@ def _value(before: str, token: str, after: str) -> Fraction | None:
     if token in NUMBER_WORDS:
         return NUMBER_WORDS[token]
     if token[0].isdecimal():
-        return Fraction(token.replace(",", ""))
+        try:
+            return Fraction(token.replace(",", ""))
+        except (ValueError, ZeroDivisionError):
+            # A date, a version, a score: 1/2/2020, 1.5.3, 1/0.
+            return None
     if len(token) == 1 and token.isnumeric():
         return Fraction(unicodedata.numeric(token)).limit_denominator(10)
     return None

@@ -27,17 +27,21 @@ def one_each(sentences: Iterable[Sentence]) -> list[Sentence]:
 
 
 def _parts(sentence: Sentence) -> list[Sentence]:
-    text = in_english(sentence)
-    cut = two_orders(text)
-    if cut is None:
-        return [sentence]
-    first, rest = (part.strip(" ,") for part in cut)
+    parts: list[Sentence] = []
+    while (cut := two_orders(in_english(sentence))) is not None:
+        first, rest = (part.strip(" ,") for part in cut)
+        part, sentence = _divided(sentence, first, rest)
+        parts.append(part)
+    return [*parts, sentence]
+
+
+def _divided(sentence: Sentence, first: str, rest: str) -> tuple[Sentence, Sentence]:
     if sentence.english:
-        return [replace(sentence, english=first), *_parts(replace(sentence, english=rest))]
-    if len(sentence.words) != len(text.split()):
-        return [replace(sentence, text=first), *_parts(replace(sentence, text=rest))]
+        return replace(sentence, english=first), replace(sentence, english=rest)
+    if len(sentence.words) != len(sentence.text.split()):
+        return replace(sentence, text=first), replace(sentence, text=rest)
     before, after = sentence.words[: len(first.split())], sentence.words[-len(rest.split()) :]
-    return [_of_words(sentence, first, before), *_parts(_of_words(sentence, rest, after))]
+    return _of_words(sentence, first, before), _of_words(sentence, rest, after)
 
 
 def _of_words(sentence: Sentence, text: str, words: list[Word]) -> Sentence:

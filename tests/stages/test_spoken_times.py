@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stages.clauses import two_orders
+from stages.informative import why_not
 from stages.records import Sentence, Word
 from stages.spoken_times import one_each, said_by
 
@@ -51,6 +52,20 @@ def test_lines_are_cut_where_both_parts_have_a_verb_and_a_thing(text: str, parts
     line = Sentence(start_s=1.0, end_s=2.0, text=text, confidence=0.9)
     assert [part.text for part in one_each([line])] == (parts or [text])
     assert (two_orders(text) is None) == (parts is None)
+
+
+def test_a_sentence_that_does_not_end_is_cut_all_the_same() -> None:
+    text = " and ".join(["cut it", "fry it"] * 500)
+    line = Sentence(start_s=1.0, end_s=2.0, text=text, confidence=0.9)
+    assert [part.text for part in one_each([line])] == text.split(" and ")
+
+
+@pytest.mark.parametrize("number", ["1/2/2020", "1.5.3", "1/0", "٣/٠"])
+def test_signs_that_only_look_like_a_number_are_words(number: str) -> None:
+    sentence = spoken(f"On {number} chop the onion.")
+    where, _ = said_by("Chop the onion.", [sentence])
+    assert (where.start_s, where.end_s) == (11.0, 12.5)
+    assert why_not(sentence.text) is None
 
 
 def test_each_part_has_the_time_and_the_confidence_of_its_own_words() -> None:
