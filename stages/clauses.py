@@ -28,7 +28,12 @@ _FRAMES = re.compile(
     r"(?:start|begin|keep|continue|keep on|finish)(?= (?!evening|morning)[a-z]+ing\b)|"
     r"(?:go|going|went) (?:ahead|in|back|around|on|over)(?: in| here)? (?:and|to)|"
     r"(?:go ahead|come back|come in|it's time|time|the idea is|the trick is|try|begin|start|continue) to|"
-    r"(?:go ahead|go|come|try) and|go ahead|let(?:'s| us| me)|be sure you"
+    r"(?:go ahead|go|come|try) and|go ahead|let(?:'s| us| me)|be sure you|"
+    r"the (?:way|trick|key|secret|idea|goal)\b.{0,30}? is (?:to|that you|you|i|we|i'll)|"
+    # Somebody who helps is at work; what they like or always do is chatter.
+    r"(?:my|our) (?:wife|husband|son|daughter|mom|mum|dad|brother|sister|friend|partner|"
+    r"kids?)(?:'s| is| are)"
+    r"(?= (?:now |just )?[a-z]+ing\b)"
     r")\b ?"
 )
 _SKIPPED = frozenset(
@@ -55,8 +60,10 @@ _LEAD = frozenset(
 )
 _SUBORDINATE = frozenset(
     """
-    after as at before by during for from if in into instead on once over since to until till unless
-    using when whenever where while with without
+    about above across after against along around as at before behind below beneath beside between by
+    despite during for from if in inside instead into like near on once onto outside over since through
+    till to toward towards under unless until upon using when whenever where whether while with within
+    without
     """.split()
 )
 _BEFORE_NOUN = frozenset(
@@ -72,10 +79,15 @@ _BE = frozenset(
     you're he's she's there's here's what's who's gets got
     """.split()
 )
+_HAVE = frozenset("have has had i've we've you've".split())
 _IS_OR_HAS = _BE | frozenset("did find go had has have i've took you've we've they've".split())
 # Verbs of seeing, thinking, feeling, owning and talking; nouns that come before "the".
 STATES = frozenset(
     """
+    accept admit afford amaze apologise apologize argue arrive buy buying buys complain deal decide
+    deserves guarantee happens impress inspire intend invest invite lie listen offer
+    offers paid pay paying pays pray pretend purchase purchased recommends regret rely represent
+    require requires sell selling sells sold spend spending spent surprise vary worth
     agree appreciate appreciated appear appears assume assumed ask asked asks be became become becomes
     believe believed belong belongs bet bother brought call called calls came can't care cares come
     comes coming consider contain contains cost costs couldn't deserve die died doubt dream eat eaten
@@ -104,18 +116,56 @@ _WEAK = frozenset(
     """.split()
 )
 # The same, where the thing comes right after them: "work the dough", but "work at home".
-_WEAKER = frozenset("find give taste work write".split())
-_ADJECTIVES = frozenset("brown clean close cool dry empty open separate slim smooth warm wet".split())
+_WEAKER = frozenset("even find give taste work write".split())
+# Closed classes that no list of verbs needs: what they stand before is not done to anything.
+_WILL = frozenset("gonna will i'll we'll you'll".split())
+_NO_VERBS = frozenset(
+    """
+    although besides bonjour cause ciao enough except few hola however least less many maybe more most
+    much past per plus several such than though via what whereas
+    """.split()
+)
+ADJECTIVES = frozenset("brown clean close cool dry empty open separate slim smooth warm wet".split())
 _GOES = re.compile(
     r"\b(?:go|goes|going|went|gone) (?:right |straight |back |all |on )?"
     r"(?:in|into|inside|onto|over|around|under|through|on (?:top|the))\b(?! (?:it|depth|detail))|"
-    r"^(?:and |then |now )*in (?:go|goes|went)\b"
+    r"^(?:and |then |now |here |next )*(?:in|on|off|out|down|back|up) (?:go|goes|went|come|comes|came)\b|"
+    r"^(?:and |then |now |so )*there (?:go|goes) (?:the|our|my|your|some|in|on)\b|"
+    r"\b(?:let|letting) (?:\w+ ){1,3}?go (?:for|until|till|another|a (?:few|couple))\b"
 )
 _GIVEN = re.compile(r"\bgiv(?:e|es|ing) (?:\w+ ){0,3}?an?(?:other)? ((?:\w+ ){0,2}\w+)")
 _JOINS = re.compile(r",? and then |,? and |, then | then ")
 _NOT_CUT = frozenset("not never no without if unless either".split())
 _CONDITION = re.compile(
     r"(?:\W*(?:and|so|okay|ok|now|well|then)\b\W*)*(?:when|while|once|after|before|until|as|to)\b"
+)
+# Work that is told beside the point: "the bolts that I already took out".
+_ASIDE = re.compile(
+    r"\b(?:i|we|you)(?:'ve)? (?:have )?already (\w+)|\bthat (?:i'm|we're|i am|we are) (\w+ing)\b"
+)
+# What is done, or done with, is what is spoken of: cooking low and slow is better.
+_GERUND = re.compile(
+    r"^(?:and |but |so |now )*(?!making sure|during|nothing|everything|thing|string|bring|"
+    r"wing|spring)[a-z]{3,}ing "
+    r"(?:(?!until|till|while|once|when|so|that|which|who|if|where)[a-z'-]+ ){0,5}?"
+    r"(?<!it )(?<!they )(?<!this )(?:is|was|takes|makes|means|helps|requires|gives|brings|"
+    r"always|never|really)\b"
+)
+# What a thing does of itself: it takes ten minutes, it keeps well, this makes a good gift.
+_OF_ITSELF = re.compile(
+    r"^(?:and |but |so |now |then )*(?:it|that|this|which) (?:also |just |only |really |still |always )*"
+    r"(?:(?:will|would|can|could|may|might) (?:also |just |only |really |still )*)?"
+    r"(?:(?:leave|run|make|take|keep|work|save|last|sell)s?|took|cost)\b(?! (?:it|"
+    r"them) (?:off|out|down|apart)\b)"
+)
+_QUESTION = re.compile(
+    r"^(?:and |but |so |now |well |okay )*(?:"
+    r"(?:is|was|are|were|does|did) (?:it|this|that|these|those|there|they|he|she|you|your|the|"
+    r"anyone|anybody)|"
+    r"do (?:you|they|we|i)|have you|has (?:it|anyone)|should (?:i|we|you|it)|(?:would|will|"
+    r"can) (?:it|they|i)|"
+    r"(?:why|who)|what (?:do|does|did|if|about|kind|would|else|happens)|how (?:do|does|did|many|much|come|"
+    r"cool|good|great|easy|often|about that))\b"
 )
 _PLACED = frozenset("at for from in into on onto over through to until under with".split())
 _LET = re.compile(r"\b(?:let|letting) (?:it|them|this|that|(?:the|your|our) \w+) ((?:\w+ ){0,2}\w+)")
@@ -146,7 +196,12 @@ def says(clause: str) -> Says:
     Args:
         clause: as :func:`clauses` gives them.
     """
+    if any(pattern.search(clause) for pattern in (_QUESTION, _OF_ITSELF, _GERUND)):
+        return Says.STATE
     words = TOKEN.findall(_without_frames(clause))
+    aside = _ASIDE.search(clause)
+    if aside and (aside[1] in PARTICIPLES - STATES or BASE_OF.get(aside[2], "make") not in _WEAK):
+        return Says.DOING
     given = _GIVEN.search(clause) or _LET.search(clause)
     if _GOES.search(clause) or (given and not BASES.isdisjoint(given[1].split())):
         return Says.DOING
@@ -185,7 +240,7 @@ def _without_lead(clause: str) -> str:
 def _does(head: str, before: Sequence[str], after: Sequence[str]) -> bool:
     """Whether the first word that can be a verb is one of doing, used as one."""
     following = after[0] if after else ""
-    if head in STATES or following in _BE or following in STATES:
+    if head in STATES or following in _BE or following in STATES or (head, following) == ("cast", "iron"):
         return False
     helper = next((word for word in reversed(before) if not _adverb(word)), "")
     if helper in _BEFORE_NOUN or (helper in ("it's", "that's") and head.endswith("ing")):
@@ -193,18 +248,22 @@ def _does(head: str, before: Sequence[str], after: Sequence[str]) -> bool:
     if helper in _BE and not head.endswith("ing") and head not in PARTICIPLES:
         # It is clean, that was close.
         return False
-    if helper in ("have", "has", "had", "i've", "we've", "you've") and head not in PARTICIPLES:
+    if helper in _HAVE and (head not in PARTICIPLES or head == "got"):
+        # "We've got carrots" does nothing to them; "we've got them roasting" does.
+        return head == "got" and any(word.endswith("ing") and word in BASE_OF for word in after)
+    if not before and not after and head in PARTICIPLES - BASES:
+        # "Fresh or frozen."
         return False
     base = BASE_OF.get(head)
     if base is None:
         # A verb that is not listed: what comes before "the onions" or "it" at the start is one.
-        return following in _OBJECT and head not in _BE | _SUBORDINATE and not head[0].isdigit()
+        return following in _OBJECT and head not in _BE | _SUBORDINATE | _NO_VERBS and not head[0].isdigit()
     if base in _WEAKER:
         # "Find the edge" is an order, "you can find the recipe" is none.
         return following in _OBJECT and not (base == "find" and before)
     if base in _WEAK:
         return bool(after)
-    return bool(after) or base not in NOUNS_TOO | _ADJECTIVES
+    return bool(after) or base not in NOUNS_TOO | ADJECTIVES
 
 
 def _statement(words: Sequence[str], start: int) -> Says:
@@ -223,10 +282,16 @@ def _statement(words: Sequence[str], start: int) -> Says:
             and at > start
             and BASE_OF[word] not in _WEAK
         ):
-            return Says.DOING
+            # "The chef whisks the eggs", but "steel heats evenly".
+            return Says.STATE if _how(words[at + 1 :]) else Says.DOING
     if any(word in _IS_OR_HAS or word in STATES for word in words):
         return Says.STATE
     return Says.UNCLEAR
+
+
+def _how(after: Sequence[str]) -> bool:
+    """Whether it is told how rather than what."""
+    return bool(after) and (_adverb(after[0]) or after[0] in ("like", "really", "so", "very", "well"))
 
 
 def _helped(words: Sequence[str]) -> bool:
@@ -243,8 +308,16 @@ def _anywhere(words: Sequence[str]) -> bool:
     """Whether somebody is told to do something after an opening like ``when it is hot``."""
     for at, word in enumerate(words):
         base = BASE_OF.get(word)
-        if base is None or word in STATES or (at and words[at - 1] in _BEFORE_NOUN):
+        previous = words[at - 1] if at else ""
+        if (
+            base is None
+            or word in STATES
+            or previous in _BEFORE_NOUN
+            or (word == "got" and previous in _HAVE)
+        ):
             continue
+        if previous in _WILL:
+            return True
         following = words[at + 1] if at + 1 < len(words) else ""
         if base not in _WEAK and (base not in NOUNS_TOO or following in _OBJECT):
             return True

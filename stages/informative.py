@@ -7,120 +7,23 @@ only what it recognises; a line that it cannot place is kept, since a lost step 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from stages.amounts import UNITS, is_amount
-from stages.clauses import Says, clauses, says, tokens
+from stages.clauses import ADJECTIVES, Says, clauses, says, tokens
+from stages.phrases import ANNOUNCED, CHATTER, GREETING, HELLO, INTERJECTIONS, SPONSOR
 from stages.records import Reason
-from stages.verbs import BASE_OF, NOUNS_TOO, PARTICIPLES
+from stages.verbs import BASE_OF, BASES, NOUNS_TOO, PARTICIPLES
 
 MAX_CHARACTERS = 2000
 """Nobody says so much in one line; what is longer is not looked into."""
 
 
-def _phrases(lines: str) -> re.Pattern[str]:
-    """Any of the patterns, one or more a line; a line goes on after a backslash."""
-    joined = re.sub(r"\\\n\s*", "", lines)
-    return re.compile("|".join(filter(None, map(str.strip, joined.splitlines()))))
-
-
-_SPONSOR = _phrases(r"""
-    \bsponsor|\baffiliate|\bpatreon\b|\betsy\b|\bmerch\b|\bwww\b|\bdot com\b|[a-z]\.com\b
-    \b(?:promo|discount|coupon|referral) code\b|\b(?:use|enter|type in|with) (?:my |the |our )?code\b
-    \b(?:\d+|five|ten|fifteen|twenty|thirty|forty|fifty) (?:percent|%) off\b|\d% off\b
-    \bpartner(?:ed|ing|ship)? with\b|\bpaid promotion\b|\bbrought to you by\b
-    \b(?:sent|send|gifted) (?:me|us) (?:this|these|the|a|an|some)\b
-    \b(?:free|exclusive) (?:trial|shipping|delivery|gift|sample)
-    \b(?:box|month|order|week|bottle) (?:for )?free\b
-    \bon amazon\b|\bfor sale\b|\bin stores\b|\bcheckout\b|\b(?:order|buy) (?:now|yours|today)\b|\
-        \bsign up\b
-    \bweb ?sites?\b|\b(?:pre-?order|giveaway|newsletter)
-    \b(?:my|our|the) (?:cookbook|new book|app|online (?:store|shop|course))\b(?! to\b)
-    \b(?:visit|(?:head )?over (?:to|at)|go to|check out|find \w+ (?:at|on)) (?:my|our|their) (?:store|\
-        shop|site)\b
-    \blinks? (?:is |are |will be |right |down |just )*(?:in|below|down|to|for)\b
-    \bclick (?:on )?(?:the|that|this|my|our) links?\b|\bdescription (?:box|below)|\bin the description\b
-""")
-_GREETING = _phrases(r"""
-    \bsubscrib(?:e|ed|er|ers|ing)\b|\bthumbs?[ -]?up\b|\bbig thumbs?\b|\bgive (?:a |up a |it a )?thumbs?\b
-    \b(?:like|notification|subscription) (?:button|bell)\b|\bthe bell(?: icon| button)?$
-    \bring (?:the|that) (?:\w+ )?bell\b|\b(?:my|our|this|youtube|your) channels?\b
-    \b(?:to|on|support|from) the channel\b|\b(?:thanks|thank you|thank y'all)\b
-    \b(?:hit|smash|press|click) (?:the |that )?(?:like|follow)\b
-    \b(?:give|drop|leave) (?:this video |it |us |me )?a like\b|\b(?:rate|like) comment\b
-    \b(?:in|down in|to) the comments?\b|\bcomments? (?:below|section|down)\b
-    \b(?:leave|drop|post|write) (?:me |us )?(?:a|your|any|some) (?:comments?|questions?)\b
-    \bfollow (?:me|us)\b|\b(?:facebook|instagram|twitter|tiktok|pinterest|snapchat|youtube)\b
-    \bsocials\b|\bsocial media\b|\bshare (?:it|this|the|our|my) ?(?:video|recipe)?s?(?: with|$)
-    \b(?:see|catch|meet) (?:you|ya|y'all)(?: guys| all| again)*$
-    \b(?:see|catch|meet) (?:you|ya|y'all)(?: guys| all| again)* (?:next|soon|later|then|tomorrow|again)\b
-    \b(?:see|catch|meet) (?:you|ya|y'all)(?: guys| all| again)* in (?:the|(?:my|our|another) next)\b
-    \b(?:until|till) (?:next time|then$)|\bwelcome (?:back|to|everyone|everybody|friends|guys)\b|\
-        ^welcome\b
-    \bmy name(?: is|'s)\b|\b(?:bye|goodbye|bye-bye|good night|see ya|peace out|take care)\b
-    \bhave (?:a|an) (?:great|good|nice|wonderful|lovely|blessed|fantastic|beautiful|awesome) (?:day|one|\
-        rest)\b
-    \bhave (?:a|an) (?:great|good|nice|wonderful|lovely|blessed|awesome) (?:night|week|weekend|evening|\
-        time)\b
-    \bgood (?:morning|evening|afternoon|day|to see you)\b|\bhow are you\b|\bhow's it going\b|\bwhat's up\b
-    \bmerry christmas\b|\bhappy (?:holidays|new year|thanksgiving|easter|birthday|[a-z]+ing)\b
-    \b(?:watch|watching|enjoy|enjoyed|like|liked|share|upload|post|film|\
-        see) (?:[a-z']+ ){1,3}(?:videos?|vlogs?)\b
-    \b(?:watch|enjoy|enjoyed|like|share|check out) (?:[a-z']+ ){1,3}(?:videos?|episodes?|tutorials?)\b
-    \b(?:next|previous|other|another|future) (?:videos?|vlogs?|episodes?|tutorials?)\b
-""")
-_HELLO = re.compile(r"^(?:(?:well|so|okay|alright|oh) )*(?:hi|hey|hello|howdy|greetings|yo|namaste|hola)\b")
-_ANNOUNCED = _phrases(r"""
-    \b(?:show|teach|tell|learn|explain)(?:ing)?(?: (?:you|ya|y'all|to|guys|everyone|all|us|\
-        people))* (?:how|why|what|where|when)\b
-    \b(?:show|teach|tell|shar|learn)(?:e|ed|ing)?(?: (?:you|y'all|with|guys|everyone|us|people))* (?:my|\
-        the way|one way)\b
-    \bhow (?:to|i|we|you|it's) [a-z]+\b|\btalk(?:ing)? (?:to you )?about\b
-    \b(?:today|in this (?:video|episode|tutorial|lesson|recipe|one)|in today's|this week|\
-        on today's)\b.{0,40}?\b(?:mak|do|cook|bak|build|fix|repair|creat|prepar|replac|install|knit|\
-        crochet|sew|go|talk|look|try)(?:e|ing|t?ting)?\b(?! (?:up|sure|the (?:first|next)))
-    \b(?:mak(?:e|ing)|do|doing|cook(?:ing)?|bak(?:e|ing)|build(?:ing)?) .{0,40}\b(?:today|\
-        for you(?: guys)?|with you(?: guys)?|in this video)$
-""")
-_CHATTER = _phrases(r"""
-    \b(?:take|have|taking|having) (?:a )?(?:closer |quick |good |little )*look\b(?! under)
-    \b(?:get|getting) (?:a (?:little |bit )*)?(?:started|going|closer|into it|to it|right into|excited|\
-        ready)\b
-    \bgive (?:it|this|that|these|them|her) a (?:try|go|shot|chance|taste)\b
-    \btake (?:a|some|my|the|more)? ?(?:picture|photo|pic|selfie|shot|video|break|sip|bite|guess)s?\b
-    \bmak(?:e|es|ing) (?:some |more |no |any |a lot of |such )*(?:sense|money|videos?|friends|me|you|\
-        people)\b
-    \bmak(?:e|es|ing) a (?:\w+ )?(?:video|difference)\b
-    \b(?:save|saves|saving|spend|cost|waste|earn) (?:you |me |some |a lot of |so much |your |\
-        lots of )*(?:money|time)\b
-    \b(?:bear|stick|stay|hang) (?:with me|tuned|around|in there)\b|\bkeep (?:watching|in mind|in touch|\
-        track)\b
-    \btake (?:my|your|a|the)? ?(?:word|time|note|advantage|effort)\b|\btime to eat\b|\b(?:run|\
-        take) the risk\b
-    \bused to (?:make|do|cook|have|be|eat|go|watch|work|use|play|bake)\b
-    \b(?:growing up|when i was|years ago|yesterday|last (?:week|year|month|night|summer|time)|\
-        back in the day)\b
-    \b(?:every|each) (?:sunday|saturday|monday|week|weekend|year|christmas|summer|single day|day of)\b
-    \b(?:i've|we've|i have|we have) been (?:doing|making|cooking|using|working|playing|wanting|trying)\b
-    \b(?:let me|let us) (?:know|tell|explain|see|think)\b|\bmoving (?:on$|right along)|\bto be honest\b
-    \b(?:i|we) (?:got|bought|picked up|found|ordered) (?:this|these|it|them|mine|that|\
-        those) .{0,30}?(?:from|at|on|off)\b
-    \b(?:goes|go|going) (?:to show|on and on|without saying)\b|\b(?:my|a) favou?rite\b
-""")
-_INTERJECTIONS = frozenset(
-    """
-    ah aha all alright amazing appetit bon awesome beautiful boom cheers cool correct crazy delicious
-    done easy enjoy exactly excellent fantastic fine good gorgeous gosh great ha haha hm hmm huh
-    incredible indeed lovely man mhm mm mmm music nice no nope ok okay oh ooh oops ouch perfect please
-    playing pretty right really so sorry super sure sweet tada that there ta-da totally true uh uh-huh
-    um very voila voilà well whoa woah wonderful wow yay yeah yep yes yum yummy you're worries problem
-    go here you we applause laughter luck job way my god simple
-    """.split()
-)
 _ABOUT = frozenset(
     """
     about a an and another around approximately roughly maybe just some only probably like say
     nearly almost exactly plus for at to or of so up over under by between good nice heaping level
-    large small medium big little whole more least most until in more
+    large small medium um uh er like so and then well okay oh big little whole more least most until in more
     """.split()
 )
 _VAGUE = frozenset(
@@ -133,8 +36,38 @@ _NO_PHRASE = frozenset(
     """.split()
 )
 _ASKED = re.compile(
-    r"^(?:how|what|why|who|where|isn't|aren't|ain't|are you|did|does|is it|can you (?:see|believe)|"
-    r"have you|guess)\b"
+    r"^(?:how|what|why|who|where|isn't|aren't|ain't|are you|can you (?:see|believe)|guess)\b"
+)
+_TODAY = re.compile(
+    r"\b(?:today|tonight|in this (?:video|episode|tutorial|one)) (?:i|we|i'm|we're|i'll|we'll|you'll)\b"
+)
+_STOP = re.compile(r"(?<=[.!?;:…])\s")
+# Bare verbs that follow in the same breath hang on these: how to fry, bake; they would churn and bake.
+_GOVERNS = re.compile(r"\bhow to [a-z]+$|\b(?:they would|they'd) [a-z]|^people [a-z]")
+# What comes before a list of what is needed.
+_LISTED = re.compile(
+    r"^(?:(?:so|and|now|okay|um|uh|well|then|basically) )*(?:for (?:this|the|my|our|your)? ?[a-z]+ )?(?:"
+    r"(?:(?:what|all|everything) )?(?:you|we|i)(?:'ll|'re|'ve|'d| will| are| would)? (?:also |"
+    r"just |only |gonna |"
+    r"going to |be |probably )*(?:need(?:ing)?|want|have|got|have got)(?: is| are)?|"
+    r"that(?:'s|'ll be| is)|it's|(?:here|there)(?:'s| is| are|(?: we| i)?(?:'ve| have)(?: got)?)"
+    r") (?=\S)"
+)
+_INGREDIENTS = re.compile(
+    r"^(?:(?:so|and|now|okay) )*(?:(?:here|these|those|there)(?:'s| are| is) )?(?:all |the |"
+    r"my |our |your |of )*"
+    r"(?:ingredients?|measurements|quantities|amounts)(?: list| we| you| i|\W|$)(?!.*\b(?:mix|"
+    r"add|stir|in goes)\b)"
+)
+_YIELDS = re.compile(
+    r"^(?:and |so )*(?:it |this |that |(?:this|the|my) (?:recipe|batch) )?(?:serves|feeds|"
+    r"yields|(?<= )makes) "
+    r"(?:about |around |up to |roughly |approximately |enough for )*(?:a |an )?(\w+)\b"
+)
+_HEAT = re.compile(
+    r"^(?:(?:on|over|about|around|at|a|like|so|um|just) )*(?:(?:very|medium|high|low|gentle|"
+    r"moderate|full)[ -]?(?:to )?)+"
+    r"(?:heat|flame|speed|setting|temperature)$"
 )
 
 
@@ -150,36 +83,62 @@ def why_not(text: str) -> Reason | None:
     """
     if len(text) > MAX_CHARACTERS:
         return None
-    pieces = clauses(text)
-    whole = " ".join(" ".join(pieces).split())
-    if not pieces:
+    said = _of_clauses(text)
+    if not said:
         return Reason.CHATTER
-    found = [_of_clause(piece) for piece in pieces]
-    if None in found:
-        return None
-    if _SPONSOR.search(whole):
-        return Reason.SPONSOR
-    if _GREETING.search(whole) or _HELLO.search(whole):
-        return Reason.GREETING
-    if bare_amount(whole):
+    whole = " ".join(" ".join(piece for piece, _ in said).split())
+    greets = bool(HELLO.search(whole) or GREETING.search(whole))
+    advertises = any(reason is Reason.SPONSOR for _, reason in said)
+    if bare_amount(whole) or needed(whole):
         return Reason.BARE_AMOUNT
-    known = [reason for reason in found if reason is not Says.UNCLEAR]
-    if _asked(text) or Reason.CHATTER in known:
+    for piece, reason in said:
+        # "Chop less, cook more" is a slogan beside an advertisement; "today we're changing the brakes"
+        # beside "hello" is an announcement.
+        slogan = advertises and len(tokens(piece)) < 3
+        if reason is None and not slogan and not (greets and _TODAY.search(piece)):
+            return None
+    found = [reason for _, reason in said]
+    if SPONSOR.search(whole):
+        return Reason.SPONSOR
+    if greets or Reason.GREETING in found:
+        return Reason.GREETING
+    if _asked(text) or Reason.CHATTER in found:
         return Reason.CHATTER
-    return None
+    things = all(_no_verb(tokens(piece)) for piece, reason in said if reason is Says.UNCLEAR)
+    return Reason.BARE_AMOUNT if Reason.BARE_AMOUNT in found and things else None
+
+
+def _of_clauses(text: str) -> list[tuple[str, Reason | Says | None]]:
+    """Each clause and what it is; its neighbours in the same breath may tell."""
+    found: list[tuple[str, Reason | Says | None]] = []
+    for sentence in _STOP.split(text):
+        governed = listed = False
+        for piece in clauses(sentence):
+            reason = _of_clause(piece)
+            if governed and reason is None and tokens(piece)[0] in BASES:
+                reason = Reason.CHATTER
+            else:
+                governed = _GOVERNS.search(piece) is not None
+            if reason is None and listed and _is_thing(piece):
+                reason = Reason.BARE_AMOUNT
+            listed = reason is Reason.BARE_AMOUNT or (listed and reason is Says.UNCLEAR)
+            found.append((piece, reason))
+    return found
 
 
 def _of_clause(clause: str) -> Reason | Says | None:
     """None where something is done; UNCLEAR where nothing is known of it; else why not."""
-    if _SPONSOR.search(clause):
+    if SPONSOR.search(clause):
         return Reason.SPONSOR
-    if _GREETING.search(clause):
+    if GREETING.search(clause):
         return Reason.GREETING
-    if set(tokens(clause)) <= _INTERJECTIONS or _ANNOUNCED.search(clause) or _CHATTER.search(clause):
+    if ANNOUNCED.search(clause):
+        return Reason.CHATTER if clause.startswith(("that ", "that's ")) else Reason.GREETING
+    if set(tokens(clause)) <= INTERJECTIONS or CHATTER.search(clause):
         return Reason.CHATTER
-    if bare_amount(clause):
+    if bare_amount(clause) or needed(clause):
         return Reason.BARE_AMOUNT
-    said = says(_HELLO.sub("", clause).strip())
+    said = says(HELLO.sub("", clause).strip())
     if said is Says.DOING:
         return None
     return Reason.CHATTER if said is Says.STATE or _ASKED.search(clause) else Says.UNCLEAR
@@ -189,16 +148,59 @@ def _asked(text: str) -> bool:
     return text.rstrip().endswith("?")
 
 
+def needed(text: str) -> bool:
+    """Whether a text only lists what is needed, or says how much comes of it: it serves four."""
+    if _INGREDIENTS.search(text) or _HEAT.search(text):
+        return True
+    yields = _YIELDS.search(text)
+    if yields and (is_amount(yields[1]) or yields[1] in ("dozen", "couple")):
+        return True
+    lead = _LISTED.search(text)
+    if not lead:
+        return False
+    things = text[lead.end() :]
+    if bare_amount(things):
+        return True
+    words = tokens(things)
+    counted = any(is_amount(word) or word in UNITS for word in words)
+    several = len(clauses(things)) > 2 or "and" in words
+    return (counted or several) and "some a an the".split().count(words[0]) > 0 and _no_verb(words)
+
+
 def bare_amount(text: str) -> bool:
-    """Whether a text is an amount, a time or a temperature with at most a thing: two cups of flour."""
+    """Whether a text is amounts, times or temperatures with at most things: two cups of flour, one egg."""
     words = tokens(text)
     start = next((at for at, word in enumerate(words) if word not in _ABOUT), len(words))
     article = start > 0 and words[start - 1] in ("a", "an", "another")
     rest = words[start:]
     if not rest or not (is_amount(rest[0]) or (article and (rest[0] in UNITS or rest[0] in _VAGUE))):
         return False
-    if len(words) > 9 or _NO_PHRASE & set(words):
+    if rest[0] == "one" and rest[1:2] and rest[1] in ("of", "thing", "way", "day", "time", "more"):
         return False
-    # "Half the onion", "five minutes", "one large onion"; no verb may follow but as the thing's name.
-    free = NOUNS_TOO | PARTICIPLES | UNITS.keys()
-    return all(word in free or BASE_OF.get(word, "salt") in NOUNS_TOO for word in rest[1:])
+    # What has no verb that is known may have another: so many words for each amount, no more.
+    return len(words) <= 3 + 6 * max(1, sum(map(is_amount, rest))) and _no_verb(rest[1:])
+
+
+def _is_thing(piece: str) -> bool:
+    """Whether a piece of a list is a thing with what it is like: brown sugar."""
+    words = tokens(piece)
+    return (
+        len(words) == 2
+        and words[0] in ADJECTIVES
+        and not words[1].endswith("ly")
+        and (words[1] not in BASE_OF and words[1] not in ("it", "them", "up", "down", "off", "well", "out"))
+    )
+
+
+def _no_verb(words: Sequence[str]) -> bool:
+    """Whether no verb is among the words but as the name of a thing: one large onion, warm water."""
+    if _NO_PHRASE & set(words):
+        return False
+    for at, word in enumerate(words):
+        following = "".join(words[at + 1 : at + 2])
+        base = BASE_OF.get(word)
+        if base is None or word in PARTICIPLES or word in UNITS:
+            continue
+        if base not in NOUNS_TOO | ADJECTIVES or following in ("the", "your", "my", "it", "them"):
+            return False
+    return True
