@@ -10,7 +10,7 @@ import html
 import io
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -154,7 +154,9 @@ def _decoded(content: bytes) -> str:
 
 def _read(container: InputContainer, stream: SubtitleStream, until_s: float) -> tuple[Cue, ...]:
     cues = sorted(_cues(container, stream), key=lambda cue: cue.start_s)
-    return tuple(_without_repeats(cue for cue in cues if 0 <= cue.start_s < cue.end_s <= until_s))
+    # The last line often stays beyond the end of the pictures.
+    inside = (replace(cue, end_s=min(cue.end_s, until_s)) for cue in cues)
+    return tuple(_without_repeats(cue for cue in inside if 0 <= cue.start_s < cue.end_s))
 
 
 def _cues(container: InputContainer, stream: SubtitleStream) -> Iterator[Cue]:

@@ -152,6 +152,13 @@ def film(path: Path, *, with_text: bool) -> Path:
     return path
 
 
+def test_a_line_that_outlasts_the_video_ends_with_it(tmp_path: Path) -> None:
+    lines = "1\n00:00:01,000 --> 00:00:09,000\nFry it.\n\n2\n00:00:05,000 --> 00:00:09,000\nBye.\n"
+    found = read_side_car(beside(tmp_path, lines), None, until_s=5.0)
+    assert found is not None
+    assert found.cues == (Cue(start_s=1.0, end_s=5.0, lines=("Fry it.",)),)
+
+
 def test_streams_of_text_in_the_video_are_read(tmp_path: Path) -> None:
     path = film(tmp_path / "soup.mkv", with_text=True)
     found = read_embedded(path, None, until_s=60)
