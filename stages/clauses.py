@@ -1,6 +1,6 @@
 """Spoken clauses: where one ends, and whether it says that something is done.
 
-There is no grammar behind this, only closed word lists and the order of words, so it costs nothing and
+There is no grammar behind this, only closed word lists and the order of words, so it costs little and
 says why. Where it cannot tell it says so, and nothing is dropped for it.
 """
 

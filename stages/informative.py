@@ -18,7 +18,6 @@ from stages.verbs import BASE_OF, BASES, NOUNS_TOO, PARTICIPLES
 MAX_CHARACTERS = 2000
 """Nobody says so much in one line; what is longer is not looked into."""
 
-
 _ABOUT = frozenset(
     """
     about a an and another around approximately roughly maybe just some only probably like say
@@ -31,10 +30,11 @@ _VAGUE = frozenset(
 )
 _NO_PHRASE = frozenset(
     """
-    i we you they he she it is are was were be will can should go goes then that's it's them this
+    i we you they he she it is are was were be will can should go goes going went then that's it's them this
     that these
     """.split()
 )
+_PLACED = frozenset("in into off on onto out over together up".split())
 _ASKED = re.compile(
     r"^(?:how|what|why|who|where|isn't|aren't|ain't|are you|can you (?:see|believe)|guess)\b"
 )
@@ -48,16 +48,15 @@ _GOVERNS = re.compile(r"\bhow to [a-z]+$|\b(?:they would|they'd) [a-z]|^people [
 _LISTED = re.compile(
     r"^(?:(?:so|and|now|okay|um|uh|well|then|basically) )*(?:for (?:this|the|my|our|your)? ?[a-z]+ )?(?:"
     r"(?:(?:what|all|everything) )?(?:you|we|i)(?:'ll|'re|'ve|'d| will| are| would)? (?:also |"
-    r"just |only |gonna |"
-    r"going to |be |probably )*(?:need(?:ing)?|want|have|got|have got)(?: is| are)?|"
+    r"just |only |gonna |going to |be |probably )*(?:need(?:ing)?|have|got|have got)(?: is| are)?|"
     r"that(?:'s|'ll be| is)|it's|(?:here|there)(?:'s| is| are|(?: we| i)?(?:'ve| have)(?: got)?)"
     r") (?=\S)"
 )
 _INGREDIENTS = re.compile(
     r"^(?:(?:so|and|now|okay) )*(?:(?:here|these|those|there)(?:'s| are| is) )?(?:all |the |"
     r"my |our |your |of )*"
-    r"(?:ingredients?|measurements|quantities|amounts)(?: list| we| you| i|\W|$)(?!.*\b(?:mix|"
-    r"add|stir|in goes)\b)"
+    r"(?:ingredients?|measurements|quantities|amounts)(?: list| (?:are|is) (?:on|listed|below|as|at|these)|"
+    r" (?:that )?(?:you|we|i)(?:'ll| will)? (?:need|use|used|be using)(?! to)|$)"
 )
 _YIELDS = re.compile(
     r"^(?:and |so )*(?:it |this |that |(?:this|the|my) (?:recipe|batch) )?(?:serves|feeds|"
@@ -89,7 +88,7 @@ def why_not(text: str) -> Reason | None:
     whole = " ".join(" ".join(piece for piece, _ in said).split())
     greets = bool(HELLO.search(whole) or GREETING.search(whole))
     advertises = any(reason is Reason.SPONSOR for _, reason in said)
-    if bare_amount(whole) or needed(whole):
+    if bare_amount(whole):
         return Reason.BARE_AMOUNT
     for piece, reason in said:
         # "Chop less, cook more" is a slogan beside an advertisement; "today we're changing the brakes"
@@ -100,6 +99,8 @@ def why_not(text: str) -> Reason | None:
     found = [reason for _, reason in said]
     if SPONSOR.search(whole):
         return Reason.SPONSOR
+    if needed(whole):
+        return Reason.BARE_AMOUNT
     if greets or Reason.GREETING in found:
         return Reason.GREETING
     if _asked(text) or Reason.CHATTER in found:
@@ -199,7 +200,12 @@ def _no_verb(words: Sequence[str]) -> bool:
     for at, word in enumerate(words):
         following = "".join(words[at + 1 : at + 2])
         base = BASE_OF.get(word)
-        if base is None or word in PARTICIPLES or word in UNITS:
+        if base is None or word in UNITS:
+            continue
+        if word in PARTICIPLES:
+            # "Chopped onions", but "two cups of milk poured in".
+            if word not in BASES and following in _PLACED:
+                return False
             continue
         if base not in NOUNS_TOO | ADJECTIVES or following in ("the", "your", "my", "it", "them"):
             return False

@@ -88,6 +88,7 @@ class JudgeVideo(_ByTopic):
     """
 
     name: ClassVar[str] = "relevance"
+    version: ClassVar[int] = 2
     reads = ("uri", "facts", "transcript", "kept_actions")
     prompt = "relevance_video"
 
@@ -143,6 +144,7 @@ class JudgeClips(_ByTopic):
     """
 
     name: ClassVar[str] = "clip_roles"
+    version: ClassVar[int] = 2
     reads = (
         "facts", "transcript", "kept_clips", "kept_actions", "matches", "captions", "watermarks",
         "relevance",

@@ -10,7 +10,7 @@ from benchmarks.chatter import read_lines
 from stages.informative import MAX_CHARACTERS, why_not
 from stages.records import Reason
 
-# Written beside the rules; the blind list is benchmarks/chatter.tsv.
+# Written beside the rules, as benchmarks/chatter.tsv is used; benchmarks/chatter_heldout.tsv is not read.
 LINES = [
     line.split("\t", 1)
     for line in Path(__file__).with_name("informative_lines.tsv").read_text(encoding="utf-8").splitlines()
@@ -25,13 +25,13 @@ def test_lines_that_tell_to_do_something_are_kept_and_chatter_is_dropped() -> No
     assert sum(why_not(text) is not None for text in others) >= 0.95 * len(others)
 
 
-def test_the_blind_list() -> None:
-    lines = read_lines(Path(__file__).parents[2] / "benchmarks" / "chatter.tsv")
+def test_lines_that_were_not_looked_at() -> None:
+    lines = read_lines(Path(__file__).parents[2] / "benchmarks" / "chatter_heldout.tsv")
     kept = [label for label, text in lines if why_not(text) is None]
     actions = [label for label, _ in lines].count("action")
-    # Seen once, after the rules were final: 0.97 of the actions are kept, 0.82 of what is kept is one.
+    # Seen once, after the rules were final: 0.97 of the actions are kept, 0.76 of what is kept is one.
     assert kept.count("action") >= 0.9 * actions
-    assert kept.count("action") >= 0.7 * len(kept)
+    assert kept.count("action") >= 0.68 * len(kept)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,21 @@ def test_the_blind_list() -> None:
         ("HIT THE LIKE BUTTON", Reason.GREETING),
         ("This video is sponsored by Square Bowl.", Reason.SPONSOR),
         ("Click the link in the description to get a free trial.", Reason.SPONSOR),
+        ("Shop our winter range and save.", Reason.SPONSOR),
+        ("Join our baking club for free.", Reason.SPONSOR),
+        ("Pause the video and send it to a friend.", Reason.GREETING),
+        ("Hi all, today we're rebuilding a gearbox.", Reason.GREETING),
+        ("I'll teach you how to peel, chop and fry onions.", Reason.GREETING),
         ("Two cups.", Reason.BARE_AMOUNT),
+        ("You'll need two hinges and a screwdriver.", Reason.BARE_AMOUNT),
+        ("100 grams of oats, 50 grams of warm milk", Reason.BARE_AMOUNT),
+        ("low to medium heat", Reason.BARE_AMOUNT),
+        ("It serves eight.", Reason.BARE_AMOUNT),
+        ("Did you sharpen it yet", Reason.CHATTER),
+        ("Sanding by hand is really relaxing.", Reason.CHATTER),
+        ("Most people fry them twice.", Reason.CHATTER),
+        ("I cut my finger.", Reason.CHATTER),
+        ("It runs great.", Reason.CHATTER),
         ("350 degrees for twenty minutes.", Reason.BARE_AMOUNT),
         ("a pinch of salt", Reason.BARE_AMOUNT),
         ("I’m so excited about this.", Reason.CHATTER),
@@ -55,6 +69,18 @@ def test_the_blind_list() -> None:
         ("Welcome back guys, let’s chop the onion first.", None),
         ("Subscribe, and then stir the soup.", None),
         ("Add two cups.", None),
+        ("You'll need two hinges, so grab them and screw them on.", None),
+        ("Low to medium heat and sear it.", None),
+        ("Most people skip this but I always rinse my rice.", None),
+        ("Hello everyone, start by boiling the potatoes.", None),
+        ("Grab the free end and tie it to the post.", None),
+        ("Off comes the cover.", None),
+        ("Here are the ingredients. Now chop the onion.", None),
+        ("All the ingredients go into the blender.", None),
+        ("It serves four so double everything for eight.", None),
+        ("That's two cups of milk going in.", None),
+        ("My wife is sanding the top.", None),
+        ("The way I do this is I slice it on the bias.", None),
         ("Bake at 350 degrees for twenty minutes.", None),
         ("Add a pinch of salt", None),
         ("It's boiling, so drop the pasta in.", None),
