@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import MissingWeightsError
+from models.errors import MissingWeightsError, TransientError
 from models.hallucinations import without_unsaid
 from models.media import SAMPLE_RATE
 from models.speech import FasterWhisper, model_folder, voiced
@@ -75,15 +75,21 @@ class WhisperX:
             "batch_size": batch_size,
             "align_model": align_model,
         }
+        self._settings = settings
+        self._command = [python, "-I", str(WORKER)]
+        self._start()
+
+    def _start(self) -> None:
+        python, settings = self._command[0], self._settings
         try:
             # Isolated: neither this environment's packages nor this folder, which holds a module of
             # the same name, may stand in the way of the child's own.
             self._child = subprocess.Popen(
-                [python, "-I", str(WORKER)],
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                env={**os.environ, "OMP_NUM_THREADS": str(settings["threads"])},
                 # Ctrl-C reaches the whole terminal group; the job decides when its workers go.
                 start_new_session=True,
             )
@@ -93,18 +99,25 @@ class WhisperX:
             ) from error
         try:
             self._ask(settings)
-        except RuntimeError as error:
+        except (RuntimeError, TransientError) as error:
             self.close()
             raise RuntimeError(f"transcribe.python: {python}: {error}; {WAY_OUT}") from error
 
     def hear(self, samples: NDArray[np.float32]) -> Heard:
-        """Recognise and align mono samples ``[n]`` at 16 kHz."""
+        """Recognise and align mono samples ``[n]`` at 16 kHz.
+
+        Raises:
+            models.errors.TransientError: the other process died; it is started anew for the next call.
+        """
         spans = [
             (max(0.0, start - PADDING_S), min(len(samples) / SAMPLE_RATE, end + PADDING_S))
             for start, end in voiced(samples, longest_s=LONGEST_S)
         ]
         if not spans:
             return Heard(language="", words=[])
+        if self._child.poll() is not None:
+            self._close_pipes()
+            self._start()
         answer = self._ask({"spans": spans}, samples)
         passages = [
             Passage(
@@ -137,6 +150,9 @@ class WhisperX:
             self._translator.close()
         self._child.kill()
         self._child.wait()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
         for stream in (self._child.stdin, self._child.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
@@ -153,7 +169,7 @@ class WhisperX:
         except OSError:
             line = b""
         if not line:
-            raise RuntimeError(f"the WhisperX process ended: {self._last_words()}")
+            raise TransientError(f"the WhisperX process ended: {self._last_words()}")
         answer: dict[str, Any] = json.loads(line)
         if "missing" in answer:
             raise MissingWeightsError(answer["missing"])

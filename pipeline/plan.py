@@ -130,7 +130,7 @@ def plan(
     with tempfile.TemporaryDirectory() as folder, Bar("plan", len(sources), unit="videos") as bar:
         dry = _DryRun(chain, config, Path(folder))
         for source in sources:
-            video, known = recalled(chain, source.video(), store) if store else (source.video(), set[str]())
+            video, known = recalled(chain, source.video(), store) if store else (source.video(), [])
             remembered += bool(known)
             video = video if known or video.rejected else _probed(chain[0], video)
             if not video.rejected and video.facts is not None:
@@ -258,7 +258,7 @@ class _DryRun:
         self.likely: dict[tuple[str, str], Asked] = defaultdict(Asked)
         self.high: dict[tuple[str, str], Asked] = defaultdict(Asked)
 
-    def count(self, video: Video, known: set[str]) -> None:
+    def count(self, video: Video, known: Sequence[Stage]) -> None:
         """Add what the stages ask for one video, those aside whose results are known."""
         self._run(video, known, LIKELY)
         self._take(self.likely, 1, WRITTEN_SHARE)
@@ -271,10 +271,11 @@ class _DryRun:
             if stage.name in self._opened:
                 stage.close()
 
-    def _run(self, video: Video, known: set[str], guess: Guess) -> None:
-        video = typical(video, known, guess, grid_fps=self._config.grid_fps)
+    def _run(self, video: Video, known: Sequence[Stage], guess: Guess) -> None:
+        found = {name for stage in known for name in stage.writes}
+        video = typical(video, found, guess, grid_fps=self._config.grid_fps)
         for stage in self._stages:
-            if set(stage.writes) <= known:
+            if stage in known:
                 continue
             if stage.name not in self._opened:
                 stage.open(self._workspace)

@@ -144,7 +144,7 @@ class ChainWorker:
         if stage.name not in self._opened:
             stage.open(self._workspace)
             self._opened.add(stage.name)
-        if stage.needs_frames and self._scan and not self._workspace.frames_path(video).exists():
+        if stage.needs_frames and self._scan and not self._scan.has_packed(video):
             self._scan.measure(video)
         measured = stage.measure(video)
         result = {name: to_jsonable_python(getattr(measured, name)) for name in stage.writes}
@@ -159,15 +159,15 @@ def memo_key(stage: Stage, video: Video) -> str:
     return f"{stage.name}-{hashlib.sha256(text).hexdigest()}"
 
 
-def recalled(stages: Sequence[Stage], video: Video, memo: Memo) -> tuple[Video, set[str]]:
-    """A video as far as its results are remembered, and the names of the fields that are."""
-    known: set[str] = set()
+def recalled(stages: Sequence[Stage], video: Video, memo: Memo) -> tuple[Video, list[Stage]]:
+    """A video as far as its results are remembered, and the stages whose results they are."""
+    known: list[Stage] = []
     for stage in stages:
         stored = memo.get(memo_key(stage, video))
         if stored is None or video.rejected:
             break
         video = stage.judge(_fill(video, from_json(stored)))
-        known.update(stage.writes)
+        known.append(stage)
     return video, known
 
 

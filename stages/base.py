@@ -104,6 +104,10 @@ class Stage:
         """Load what is needed, once a worker and before the first video."""
         self.workspace = workspace
 
+    def has_packed(self, video: Video) -> bool:
+        """Whether the packed frames that :meth:`measure` writes are there; of the scan alone."""
+        return self.workspace.frames_path(video).exists()
+
     def close(self) -> None:
         """Let go of what :meth:`open` holds."""
 

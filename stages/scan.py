@@ -7,6 +7,7 @@ measurements and are packed, as JPEG, into one indexed file that later stages ch
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import tempfile
 import zipfile
@@ -78,12 +79,23 @@ class Scan(Stage):
     def measures_with(self) -> object:
         return asdict(self.settings)
 
+    def has_packed(self, video: Video) -> bool:
+        """See :meth:`Stage.has_packed`; those of other settings are not the ones."""
+        try:
+            with zipfile.ZipFile(self.workspace.frames_path(video)) as file:
+                return file.comment == self._label()
+        except (FileNotFoundError, zipfile.BadZipFile):
+            return False
+
+    def _label(self) -> bytes:
+        return json.dumps([self.version, asdict(self.settings)], sort_keys=True).encode()
+
     def measure(self, video: Video) -> Video:
         assert video.facts is not None
         target = self.workspace.frames_path(video)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open_media(path_of(video.uri)) as container, FramePacker(target) as packer:
+            with open_media(path_of(video.uri)) as container, FramePacker(target, self._label()) as packer:
                 evidence = scan(frames(container), video.facts, self.settings, packer)
         except MediaError as error:
             raise BadInputError(Reason.CORRUPT, error.detail) from error
@@ -224,15 +236,20 @@ class FramePacker:
     """Writes pictures into a zip, uncompressed, named by their time in microseconds.
 
     The file appears under its name only when it is whole.
+
+    Args:
+        label: kept as the comment of the zip: what the frames were made with.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, label: bytes = b"") -> None:
         self._target = target
+        self._label = label
 
     def __enter__(self) -> FramePacker:
         handle, name = tempfile.mkstemp(dir=self._target.parent, suffix=".part")
         self._part = Path(name)
         self._zip = zipfile.ZipFile(os.fdopen(handle, "wb"), "w", zipfile.ZIP_STORED)
+        self._zip.comment = self._label
         return self
 
     def add(self, time_s: float, image: NDArray[np.uint8], quality: int) -> None:

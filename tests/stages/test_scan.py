@@ -254,6 +254,24 @@ def test_the_same_film_is_packed_into_the_same_bytes(tmp_path: Path) -> None:
     assert packed(tmp_path).read_bytes() == first
 
 
+def test_packed_frames_of_other_settings_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    write_video(path, shots(1.5), audio=False, **SIZE)
+    video = scanned(path, tmp_path)
+    nowhere = Endpoint(base_url="http://127.0.0.1:9/v1", model="none")
+
+    def scan(**settings: float) -> Scan:
+        config = Config.model_validate({"scan": settings})
+        stage = next(stage for stage in build_stages(config) if isinstance(stage, Scan))
+        stage.workspace = Workspace(scratch=tmp_path, answers=Memo(tmp_path), language=nowhere, vision=None)
+        return stage
+
+    assert scan().has_packed(video)
+    assert not scan(grid_fps=4).has_packed(video)
+    packed(tmp_path).unlink()
+    assert not scan().has_packed(video)
+
+
 @pytest.mark.skipif("VIDEOAUTEUR_DATA" not in os.environ, reason="needs VIDEOAUTEUR_DATA")
 @pytest.mark.parametrize("name", ["testvideo.mp4", "fades.mp4", "goldeneye-vfr-drop3.mp4"])
 def test_cuts_of_scenedetects_own_videos(name: str, tmp_path: Path) -> None:
