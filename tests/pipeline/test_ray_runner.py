@@ -16,16 +16,18 @@ from typing import Any, ClassVar
 import pytest
 import ray
 
-from models.language import Endpoint
+from models.language import Endpoint, LanguageClient, Question
+from models.ledger import Ledger
 from pipeline import ray_servers
 from pipeline.chain import Group
-from pipeline.config import Config, ConfigError, PoolOptions, Run, Server
+from pipeline.config import Budget, Config, ConfigError, PoolOptions, Pools, Run, Server
 from pipeline.memo import Memo
 from pipeline.ray_runner import LANGUAGE_WORKERS, auto_workers, connected, placement, run_ray
 from pipeline.runners import Site, run_local
 from pipeline.worker import StageEvent
-from stages.base import Pool, Stage
+from stages.base import Pool, Stage, Workspace
 from stages.records import Reason, Transcript, Video
+from tests.models.test_language import ChatServer, completion
 
 ROOT = Path(__file__).parents[2]
 JOIN = """
@@ -84,6 +86,32 @@ class Zoo(Site):
         return [Feed(), Digest()]
 
 
+class Ask(Stage):
+    """Asks the language model about a video."""
+
+    name: ClassVar[str] = "ask"
+    pool: ClassVar[Pool] = "language"
+    reads = ("uri",)
+    writes = ("transcript",)
+
+    def open(self, workspace: Workspace) -> None:
+        super().open(workspace)
+        self._client: LanguageClient = workspace.client(self.name)
+
+    def measure(self, video: Video) -> Video:
+        question = Question(instructions="Name it.", material=video.uri, schema={"type": "object"})
+        (answer,) = self._client.ask([question])
+        return replace(video, transcript=Transcript(language="en", sentences=[], model=answer.model))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parlour(Site):
+    """A site that only asks."""
+
+    def stages(self) -> list[Stage]:
+        return [Ask()]
+
+
 def video(name: str) -> Video:
     number = f"{NAMES.index(name):064x}"
     return Video(uri=f"file:///{name}", video_id=number[-16:], content_id=number)
@@ -101,7 +129,7 @@ def zoo(folder: Path) -> Zoo:
     )
 
 
-def run(site: Zoo, *names: str) -> tuple[dict[str, Video], list[StageEvent]]:
+def run(site: Site, *names: str) -> tuple[dict[str, Video], list[StageEvent]]:
     """The videos by name, each exactly once, and what was told of them."""
     events: list[StageEvent] = []
     done = list(run_ray([video(name) for name in names], site, events.append))
@@ -240,6 +268,25 @@ def test_what_no_node_has_is_refused_at_once(
         ray_servers.started(Config(server=server), tmp_path),
     ):
         pass
+
+
+def test_all_workers_together_keep_the_budget(cluster: None, tmp_path: Path) -> None:
+    pools = Pools(language=PoolOptions(workers=2))
+    with ChatServer(lambda request: completion("{}")) as server:
+        site = Parlour(
+            config=Config(run=Run(pools=pools), budget=Budget(max_requests=4)),
+            scratch=tmp_path,
+            memo=tmp_path / "memo",
+            language=Endpoint(base_url=server.base_url, model="m"),
+            vision=None,
+            ledger=tmp_path / "ledger",
+        )
+        done, events = run(site, *NAMES[:6])
+        assert len(server.requests) == 4
+    assert Counter(map(outcome, done.values())) == {"done": 4, "budget_spent": 2}
+    (total,) = Ledger(tmp_path / "ledger").totals()
+    assert (total.stage, total.model, total.requests, total.answered) == ("ask", "m", 4, 4)
+    assert sum(event.asked.requests for event in events) == 4
 
 
 def test_language_workers_are_more_where_the_models_answer_several_at_once(
