@@ -124,7 +124,7 @@ def _over_http(model: Path, examples: list[Example], python: str, max_tokens: in
     """What vLLM answers to the same questions."""
     command = vllm.command(
         str(model), name=SERVED, python=python, threads=1, context_tokens=CONTEXT_TOKENS,
-        more=("--enforce-eager", "--dtype", "float32"),
+        more=("--enforce-eager", "--dtype", "float32", "--gpu-memory-utilization", "0.1"),
     )  # fmt: skip
     answers = []
     with Server(command, host="127.0.0.1", deadline_s=900, log=work / "vllm.log") as server:
