@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -192,7 +193,7 @@ Said = tuple[str, str, str]
 """Caption, what wrote it, and why there is none."""
 
 
-class _Teacher:
+class _Teacher(ABC):
     """Who writes the captions.
 
     Attributes:
@@ -201,9 +202,9 @@ class _Teacher:
 
     made_from: Any
 
+    @abstractmethod
     def write(self, asked: dict[str, Question]) -> tuple[dict[str, Said], str]:
         """Captions by clip, and why some were not asked for."""
-        raise NotImplementedError
 
     def totals(self) -> list[Total]:
         """What was asked and what it cost."""
