@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.command import BAD_USAGE, DONE, FAILED, add_set_option
+from pipeline.command import BAD_USAGE, DONE, FAILED, add_config_options, positive
 
 if TYPE_CHECKING:
     from generation.captioner.collect import Collected
@@ -29,11 +29,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("dataset", metavar="DATASET", type=Path, help="an OUTPUT of curate")
     parser.add_argument("examples", metavar="EXAMPLES", type=Path, help="a folder, new or one of ours")
     parser.add_argument(
-        "--clips", type=_positive, metavar="N", help="how many, drawn at random; default: all"
+        "--clips", type=positive, metavar="N", help="how many, drawn at random; default: all"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (%(default)s)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file, as for curate")
-    add_set_option(parser, "configuration")
+    add_config_options(parser)
     parser.set_defaults(run=_collect)
 
 
@@ -85,10 +84,3 @@ def _tell(result: Collected, examples: Path) -> None:
             + (f", at most ${total.at_most_usd:.4f}" if total.unknown else "")
             + (f"; {total.remembered} answers were there already" if total.remembered else "")
         )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 from generation import cli_evaluate_captions
 from generation.cli_judge import add_judge_options, check_judge, judge_client
-from pipeline.command import BAD_USAGE, DONE, FAILED, UsageError
+from pipeline.command import BAD_USAGE, DONE, FAILED, UsageError, positive
 
 RATING = "rating"
 
@@ -44,8 +44,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--features", type=Path, metavar="DIR",
         help="held-out stories and clips; default: those in --models, which it was trained on",
     )  # fmt: skip
-    parser.add_argument("--stories", type=_positive, default=64, metavar="N", help="at most (%(default)s)")
-    parser.add_argument("--clips", type=_positive, default=64, metavar="N", help="at most (%(default)s)")
+    parser.add_argument("--stories", type=positive, default=64, metavar="N", help="at most (%(default)s)")
+    parser.add_argument("--clips", type=positive, default=64, metavar="N", help="at most (%(default)s)")
     parser.add_argument("--clip", type=Path, metavar="DIR", help="a CLIP or SigLIP, for CLIP-T and CLIP-I")
     parser.add_argument("--videomae", type=Path, metavar="DIR", help="a VideoMAE, for FVD")
     add_judge_options(parser)
@@ -226,10 +226,3 @@ def _film_distances(tools: _Tools, of: str, films: list[Film], seed: int) -> lis
         )
         for network in tools.videos
     ]
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generation.cli_judge import add_judge_options, check_judge, judge_client
-from pipeline.command import BAD_USAGE, DONE, FAILED, UsageError
+from pipeline.command import BAD_USAGE, DONE, FAILED, UsageError, positive
 
 if TYPE_CHECKING:
     from generation.evaluation.captions import CaptionedClip, Captions
@@ -32,7 +32,7 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("datasets", nargs="*", type=Path, metavar="DATASET", help="an OUTPUT of `curate`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the table goes")
     parser.add_argument(
-        "--clips", type=_positive, default=64, metavar="N",
+        "--clips", type=positive, default=64, metavar="N",
         help="for the judge or the sheet, at most so many of each dataset (%(default)s)",
     )  # fmt: skip
     add_judge_options(parser)
@@ -140,10 +140,3 @@ def _judged(
         for figure in judged_figures(name, some, judge=model, seed=seed)
     ]
     return [*figures, *judged_differences(judgements, judge=model, seed=seed)]
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from pipeline.command import BAD_USAGE, DONE, FAILED, add_set_option
+from pipeline.command import BAD_USAGE, DONE, FAILED, add_set_option, positive
 from pipeline.progress import Live
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("goal", metavar="GOAL", help='such as "How to make spring rolls?"')
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="what `train` wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the film's folder")
-    parser.add_argument("--steps", type=_positive, metavar="N", help="default: the director decides")
+    parser.add_argument("--steps", type=positive, metavar="N", help="default: the director decides")
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
     parser.add_argument("--first-step", metavar="TEXT[::PICTURE]", help="given instead of written")
     parser.add_argument("--first-picture", type=Path, metavar="FILE", help="PNG, JPEG or WebP")
@@ -132,13 +132,6 @@ def _edit(given: Sequence[str] | None) -> tuple[int, str] | None:
     if not number.isdecimal():
         raise FilmError(f"--edit {number}: a step's number comes first, then its new text")
     return int(number), text
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
 
 
 class FilmProgress(Live):

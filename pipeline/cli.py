@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import __version__
-from pipeline.command import BAD_USAGE, DONE, FAILED, OVER_BUDGET, add_set_option
+from pipeline.command import BAD_USAGE, DONE, FAILED, OVER_BUDGET, add_config_options
 from pipeline.config import Config, ConfigError, describe, load
 from pipeline.packages import check_packages
 
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     curate.add_argument("output", metavar="OUTPUT", type=Path, help="a folder, new or one of ours")
     curate.add_argument("--runner", choices=("ray", "local"), help="short for --set run.runner=...")
     curate.add_argument("--memo", type=Path, metavar="FOLDER", help="default: OUTPUT/_memo")
-    _config_options(curate)
+    add_config_options(curate)
     curate.set_defaults(run=_curate)
 
     plan = commands.add_parser(
@@ -57,21 +57,16 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument(
         "--memo", type=Path, metavar="FOLDER", help="of an earlier run: what it holds is free"
     )
-    _config_options(plan)
+    add_config_options(plan)
     plan.set_defaults(run=_plan)
 
     config = commands.add_parser("config", help="print the effective configuration")
-    _config_options(config)
+    add_config_options(config)
     config.set_defaults(run=_config)
 
     # The one upward edge: by name and here only, so that this package can be used without that one.
     importlib.import_module("generation.commands").add_commands(commands)
     return parser
-
-
-def _config_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file")
-    add_set_option(parser, "configuration")
 
 
 def _config(parsed: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 DONE, FAILED, BAD_USAGE, OVER_BUDGET = 0, 1, 2, 3
 
@@ -13,6 +14,20 @@ def add_set_option(parser: argparse.ArgumentParser, what: str) -> None:
         "--set", action="append", default=[], metavar="a.b=value", dest="settings",
         help=f"one value of the {what}; may be repeated",
     )  # fmt: skip
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """``--config FILE`` and ``--set``, for the curation's configuration."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file")
+    add_set_option(parser, "configuration")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on; a type of options."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
 
 
 class UsageError(ValueError):
