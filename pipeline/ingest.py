@@ -50,7 +50,7 @@ class Source:
         return video.drop(drop)
 
 
-def list_files(given: str, *, leave_out: Path) -> list[Path]:
+def list_files(given: str, *, leave_out: Path | None = None) -> list[Path]:
     """The files that INPUT stands for, sorted.
 
     A folder stands for everything in it at any depth, whatever its name: content decides later. A
@@ -68,7 +68,7 @@ def list_files(given: str, *, leave_out: Path) -> list[Path]:
     path = path_of(given) if given.startswith("file://") else Path(given)
     try:
         if path.is_dir():
-            files = sorted(_walk(path, leave_out.resolve()), key=os.fsencode)
+            files = sorted(_walk(path, leave_out.resolve() if leave_out else None), key=os.fsencode)
         elif path.suffix in LIST_SUFFIXES and path.is_file():
             files = list(_listed(path))
         elif path.exists():
@@ -82,7 +82,7 @@ def list_files(given: str, *, leave_out: Path) -> list[Path]:
     return files
 
 
-def _walk(folder: Path, leave_out: Path) -> Iterator[Path]:
+def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         here = Path(parent)
         folders[:] = [name for name in folders if (here / name).resolve() != leave_out]

@@ -106,22 +106,18 @@ class Plan:
     rows: list[Row]
 
 
-def plan(
-    given: str, config: Config, *, memo: Path | None, leave_out: Path | None = None, seed: int = 0
-) -> Plan:
+def plan(given: str, config: Config, *, memo: Path | None) -> Plan:
     """Count what a run over INPUT would ask.
 
     Args:
         memo: of an earlier run, whose results cost nothing; None or a missing folder is none.
-        leave_out: OUTPUT, in case it lies inside INPUT.
-        seed: of the sample.
 
     Raises:
         pipeline.ingest.InputError: INPUT is missing or empty.
         pipeline.config.ConfigError: the configured servers cannot be.
     """
-    files = list_files(given, leave_out=leave_out or Path(given))
-    sample = sorted(random.Random(seed).sample(files, min(SAMPLE, len(files))))
+    files = list_files(given)
+    sample = sorted(random.Random(0).sample(files, min(SAMPLE, len(files))))
     store = Memo(memo) if memo is not None and memo.is_dir() else None
     # Without a memo nothing is known of any content, and hashing would read every byte.
     sources = identify(sample, store) if store else [_unread(file) for file in sample]
