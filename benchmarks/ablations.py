@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from benchmarks.director import fit, picture, predictions, raw, read, scores, split, standard
 from benchmarks.machine import machine, markdown
 from generation.config import Recipe
+from generation.core.states import Statistics
+from generation.core.story import Story
+from generation.encoders.factory import load_encoder
+from generation.encoders.pictures import square
 from generation.evaluation.intervals import bootstrap
-from generation.states.base import Statistics
-from generation.states.factory import load_encoder
-from generation.states.pictures import square
-from generation.story import Story
 from models.image_tags import ImageTagger
-from pipeline.config import load
+from pipeline.platform.config import load
 
 TAGS = 5
 PIXELS = 32

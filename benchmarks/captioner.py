@@ -33,8 +33,8 @@ from generation.captioner.tuning import load_captioner, train_captioner
 from generation.config import Captioner
 from models import vllm
 from models.server import Server
-from pipeline.config import Config
-from stages.caption_rules import Limits, complaints
+from pipeline.curation.config import Config
+from stages.english.caption_rules import Limits, complaints
 
 SERVED = "captioner"
 CONTEXT_TOKENS = 4096

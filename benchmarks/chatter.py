@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.machine import machine, markdown
-from stages.informative import why_not
+from stages.english.informative import why_not
 from stages.records import Reason
 
 LABELS = {

@@ -38,16 +38,16 @@ from safetensors.torch import save
 
 from benchmarks.machine import machine, markdown
 from generation.config import Recipe
-from generation.director import Director
+from generation.core.states import Statistics
+from generation.core.story import Step, Story
+from generation.director.model import Director
+from generation.encoders.factory import load_encoder
+from generation.encoders.sentences import load_sentences
 from generation.evaluation.states import assignment_exact, cosine, mse, recall, retrieval
-from generation.sentences import load_sentences
-from generation.states.base import Statistics
-from generation.states.factory import load_encoder
-from generation.story import Step, Story
-from generation.studio import recipe_file
-from generation.training import train
-from pipeline.config import load
-from pipeline.loader import ShardBatches
+from generation.film.trained import recipe_file
+from generation.training.loop import train
+from pipeline.dataset.loader import ShardBatches
+from pipeline.platform.config import load
 
 Array = NDArray[np.floating]
 Predict = Callable[[bool], Array]

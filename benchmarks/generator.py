@@ -46,25 +46,25 @@ from safetensors.torch import load, save
 from scipy.stats import t as student
 
 from benchmarks.machine import machine, markdown
-from generation.codecs import load_codec
-from generation.conditioning import load_text
 from generation.config import Recipe, Regulariser
+from generation.core.learner import Row
+from generation.core.states import Statistics
+from generation.core.story import prompt_of
+from generation.data.features import make_features
+from generation.data.maker import KEYFRAME_PX, Scene, Wanted, clip_times, pick
+from generation.encoders.codecs import load_codec
+from generation.encoders.factory import load_encoder
+from generation.encoders.sentences import load_sentences
+from generation.encoders.text import load_text
 from generation.evaluation.frechet import few_samples, frechet_distance
 from generation.evaluation.intervals import Estimate, bootstrap, jackknife
 from generation.evaluation.networks import VideoFeatures
 from generation.evaluation.states import cosine, recall
-from generation.feature_maker import KEYFRAME_PX, Scene, Wanted, clip_times, pick
-from generation.features import make_features
-from generation.footage import duration_of
-from generation.generator import Generator
-from generation.learner import Row
-from generation.sentences import load_sentences
-from generation.states.base import Statistics
-from generation.states.factory import load_encoder
-from generation.story import prompt_of
-from generation.training import train
-from pipeline.config import load as load_recipe
-from pipeline.loader import ShardBatches
+from generation.film.footage import duration_of
+from generation.generator.model import Generator
+from generation.training.loop import train
+from pipeline.dataset.loader import ShardBatches
+from pipeline.platform.config import load as load_recipe
 
 Array = NDArray[np.floating]
 Videos = NDArray[np.uint8]
@@ -193,7 +193,7 @@ def main() -> None:
 
 
 def read_clips(folder: Path, recipe: Recipe) -> list[Row]:
-    """A folder a story; rows as :mod:`generation.features` writes them."""
+    """A folder a story; rows as :mod:`generation.data.features` writes them."""
     options = recipe.generator
     encoder, codec = load_encoder(recipe.state), load_codec(options.codec)
     text = load_text(options.text)

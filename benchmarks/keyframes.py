@@ -23,14 +23,15 @@ from torch.nn.functional import normalize
 from benchmarks.machine import machine, markdown
 from models.image_tags import ImageTagger
 from models.language import Endpoint
-from pipeline.chain import build_stages
-from pipeline.config import Config, load
-from pipeline.memo import Memo
+from pipeline.curation.chain import build_stages
+from pipeline.curation.config import Config
+from pipeline.platform.config import load
+from pipeline.platform.memo import Memo
 from stages.base import Workspace
+from stages.caption.keyframes import Choice, choose
 from stages.clip import frames_in
-from stages.keyframes import Choice, choose
+from stages.frames import read_pictures
 from stages.records import Evidence, Interval, Transcript, Video
-from stages.scan import read_pictures
 
 CHOICES: tuple[Choice, ...] = ("even", "coverage")
 

@@ -20,8 +20,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.machine import machine, markdown
-from pipeline.config import Config, load
-from pipeline.job import curate
+from pipeline.curation.config import Config
+from pipeline.curation.job import curate
+from pipeline.platform.config import load
 from stages.probe import path_of
 from stages.records import Interval
 

@@ -23,8 +23,8 @@ from scipy.optimize import minimize
 
 from benchmarks.machine import machine, markdown
 from models.sentences import SentenceEncoder
-from pipeline.config import Relevance
-from stages.topic import CLIP_CURVE, VIDEO_CURVE, Curve, Topic
+from pipeline.curation.config import Relevance
+from stages.relevance.topic import CLIP_CURVE, VIDEO_CURVE, Curve, Topic
 
 TOPICS = {
     "cooking": ("cooking", "cooking and baking food at home", "how to cook a dish"),

@@ -37,15 +37,16 @@ from benchmarks.machine import machine, markdown
 from models import failover
 from models.chat import complete
 from models.ledger import Ledger
-from pipeline import ray_servers
-from pipeline.chain import build_stages, endpoints
-from pipeline.config import Config
-from pipeline.ray_runner import connected, run_ray
-from pipeline.runners import Site, run_local
-from pipeline.servers import settled
+from pipeline.curation import ray_servers
+from pipeline.curation.chain import build_stages, endpoints
+from pipeline.curation.config import Config
+from pipeline.curation.ray_runner import run_ray
+from pipeline.curation.runners import Site, run_local
+from pipeline.curation.servers import settled
+from pipeline.platform.cluster import connected
 from stages.base import Stage
+from stages.frames import FramePacker
 from stages.records import FAILURES, Clip, Evidence, Interval, Sentence, Transcript, Video
-from stages.scan import FramePacker
 
 POLL_S = 0.05
 CLIP_S = 10.0
@@ -54,11 +55,11 @@ FOOD = ("onions", "carrots", "potatoes", "mushrooms", "beans", "tomatoes", "pepp
 HOLD = """
 import signal, sys
 from pathlib import Path
-from pipeline import ray_servers
-from pipeline.config import Config
-from pipeline.ray_runner import connected
+from pipeline.curation import ray_servers
+from pipeline.curation.config import Config
+from pipeline.platform.cluster import connected
 config = Config.model_validate_json(sys.argv[1])
-with connected(config), ray_servers.started(config, Path(sys.argv[2])) as running:
+with connected(config.run.ray_address), ray_servers.started(config, Path(sys.argv[2])) as running:
     print(running.base_urls["language"][0], flush=True)
     signal.pause()
 """
@@ -128,7 +129,7 @@ def measure(
         )  # fmt: skip
 
     started = time.perf_counter()
-    with connected(config), ray_servers.started(config, logs) as running:
+    with connected(config.run.ray_address), ray_servers.started(config, logs) as running:
         up_s = time.perf_counter() - started
         language, vision = endpoints(config, running.base_urls)
         base_url = language.base_url

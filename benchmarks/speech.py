@@ -32,14 +32,16 @@ from examples.media import SAMPLE_RATE as VOICE_RATE
 from examples.media import speak
 from models.media import SAMPLE_RATE, read_audio
 from models.weights import sha256_of
-from pipeline.chain import build_stages, endpoints
-from pipeline.config import Config, load
-from pipeline.ingest import Source
-from pipeline.memo import Memo
-from pipeline.runners import Site
-from pipeline.servers import started_here
-from pipeline.tables import rows_of, write_tables
-from pipeline.worker import StageEvent
+from pipeline.curation.chain import build_stages, endpoints
+from pipeline.curation.config import Config
+from pipeline.curation.ingest import Source
+from pipeline.curation.rows import rows_of
+from pipeline.curation.runners import Site
+from pipeline.curation.servers import started_here
+from pipeline.curation.worker import StageEvent
+from pipeline.dataset.tables import write_tables
+from pipeline.platform.config import load
+from pipeline.platform.memo import Memo
 from stages.base import Workspace
 from stages.probe import path_of
 from stages.records import Interval, Transcript, Video

@@ -1,9 +1,9 @@
 """What the training function costs over a bare loop, and how planning grows with the number of steps.
 
 ``python -m benchmarks.training``: director and generator twins on made-up stories, each trained in turn by
-``generation.training.train`` and by a loop over the same module, batches and optimiser with nothing around
-it, several times; seconds a step are medians. Then the director plans ever longer stories: with a cache a
-step costs its own tokens and a look at those before.
+``generation.training.loop.train`` and by a loop over the same module, batches and optimiser with nothing
+around it, several times; seconds a step are medians. Then the director plans ever longer stories: with a
+cache a step costs its own tokens and a look at those before.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import torch
 from safetensors.torch import save
 
 from benchmarks.machine import machine, markdown
-from generation.codecs import load_codec
 from generation.config import Recipe
-from generation.director import Director
-from generation.generator import Generator
-from generation.learner import Learner, Row
-from generation.states.base import Statistics
-from generation.training import row_seed, train
-from pipeline.config import load
+from generation.core.learner import Learner, Row
+from generation.core.states import Statistics
+from generation.director.model import Director
+from generation.encoders.codecs import load_codec
+from generation.generator.model import Generator
+from generation.training.loop import row_seed, train
+from pipeline.platform.config import load
 
 SKIPPED = 2
 """First steps of a run, which warm caches up."""

@@ -2,7 +2,7 @@
 
 Its defaults are the tiny twin, which needs no download and trains on two cores. Ready recipes for open
 weights lie in ``generation/recipes``. Loading, ``--set`` and messages are those of
-:mod:`pipeline.config`.
+:mod:`pipeline.curation.config`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Count, Positive, Section, Share
+from pipeline.platform.config import Count, Positive, Section, Share
 
 NonNegative = Annotated[float, Field(ge=0)]
 RECIPES = Path(__file__).parent / "recipes"
@@ -154,7 +154,7 @@ class Director(Section):
 
     For little data: ``sentences`` lets each text be followed by its vector of a frozen encoder;
     ``dropout`` hides parts of what is read, ``hide_history`` all earlier states of a story; ``memory``
-    keeps so many training steps to regress from, see :mod:`generation.memory`.
+    keeps so many training steps to regress from, see :mod:`generation.director.memory`.
     """
 
     backbone: Backbone = Backbone()

@@ -17,15 +17,15 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from generation.checkpoints import newest_checkpoint
 from generation.config import Recipe
-from generation.learner import Learner
-from generation.states.base import StateDecoder, Statistics
-from pipeline.config import ConfigError, load
+from generation.core.checkpoints import newest_checkpoint
+from generation.core.learner import Learner
+from generation.core.states import StateDecoder, Statistics
+from pipeline.platform.config import ConfigError, load
 
 if TYPE_CHECKING:
-    from generation.director import Director
-    from generation.generator import Generator
+    from generation.director.model import Director
+    from generation.generator.model import Generator
 
 Kind = Literal["director", "generator", "decoder"]
 OWN_DECODERS = ("imagenet", "clip_vae")
@@ -46,11 +46,11 @@ def new_learner(kind: Kind, recipe: Recipe, statistics: Statistics) -> Learner:
         )
     # Each needs libraries that take seconds to import.
     if kind == "director":
-        from generation.director import Director
+        from generation.director.model import Director
 
         return Director(recipe.director, recipe.state, statistics)
     if kind == "generator":
-        from generation.generator import Generator
+        from generation.generator.model import Generator
 
         return Generator(recipe.generator, recipe.state, statistics)
     if recipe.state.family not in OWN_DECODERS:
@@ -58,7 +58,7 @@ def new_learner(kind: Kind, recipe: Recipe, statistics: Statistics) -> Learner:
             f"state.family {recipe.state.family} has a decoder of its own; there is nothing to train "
             f"(families with a trained one: {', '.join(OWN_DECODERS)})"
         )
-    from generation.states.flow_decoder import FlowDecoder
+    from generation.encoders.flow_decoder import FlowDecoder
 
     return FlowDecoder(recipe.decoder, recipe.state, statistics)
 
@@ -114,7 +114,7 @@ def load_decoder_for(models: Path) -> StateDecoder:
     Raises:
         ConfigError: director or decoder are not there, or of different states.
     """
-    from generation.states.factory import load_decoder
+    from generation.encoders.factory import load_decoder
 
     file = models / "director" / "recipe.yaml"
     if not file.is_file():

@@ -3,7 +3,7 @@
 A stage measures and judges. :meth:`Stage.measure` does the costly work and is memoised under what the
 stage *reads*; :meth:`Stage.judge` applies thresholds to what was measured, costs arithmetic, and runs
 every time. To add a stage, subclass :class:`Stage` in a file of its own and name it in
-``pipeline/chain.py``.
+``pipeline/curation/chain.py``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 from models.language import AnswerStore, Endpoint, LanguageClient
 from models.ledger import Ledger
+from stages.frames import packed_frames
 from stages.records import Reason, Video
 
 Pool = Literal["media", "speech", "language"]
@@ -54,11 +55,6 @@ class Workspace:
     def frames_path(self, video: Video) -> Path:
         """The file of packed frames that belongs to a video."""
         return packed_frames(self.scratch, video.video_id)
-
-
-def packed_frames(scratch: Path, video_id: str) -> Path:
-    """Where the packed frames of a video lie in the scratch folder, as long as nobody empties it."""
-    return scratch / "frames" / video_id[:2] / f"{video_id}.zip"
 
 
 class BadInputError(Exception):

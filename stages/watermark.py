@@ -13,8 +13,8 @@ from typing import ClassVar
 from models.screen_text import TextBox, TextReader
 from stages.base import Pool, Stage, Workspace
 from stages.clip import drop_clip, frames_in
+from stages.frames import read_pictures
 from stages.records import Clip, OverlayBox, Reason, Video, Watermark
-from stages.scan import read_pictures
 
 Box = tuple[float, float, float, float]
 SAME_PLACE_IOU = 0.5

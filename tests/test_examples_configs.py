@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.chain import build_stages
-from pipeline.config import Config, leaves, load
-from pipeline.servers import EMBEDDED_MODEL, text_model, vision_model, wanted
+from pipeline.curation.chain import build_stages
+from pipeline.curation.config import Config
+from pipeline.curation.servers import EMBEDDED_MODEL, text_model, vision_model, wanted
+from pipeline.platform.config import leaves, load
 
 FOLDER = Path(__file__).parents[1] / "examples" / "configs"
 EXPECTED: dict[str, dict[str, Any]] = {

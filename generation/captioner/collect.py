@@ -27,18 +27,19 @@ from models.budget import Budget
 from models.errors import BudgetError, TransientError
 from models.language import LanguageClient, Question
 from models.ledger import Ledger, Total
-from pipeline.chain import endpoints
-from pipeline.config import Config, ConfigError
-from pipeline.job import SCRATCH
-from pipeline.memo import Memo
-from pipeline.progress import Bar
-from pipeline.servers import settled, started_here
+from pipeline.curation.chain import endpoints
+from pipeline.curation.config import Config
+from pipeline.curation.job import SCRATCH
+from pipeline.curation.servers import settled, started_here
+from pipeline.platform.config import ConfigError
+from pipeline.platform.memo import Memo
+from pipeline.platform.progress import Bar
 from stages import prompts
-from stages.base import packed_frames
-from stages.caption import PROMPT
-from stages.caption_answers import Written, ask_for_texts, caption_question
-from stages.caption_rules import Limits, copied
-from stages.keyframes import pictured, spread
+from stages.caption.answers import Written, ask_for_texts, caption_question
+from stages.caption.keyframes import pictured, spread
+from stages.caption.stage import PROMPT
+from stages.english.caption_rules import Limits, copied
+from stages.frames import packed_frames
 
 STAGE = "collect"
 CLIPS_PER_PART = 32

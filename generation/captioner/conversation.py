@@ -20,8 +20,8 @@ from transformers.models.auto import processing_auto
 from transformers.utils.import_utils import is_torchvision_available
 
 from generation.captioner.examples import Example, answer_of
-from pipeline.config import ConfigError
-from stages.keyframes import spread
+from pipeline.platform.config import ConfigError
+from stages.caption.keyframes import spread
 
 PROCESSORS: dict[str, str] = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
 """Names of processors' classes by types of models."""

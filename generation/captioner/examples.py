@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import ConfigError
+from pipeline.platform.config import ConfigError
 
 SCHEMA = pa.schema(
     [

@@ -1,6 +1,6 @@
 """What can be said of captions without a model and without a reference.
 
-The rules are those that captions are written by (:mod:`stages.caption_rules`): so of a dataset of
+The rules are those that captions are written by (:mod:`stages.english.caption_rules`): so of a dataset of
 `curate` they tell what the second attempt left, and of others how they compare.
 """
 
@@ -14,7 +14,7 @@ from itertools import groupby
 from generation.evaluation.captions import CaptionedClip, Captions
 from generation.evaluation.report import Better, Figure, measured
 from generation.evaluation.stories import REPEATED_TEXT, text_repetition
-from stages.caption_rules import WORD, Limits, Rule, complaints, content_words, sentences_of, tidy
+from stages.english.caption_rules import WORD, Limits, Rule, complaints, content_words, sentences_of, tidy
 
 LIMITS = Limits()
 BROKEN = {

@@ -15,10 +15,9 @@ from urllib.parse import urlsplit
 from generation.evaluation.captions import CaptionedClip, Captions, CaptionsError, Key
 from generation.evaluation.judge import as_jpeg
 from models.errors import MediaError
-from pipeline.job import SCRATCH
-from stages.base import packed_frames
+from pipeline.curation.job import SCRATCH
+from stages.frames import packed_frames, read_frames
 from stages.probe import path_of
-from stages.scan import read_frames
 
 FRAMES = 10
 """Of a clip whose dataset does not say what the model saw, as in the paper."""
@@ -94,7 +93,7 @@ def _decode(
 ) -> None:
     """Pictures of clips of one file, in one pass."""
     # It brings the models of generation with it, which pictures that are still packed do not need.
-    from generation.feature_maker import Wanted, pick
+    from generation.data.maker import Wanted, pick
 
     if urlsplit(uri).scheme != "file":
         problem = f"its frames are not in {SCRATCH} any more, and {uri} is not on this machine"

@@ -15,7 +15,7 @@ from generation.evaluation.captions_frames import Shown
 from generation.evaluation.judge import as_jpeg
 from generation.evaluation.rating_sheet import Form, Item, Rating, Row, Scale, read_ratings, write_sheet
 from generation.evaluation.report import Figure, measured
-from generation.stills import read_picture
+from generation.film.stills import read_picture
 
 PICTURE_PX = 320
 BOTH = "action and object"

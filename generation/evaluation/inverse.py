@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 from torch import Tensor
 
+from generation.core.learner import Row
+from generation.core.states import Pictures, Statistics
+from generation.core.story import prompt_of
 from generation.evaluation.films import NO_CLIP, SHOT_FRAMES
 from generation.evaluation.frechet import few_samples, frechet_estimate
 from generation.evaluation.networks import PictureNetwork, VideoNetwork, evenly
 from generation.evaluation.report import Figure, measured, missing
 from generation.evaluation.states import cosine
 from generation.evaluation.text_image import Clip, clip_i, clip_t
-from generation.generator import Generator
-from generation.learner import Row
-from generation.states.base import Pictures, Statistics
-from generation.story import prompt_of
+from generation.generator.model import Generator
 
 CLIPS_AT_ONCE = 4
 OF, REAL = "generator", "real clips"

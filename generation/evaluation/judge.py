@@ -18,7 +18,7 @@ from PIL import Image
 
 from generation.evaluation.films import Film
 from generation.evaluation.report import Figure, measured, missing
-from generation.stills import Picture, read_picture
+from generation.film.stills import Picture, read_picture
 from models.language import Answer, LanguageClient, Question
 
 SCALES = ("aesthetic", "realism", "visual_consistency", "narrative")

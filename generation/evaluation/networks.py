@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generation.states.base import Pictures
+from generation.core.states import Pictures
 
 
 class PictureNetwork(Protocol):
-    """Pictures to features; every :class:`generation.states.base.StateEncoder` is one."""
+    """Pictures to features; every :class:`generation.core.states.StateEncoder` is one."""
 
     name: str
 

@@ -10,7 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generation.director import Director
+from generation.core.learner import Row
+from generation.core.story import Step, Story, prompt_of
+from generation.director.layout import story_of
+from generation.director.model import Director
 from generation.evaluation.report import Better, Figure, measured
 from generation.evaluation.states import (
     MAX_ASSIGNED,
@@ -22,9 +25,6 @@ from generation.evaluation.states import (
     unit,
 )
 from generation.evaluation.stories import coherence_figures, order
-from generation.layout import story_of
-from generation.learner import Row
-from generation.story import Step, Story, prompt_of
 
 OF, PLANS, TRUE = "director", "director, plans", "true stories"
 STORIES_AT_ONCE = 8

@@ -1,4 +1,4 @@
-"""Rows of the feature tables that training reads; see :mod:`generation.features`."""
+"""Rows of the feature tables that training reads; see :mod:`generation.data.features`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.config import ConfigError
+from pipeline.platform.config import ConfigError
 
 
 def read_rows(features: Path, table: str, limit: int) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from generation.core.states import Pictures
 from generation.evaluation.networks import evenly
-from generation.states.base import Pictures
 
 FAMILIES = ("clip", "siglip", "siglip2")
 FRAMES = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from generation.config import Recipe
-from pipeline.config import ConfigError, load
+from pipeline.platform.config import ConfigError, load
 
 
 @pytest.mark.parametrize("model", ["director", "decoder", "generator"])

@@ -8,8 +8,8 @@ from itertools import accumulate, pairwise
 import numpy as np
 import pytest
 
-from pipeline.chain import build_stages
-from pipeline.config import Config
+from pipeline.curation.chain import build_stages
+from pipeline.curation.config import Config
 from stages.clip import ClipSettings, CutClips, divided, frames_in
 from stages.records import Evidence, Interval, Kind, Reason, Sentence, Transcript, Video
 

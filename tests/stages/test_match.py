@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.chain import build_stages
-from pipeline.config import Config
+from pipeline.curation.chain import build_stages
+from pipeline.curation.config import Config
 from stages import match as matching
 from stages.match import MatchActions, MatchRule, assigned, find_pairs, match
 from stages.records import Action, Clip, Drop, Kind, Match, NoMatch, Reason, Unmatched, Video

@@ -15,8 +15,8 @@ from av.stream import Disposition
 from examples.drawing import Animation, Image, plain
 from examples.media import Scene, write_audio, write_video
 from models.media import frames, open_media
-from pipeline.chain import build_stages
-from pipeline.config import Config
+from pipeline.curation.chain import build_stages
+from pipeline.curation.config import Config
 from stages.base import BadInputError
 from stages.probe import Probe, path_of
 from stages.records import Facts, Reason, Video

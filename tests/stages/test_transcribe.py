@@ -14,8 +14,8 @@ import pytest
 from examples.media import Scene, Truth, write_video
 from models.language import Endpoint
 from models.spoken import Heard, Span, SpokenWord
-from pipeline.chain import build_stages
-from pipeline.config import Config
+from pipeline.curation.chain import build_stages
+from pipeline.curation.config import Config
 from stages.base import Workspace
 from stages.probe import Probe
 from stages.records import Interval, Reason, Sentence, Transcript, Video, Word

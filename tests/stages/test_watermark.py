@@ -13,8 +13,8 @@ from examples.drawing import moving_blobs
 from examples.media import Scene, write_video
 from models.language import Endpoint
 from models.screen_text import TextBox
-from pipeline.chain import build_stages
-from pipeline.config import Config
+from pipeline.curation.chain import build_stages
+from pipeline.curation.config import Config
 from stages.base import Workspace
 from stages.records import Kind, OverlayBox, Reason, Transcript, Video, Watermark
 from stages.transcribe import Transcribe

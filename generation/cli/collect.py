@@ -1,0 +1,87 @@
+"""``videoauteur collect``: captions of a strong model, to train a captioner of our own on."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.platform.command import BAD_USAGE, DONE, FAILED, add_config_options, positive
+
+if TYPE_CHECKING:
+    from generation.captioner.collect import Collected
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "collect",
+        help="have a strong model caption clips of DATASET, as EXAMPLES for `train captioner`",
+        description="Asks the model for pictures that the configuration names (vision.base_url and "
+        "vision.model, or a server that serves it), as `curate` would. Without one the dataset's own "
+        "captions are taken, and nothing is asked.",
+        epilog="budget.max_usd, max_tokens and max_requests bound what EXAMPLES may cost in all. The same "
+        "command goes on where it stopped; what was answered is not asked again. "
+        "Exit codes: 0 done; 1 stopped, failed or interrupted; 2 bad usage or configuration.",
+    )
+    parser.add_argument("dataset", metavar="DATASET", type=Path, help="an OUTPUT of curate")
+    parser.add_argument("examples", metavar="EXAMPLES", type=Path, help="a folder, new or one of ours")
+    parser.add_argument(
+        "--clips", type=positive, metavar="N", help="how many, drawn at random; default: all"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (%(default)s)")
+    add_config_options(parser)
+    parser.set_defaults(run=_collect)
+
+
+def _collect(parsed: argparse.Namespace) -> int:
+    from pipeline.curation.config import Config
+    from pipeline.platform.config import load
+
+    config = load(parsed.config, parsed.settings, Config).config
+    # Here, so that --help and a wrong option answer at once.
+    from generation.captioner.collect import collect
+    from generation.captioner.examples import ExampleError
+    from generation.evaluation.captions import CaptionsError
+    from models.errors import EndpointError
+
+    # A cluster ends a job with SIGTERM; it deserves the same clean stop as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        result = collect(parsed.dataset, parsed.examples, config, clips=parsed.clips, seed=parsed.seed)
+    except (CaptionsError, EndpointError) as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except ExampleError as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(
+            "videoauteur: interrupted. What was answered is kept; the same command goes on from there.",
+            file=sys.stderr,
+        )
+        return FAILED
+    _tell(result, parsed.examples)
+    if result.stopped:
+        print(
+            f"videoauteur: stopped: {result.stopped}. What was answered is kept; the same command goes on, "
+            "with a larger budget.* if that is what is spent.",
+            file=sys.stderr,
+        )
+        return FAILED
+    return DONE
+
+
+def _tell(result: Collected, examples: Path) -> None:
+    print(f"{examples}: {result.examples} examples")
+    for why, count in result.problems.most_common():
+        print(f"  without an example: {count} clips, {why}")
+    for total in result.totals:
+        print(
+            f"  {total.model}: {total.requests} requests, {total.input_tokens} tokens read, "
+            f"{total.output_tokens} written, ${total.usd:.4f}"
+            + (f", at most ${total.at_most_usd:.4f}" if total.unknown else "")
+            + (f"; {total.remembered} answers were there already" if total.remembered else "")
+        )

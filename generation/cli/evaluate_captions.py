@@ -1,0 +1,142 @@
+"""``videoauteur evaluate captions``: the captions of datasets in one table of figures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from generation.cli.judge import add_judge_options, check_judge, judge_client
+from pipeline.platform.command import BAD_USAGE, DONE, FAILED, UsageError, positive
+
+if TYPE_CHECKING:
+    from generation.evaluation.captions import CaptionedClip, Captions
+    from generation.evaluation.captions_frames import Shown
+    from generation.evaluation.report import Figure
+
+RATING = "rating"
+
+
+def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command below ``evaluate``."""
+    parser = kinds.add_parser(
+        "captions",
+        help="measure the captions of datasets",
+        description="Writes evaluation.md and evaluation.json into --out: length, style, repetition and "
+        "agreement with screen and speech of all captions; coverage and hallucination of a sample by a "
+        "judge, or by people. Of several datasets of the same clips, the later ones are also compared "
+        "with the first, clip by clip.",
+        epilog="Exit codes: 0 done; 1 failed; 2 bad usage or configuration.",
+    )
+    parser.add_argument("datasets", nargs="*", type=Path, metavar="DATASET", help="an OUTPUT of `curate`")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the table goes")
+    parser.add_argument(
+        "--clips", type=positive, default=64, metavar="N",
+        help="for the judge or the sheet, at most so many of each dataset (%(default)s)",
+    )  # fmt: skip
+    add_judge_options(parser)
+    parser.add_argument("--human", action="store_true", help=f"write a blind sheet into --out/{RATING}")
+    parser.add_argument(
+        "--ratings", nargs="+", type=Path, default=[], metavar="FILE",
+        help="ratings that such a sheet of the same --out saved",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and intervals")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(parsed: argparse.Namespace) -> int:
+    from generation.evaluation.captions import CaptionsError
+    from generation.evaluation.rating_sheet import RatingError
+    from models.errors import BudgetError, EndpointError, TransientError
+
+    try:
+        _check(parsed)
+        _run(parsed)
+    except (CaptionsError, RatingError, UsageError, EndpointError) as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except (BudgetError, TransientError) as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+def _check(parsed: argparse.Namespace) -> None:
+    if not parsed.datasets and not parsed.ratings:
+        raise UsageError("nothing to measure: name a DATASET, or --ratings FILE")
+    if parsed.human and parsed.ratings:
+        raise UsageError("--human writes a new sheet, --ratings scores one: one after the other")
+    for option in ("judge", "human"):
+        if getattr(parsed, option) and not parsed.datasets:
+            raise UsageError(f"--{option} wants a DATASET")
+    check_judge(parsed)
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    from generation.evaluation.captions import common_keys, read_captions
+    from generation.evaluation.captions_checks import check_figures
+    from generation.evaluation.report import TABLE, as_markdown, write
+
+    datasets = read_captions(parsed.datasets)
+    facts: dict[str, Any] = {
+        "captions": ", ".join(f"{each.name} {len(each.clips)}" for each in datasets) or "none",
+        "seed": parsed.seed,
+    }
+    if len(datasets) > 1:
+        facts["clips in common"] = len(common_keys(datasets))
+    figures = [figure for each in datasets for figure in check_figures(each, seed=parsed.seed)]
+    if parsed.judge or parsed.human:
+        figures += _sampled(parsed, datasets)
+    if parsed.ratings:
+        # What looks at pictures takes seconds to import; the checks must not pay for it.
+        from generation.evaluation.captions_sheet import rated_figures
+        from generation.evaluation.rating_sheet import KEY
+
+        figures += rated_figures(parsed.ratings, parsed.out / RATING / KEY, seed=parsed.seed)
+    write(figures, parsed.out, facts=facts)
+    print(as_markdown(figures, facts=facts))
+    print(parsed.out / TABLE)
+
+
+def _sampled(parsed: argparse.Namespace, datasets: list[Captions]) -> list[Figure]:
+    """What is done with a sample and its pictures: the judge, and the sheet for people."""
+    from generation.evaluation.captions import sample
+    from generation.evaluation.captions_frames import show
+    from generation.evaluation.captions_sheet import write_caption_sheet
+    from generation.evaluation.rating_sheet import KEY, SHEET
+
+    samples = sample(datasets, parsed.clips, seed=parsed.seed)
+    shown = show(datasets, samples)
+    if parsed.human:
+        folder = parsed.out / RATING
+        write_caption_sheet(datasets, samples, shown, folder, seed=parsed.seed)
+        print(f"hand out {folder / SHEET}, and keep {KEY} beside it to yourself")
+    return _judged(parsed, datasets, samples, shown) if parsed.judge else []
+
+
+def _judged(
+    parsed: argparse.Namespace,
+    datasets: list[Captions],
+    samples: list[list[CaptionedClip]],
+    shown: Shown,
+) -> list[Figure]:
+    from generation.evaluation.captions_judge import (
+        judge_captions,
+        judged_differences,
+        judged_figures,
+        write_judgements,
+    )
+
+    judgements = {}
+    with judge_client(parsed, parsed.out) as client:
+        for dataset, clips in zip(datasets, samples, strict=True):
+            judgements[dataset.name] = judge_captions(clips, shown, client)
+    write_judgements(judgements, parsed.out)
+    model, seed = parsed.judge_model, parsed.seed
+    figures = [
+        figure
+        for name, some in judgements.items()
+        for figure in judged_figures(name, some, judge=model, seed=seed)
+    ]
+    return [*figures, *judged_differences(judgements, judge=model, seed=seed)]

@@ -1,0 +1,160 @@
+"""``videoauteur generate``: from a goal to a film."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+
+from pipeline.platform.command import BAD_USAGE, DONE, FAILED, add_set_option, positive
+from pipeline.platform.progress import Live
+
+if TYPE_CHECKING:
+    from generation.film.make import FilmEvent
+    from generation.film.plan import FirstStep
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "generate",
+        help="make a film that shows how to reach a goal",
+        epilog="The same command goes on after a kill. Exit codes: 0 done; 1 failed or interrupted; "
+        "2 bad usage or configuration.",
+    )
+    parser.add_argument("goal", metavar="GOAL", help='such as "How to make spring rolls?"')
+    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="what `train` wrote")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the film's folder")
+    parser.add_argument("--steps", type=positive, metavar="N", help="default: the director decides")
+    parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    parser.add_argument("--first-step", metavar="TEXT[::PICTURE]", help="given instead of written")
+    parser.add_argument("--first-picture", type=Path, metavar="FILE", help="PNG, JPEG or WebP")
+    parser.add_argument(
+        "--edit", nargs=2, metavar=("N", "TEXT"), help="new action of step N of the film in --out"
+    )
+    parser.add_argument(
+        "--painter", type=Path, metavar="DIR",
+        help="paint key frames by this diffusers text-to-image or inpainting pipeline",
+    )  # fmt: skip
+    add_recipe_options(parser)
+    parser.set_defaults(run=_generate)
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """``--recipe`` and ``--set``."""
+    parser.add_argument("--recipe", metavar="FILE_OR_NAME", help="how to sample, film and serve")
+    add_set_option(parser, "recipe")
+
+
+def _generate(parsed: argparse.Namespace) -> int:
+    from transformers.utils import logging as transformers_logging
+
+    from generation.film.make import make_film
+    from generation.film.plan import FilmError
+    from generation.film.stills import PictureError
+    from generation.film.trained import TrainedModels, settings_of
+    from models.errors import MissingWeightsError
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    models = TrainedModels(parsed.models, settings_of(parsed.recipe, parsed.settings))
+    recipe = models.recipe()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        first = _first_step(parsed.first_step, parsed.first_picture)
+        edit = _edit(parsed.edit)
+        planning, painting = models.director(), models.generator()
+        identity = {**planning.identity, **painting.identity}
+        painter: dict[str, Any] = {}
+        if parsed.painter is not None:
+            from generation.film.painting import load_painter
+
+            painter = {"painter": load_painter(parsed.painter, recipe.film.painter)}
+            identity["painter"] = painter["painter"].identity
+        with FilmProgress() as progress:
+            result = make_film(
+                parsed.goal, director=planning.director, generator=painting.generator,
+                decoder=painting.decoder, encoder=planning.encoder, options=recipe, out=parsed.out,
+                seed=parsed.seed, steps=parsed.steps, first=first, edit=edit, identity=identity,
+                on_event=progress.event, **painter,
+            )  # fmt: skip
+    except (FilmError, PictureError) as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except MissingWeightsError as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(
+            "videoauteur: interrupted. What was finished is kept; the same command goes on from there.",
+            file=sys.stderr,
+        )
+        return FAILED
+    for step in result.plan.steps:
+        print(f"{step.start_s:7.2f} s  {step.step}. {step.action}")
+    print(result.path)
+    return DONE
+
+
+def _first_step(text: str | None, picture: Path | None) -> FirstStep | None:
+    from generation.film.plan import FilmError, FirstStep
+    from generation.film.stills import PictureError, read_picture
+
+    if text is None:
+        if picture is not None:
+            raise FilmError("--first-picture goes with --first-step TEXT")
+        return None
+    if picture is None and "::" in text:
+        text, _, name = text.rpartition("::")
+        picture = Path(name)
+    if not text.strip():
+        raise FilmError("--first-step: the text is empty")
+    if picture is None:
+        return FirstStep(text=text)
+    try:
+        return FirstStep(text=text, picture=read_picture(picture.read_bytes()))
+    except OSError as error:
+        raise FilmError(f"{picture}: {error.strerror}") from error
+    except PictureError as error:
+        raise PictureError(f"{picture}: {error}") from error
+
+
+def _edit(given: Sequence[str] | None) -> tuple[int, str] | None:
+    from generation.film.plan import FilmError
+
+    if given is None:
+        return None
+    number, text = given
+    if not number.isdecimal():
+        raise FilmError(f"--edit {number}: a step's number comes first, then its new text")
+    return int(number), text
+
+
+class FilmProgress(Live):
+    """Shows how far a film is: live bars on a terminal, a line for each thing made elsewhere."""
+
+    KINDS: ClassVar = {"plan": "steps planned", "keyframe": "key frames", "clip": "clips", "film": "film"}
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description:<14}"), BarColumn(), TextColumn("{task.fields[count]}"))
+        super().__init__(*columns, TimeElapsedColumn())
+        self._tasks = (
+            {kind: self._bars.add_task(name, total=None, count="") for kind, name in self.KINDS.items()}
+            if self._bars
+            else {}
+        )
+
+    def event(self, event: FilmEvent) -> None:
+        """Show one event."""
+        total = 1 if event.kind == "film" else event.total
+        done = 1 if event.kind == "film" else event.step
+        count = f"{done}/{total or '?'}"
+        if self._bars:
+            self._bars.update(self._tasks[event.kind], completed=done, total=total, count=count)
+        else:
+            kept = ", was there" if event.kept else ""
+            print(f"{self.KINDS[event.kind]}: {count}{kept}", file=sys.stderr, flush=True)

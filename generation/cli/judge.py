@@ -1,0 +1,96 @@
+"""The judge of ``evaluate`` on the command line: which endpoint it is, and what it may cost."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.platform.command import UsageError
+
+if TYPE_CHECKING:
+    from models.language import LanguageClient
+
+ANSWERS, LEDGER = "answers", "ledger"
+
+
+def add_judge_options(parser: argparse.ArgumentParser) -> None:
+    """``--judge`` and what goes with it."""
+    parser.add_argument("--judge", metavar="URL", help="OpenAI-compatible endpoint that sees pictures")
+    parser.add_argument("--judge-model", metavar="NAME", help="as that endpoint calls it")
+    parser.add_argument(
+        "--judge-key-env", default="OPENAI_API_KEY", metavar="NAME",
+        help="environment variable with its key (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--judge-schema-form", choices=("json_schema", "json_object"), default="json_schema",
+        help="how it takes a JSON schema (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--judge-prices", nargs=2, type=_amount, default=(0.0, 0.0), metavar=("IN", "OUT"),
+        help="US dollars for a million tokens read and written",
+    )  # fmt: skip
+    parser.add_argument(
+        "--judge-max-usd", type=_amount, metavar="USD", help="what all judging in --out may cost together"
+    )
+
+
+def check_judge(parsed: argparse.Namespace) -> None:
+    """Whether the options go together.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if (parsed.judge is None) != (parsed.judge_model is None):
+        raise UsageError("--judge and --judge-model go together")
+    if parsed.judge_max_usd is not None and not any(parsed.judge_prices):
+        raise UsageError("--judge-max-usd wants --judge-prices IN OUT, or nothing has a cost")
+
+
+@contextmanager
+def judge_client(parsed: argparse.Namespace, out: Path) -> Iterator[LanguageClient]:
+    """The door to the judge; what it answered is kept in ``out/answers`` and is not paid for twice.
+
+    Raises:
+        models.errors.BudgetError: the budget is spent; the text names the option.
+    """
+    from models.budget import Budget
+    from models.errors import BudgetError
+    from models.language import Endpoint, LanguageClient
+    from models.ledger import Ledger
+    from pipeline.platform.memo import Memo
+
+    endpoint = Endpoint(
+        base_url=parsed.judge,
+        model=parsed.judge_model,
+        api_key_env=parsed.judge_key_env,
+        schema_form=parsed.judge_schema_form,
+        input_price=parsed.judge_prices[0],
+        output_price=parsed.judge_prices[1],
+    )
+    with closing(Ledger(out / LEDGER, Budget(max_usd=parsed.judge_max_usd))) as ledger:
+        ledger.resume()
+        with closing(Memo(out / ANSWERS)) as memo:
+            try:
+                yield LanguageClient(endpoint, memo, ledger=ledger, stage="judge")
+            except BudgetError as error:
+                raise BudgetError(
+                    f"the judge has cost what it may: raise --judge-max-usd, which is "
+                    f"{parsed.judge_max_usd:g}; what was answered is kept in {out / ANSWERS}"
+                ) from error
+            finally:
+                for total in ledger.totals():
+                    tokens = total.input_tokens + total.output_tokens
+                    print(
+                        f"{total.model} as judge, so far: {total.requests} requests, {tokens:,} tokens, "
+                        f"{total.usd:.4g} US dollars"
+                    )
+
+
+def _amount(text: str) -> float:
+    amount = float(text)
+    if not 0 <= amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no amount of money")
+    return amount

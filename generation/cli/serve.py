@@ -1,0 +1,46 @@
+"""``videoauteur serve``: films over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from generation.cli.generate import add_recipe_options
+from pipeline.platform.command import DONE, FAILED
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "serve",
+        help="make films for callers over HTTP",
+        epilog="Keys come from the environment variable that serve.api_keys_env names. The interface is "
+        "described at /openapi.json. With RAY_ADDRESS the service runs on that cluster.",
+    )
+    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="what `train` wrote")
+    parser.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="where films are made")
+    add_recipe_options(parser)
+    parser.set_defaults(run=_serve)
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from generation.film.trained import TrainedModels, settings_of
+    from generation.service.serving import ServiceError, running
+
+    ended = threading.Event()
+    models = TrainedModels(parsed.models.resolve(), settings_of(parsed.recipe, parsed.settings))
+    options = models.recipe().serve
+    try:
+        with running(models, parsed.jobs):
+            # Only now: Ray puts handlers of its own into place when it starts.
+            for name in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(name, lambda number, frame: ended.set())
+            print(f"http://{options.host}:{options.port}  (end with Ctrl-C)", file=sys.stderr, flush=True)
+            ended.wait()
+    except ServiceError as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return FAILED
+    return DONE

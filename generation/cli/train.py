@@ -1,0 +1,90 @@
+"""``videoauteur train``: from a curated dataset to director, generator, decoder and captioner."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.platform.command import BAD_USAGE, DONE, FAILED, add_set_option
+
+if TYPE_CHECKING:
+    from generation.config import Recipe
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "train",
+        help="train a model of MODELS on DATASET",
+        epilog="The same command goes on after a kill. Under torchrun use --runner local. "
+        "Exit codes: 0 done; 1 failed or interrupted; 2 bad usage or configuration.",
+    )
+    parser.add_argument("model", choices=("director", "generator", "decoder", "captioner"))
+    parser.add_argument(
+        "dataset", metavar="DATASET", type=Path,
+        help="an OUTPUT of curate; for the captioner one of collect",
+    )  # fmt: skip
+    parser.add_argument("models", metavar="MODELS", type=Path, help="folder of features and models")
+    parser.add_argument(
+        "--runner", choices=("ray", "local"), default="ray",
+        help="default: ray; the captioner always takes local",
+    )  # fmt: skip
+    parser.add_argument("--memo", type=Path, metavar="FOLDER", help="default: DATASET/_memo")
+    parser.add_argument(
+        "--recipe", metavar="FILE_OR_NAME", help="a YAML file, or a recipe that comes along"
+    )
+    add_set_option(parser, "recipe")
+    parser.set_defaults(run=_train)
+
+
+def _train(parsed: argparse.Namespace) -> int:
+    from generation.config import Recipe
+    from generation.film.trained import recipe_file
+    from pipeline.platform.config import load
+
+    file = None if parsed.recipe is None else recipe_file(parsed.recipe)
+    recipe = load(file, parsed.settings, Recipe).config
+    # Here, so that --help and a wrong option answer at once.
+    from transformers.utils.logging import disable_progress_bar
+
+    from generation.captioner.examples import ExampleError
+    from generation.data.features import FeatureError
+    from generation.training.loop import TrainingError
+    from models.errors import MissingWeightsError
+
+    # Its bars for every loaded file would tear ours.
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    # A cluster ends a job with SIGTERM; it deserves the same clean stop as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        folder = _trained(parsed, recipe)
+    except (FeatureError, ExampleError) as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except (TrainingError, MissingWeightsError) as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(
+            "videoauteur: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr
+        )
+        return FAILED
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"{folder}: {parsed.model} trained; losses.jsonl and what else the run wrote lie in it")
+    return DONE
+
+
+def _trained(parsed: argparse.Namespace, recipe: Recipe) -> Path:
+    if parsed.model == "captioner":
+        from generation.captioner.tuning import train_captioner
+
+        return train_captioner(parsed.dataset, parsed.models, recipe.captioner)
+    from generation.training.job import train_model
+
+    return train_model(
+        parsed.model, parsed.dataset, parsed.models, recipe, runner=parsed.runner, memo=parsed.memo
+    )

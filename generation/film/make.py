@@ -1,0 +1,489 @@
+"""From a goal to a film: plan, visual states, key frames, clips, one file.
+
+Everything that is made lies in the film's folder under a key of what it was made from: the texts and the
+state it depends on, the seed, and the identity of the model. Files are written whole or not at all. So a
+killed run goes on where it was, the same command twice does nothing the second time, and an edit makes
+again only what depends on it::
+
+    OUT/plan.json            see generation.film.plan
+    OUT/states/step-01.safetensors      OUT/keyframes/step-01.png      OUT/clips/step-01.mp4
+    OUT/film.mp4             the clips, a chapter for each step, a subtitle track
+    OUT/film.srt  OUT/contact_sheet.png
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from generation import config
+from generation.core.states import Pictures, StateDecoder, StateEncoder
+from generation.core.story import Step, prompt_of
+from generation.encoders.pictures import square
+from generation.film.footage import Chapter, as_srt, clip_frames, duration_of, join, mp4_key, write_clip
+from generation.film.plan import (
+    FilmError,
+    FirstStep,
+    Plan,
+    PlannedStep,
+    Request,
+    digest_of,
+    first_picture,
+    locked,
+    open_plan,
+    seed_of,
+)  # fmt: skip
+from generation.film.stills import Picture, SheetRow, contact_sheet, png_key, read_picture, write_png
+
+FRAMES_ON_SHEET = 3
+KEY = "key"
+Kind = Literal["plan", "keyframe", "clip", "film"]
+
+
+class Director(Protocol):
+    """See :meth:`generation.director.model.Director.plan`."""
+
+    def plan(self, goal: str, *, steps: int | None, given: Sequence[Step], seed: int) -> Iterator[Step]:
+        """Steps from the first on; of those given, empty texts are written and missing states regressed."""
+
+
+class Generator(Protocol):
+    """See :meth:`generation.generator.model.Generator.sample`."""
+
+    def sample(
+        self,
+        captions: list[str],
+        states: Tensor | None,
+        *,
+        seed: int,
+        keyframes: Pictures | None,
+        first_frames: Pictures | None,
+    ) -> NDArray[np.uint8]:
+        """Clips ``[n, frames, height, width, 3]`` of raw states ``[n, tokens, width]``."""
+
+
+class Painter(Protocol):
+    """Paints key frames from captions, see :mod:`generation.film.painting`.
+
+    Attributes:
+        memory: how many of the pictures before it looks at.
+        cells: those and the ones it paints at once, together.
+        uses_hints: whether it wants to see what the director imagined.
+    """
+
+    memory: int
+    cells: int
+    uses_hints: bool
+
+    def paint(
+        self, captions: Sequence[str], *, known: Sequence[Picture], hints: Sequence[Picture], seed: int
+    ) -> Pictures:
+        """Pictures of the captions that come after those of ``known``.
+
+        Args:
+            captions: of the known pictures, then of those to paint.
+            hints: decoded states of those to paint, or nothing.
+        """
+
+
+class FilmCancelled(Exception):  # noqa: N818 - nothing went wrong
+    """Somebody asked to stop; what was made is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmEvent:
+    """One thing is there.
+
+    Attributes:
+        step: number from 1; 0 for the whole film.
+        total: steps of the film; None while the director has not decided.
+        kept: it was there before.
+    """
+
+    kind: Kind
+    step: int
+    total: int | None
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmResult:
+    """The film that is there now.
+
+    Attributes:
+        made: kinds and steps of what this call made; the rest was there.
+    """
+
+    path: Path
+    plan: Plan
+    made: tuple[tuple[Kind, int], ...]
+
+
+def make_film(
+    goal: str,
+    *,
+    director: Director,
+    generator: Generator,
+    decoder: StateDecoder,
+    options: config.Recipe,
+    out: Path,
+    seed: int | None = None,
+    steps: int | None = None,
+    first: FirstStep | None = None,
+    edit: tuple[int, str] | None = None,
+    encoder: StateEncoder | None = None,
+    painter: Painter | None = None,
+    identity: Mapping[str, str] | None = None,
+    on_event: Callable[[FilmEvent], None] = lambda event: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> FilmResult:
+    """Make a film, or what is missing of it.
+
+    Args:
+        goal: see :class:`generation.film.plan.Request`; seed, steps and first, too.
+        options: its sections ``film`` and ``generator`` are read.
+        out: the film's folder: new, empty, or with a film of the same request.
+        edit: number and new action of a step. Its caption is written anew; other texts stay; states are
+            predicted anew from it on.
+        encoder: makes the state of ``first.picture`` and those of painted key frames.
+        painter: paints key frames from captions; without it, they are decoded from states.
+        identity: digests of the models by role (director, generator, decoder, painter): what was made by
+            others is made again.
+        cancelled: asked before each piece of work.
+
+    Raises:
+        FilmError: the folder holds another film or is in use, or the edit names no step.
+        FilmCancelled: ``cancelled`` said so.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        plan = open_plan(out, Request(goal=goal, seed=seed, steps=steps, first=first), identity or {})
+        if edit:
+            plan.edit(*edit)
+        if encoder is None and (painter or plan.first_picture):
+            raise ValueError("states of pictures need an encoder")
+        plan.save(out)
+        making = _Making(
+            plan=plan, out=out, director=director, generator=generator, decoder=decoder, encoder=encoder,
+            painter=painter, options=options, on_event=on_event, cancelled=cancelled,
+        )  # fmt: skip
+        return making.run()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Making:
+    plan: Plan
+    out: Path
+    director: Director
+    generator: Generator
+    decoder: StateDecoder
+    encoder: StateEncoder | None
+    painter: Painter | None
+    options: config.Recipe
+    on_event: Callable[[FilmEvent], None]
+    cancelled: Callable[[], bool]
+    made: list[tuple[Kind, int]] = field(default_factory=list)
+
+    def run(self) -> FilmResult:
+        for name in ("states", "keyframes", "clips"):
+            (self.out / name).mkdir(exist_ok=True)
+        states: list[Tensor | None] = []
+        pictures: list[Picture] = []
+        for step, state in self._planned():
+            states.append(state)
+            if self.painter is None:
+                pictures.append(self._decoded(step, state))
+        if self.painter is not None:
+            pictures = self._painted(self.painter, states)
+            states = [self._seen(*each) for each in zip(self.plan.steps, pictures, strict=True)]
+        self._clips(states, pictures)
+        self._film(pictures)
+        self._sweep()
+        return FilmResult(path=self.out / "film.mp4", plan=self.plan, made=tuple(self.made))
+
+    # Texts and states ---------------------------------------------------------------------------------
+
+    def _planned(self) -> Iterator[tuple[PlannedStep, Tensor | None]]:
+        """Every step with its state, those that are there first, as the director writes them."""
+        plan, given = self.plan, self._known()
+        there = len(given)
+        for step, known in zip(plan.steps, given, strict=False):
+            self._tell("plan", step.step, kept=True)
+            yield step, known.state
+        if not (plan.complete and there == len(plan.steps)):
+            given += [Step(action=step.action, caption=step.caption) for step in plan.steps[there:]]
+            given = self._with_first(given)
+            self._check()
+            written = self.director.plan(plan.goal, steps=plan.steps_wanted, given=given, seed=plan.seed)
+            for number, new in enumerate(written, start=1):
+                self._check()
+                if number > there:
+                    yield self._note(number, new), new.state
+                    self._check()
+                if plan.complete and number == len(plan.steps):
+                    break
+        if not plan.steps:
+            raise FilmError(
+                f"the director plans no step for {plan.goal!r}: train it for longer, or ask for --steps"
+            )
+        plan.complete = True
+        plan.save(self.out)
+
+    def _known(self) -> list[Step]:
+        """The steps, from the first on, whose texts and states are there and agree."""
+        known: list[Step] = []
+        for step in self.plan.steps:
+            state = None
+            if step.state is not None:
+                state = _read_state(self.out / step.state, self._state_key(step.step))
+            texts_alone = step.state is None and step.caption and self.painter is not None
+            if state is None and not texts_alone:
+                break
+            known.append(Step(action=step.action, caption=step.caption, state=state))
+        return known
+
+    def _with_first(self, given: list[Step]) -> list[Step]:
+        plan = self.plan
+        if plan.first_text is None or (given and given[0].state is not None):
+            return given
+        state = None
+        if plan.first_picture is not None:
+            assert self.encoder is not None
+            state = self.encoder.encode(first_picture(self.out)[None])[0]
+        first = given[0] if given else Step(action=plan.first_text, caption="")
+        return [Step(action=first.action, caption=first.caption, state=state), *given[1:]]
+
+    def _note(self, number: int, written: Step) -> PlannedStep:
+        """Keep what the director wrote. A chain of one text uses it for both."""
+        plan = self.plan
+        if number > len(plan.steps):
+            plan.steps.append(PlannedStep(step=number, action="", caption=""))
+        step = plan.steps[number - 1]
+        step.action = step.action or written.action or written.caption
+        step.caption = step.caption or written.caption or written.action
+        step.state = None
+        if written.state is not None:
+            step.state = f"states/step-{number:02}.safetensors"
+            _write_state(self.out / step.state, written.state, self._state_key(number))
+        plan.save(self.out)
+        self._tell("plan", number, kept=False)
+        return step
+
+    def _state_key(self, number: int) -> str:
+        plan = self.plan
+        texts = [[step.action, step.caption] for step in plan.steps[:number]]
+        asked = [plan.goal, plan.seed, plan.steps_wanted, plan.first_picture]
+        seen_by = self.encoder.name if plan.first_picture and self.encoder else None
+        return digest_of("state", plan.models.get("director"), seen_by, asked, texts)
+
+    # Key frames ---------------------------------------------------------------------------------------
+
+    def _decoded(self, step: PlannedStep, state: Tensor | None) -> Picture:
+        if state is None:
+            raise FilmError("the director gives no visual states: key frames need --painter")
+        given = self.plan.first_picture if step.step == 1 else None
+        seed = seed_of(self.plan.seed, "keyframe", step.step)
+        key = digest_of("keyframe", self.plan.models.get("decoder"), given, _array(state), seed)
+
+        def make() -> Pictures:
+            if given is not None:
+                return square(first_picture(self.out)[None], self.decoder.picture_px)
+            return self.decoder.decode(state[None], seed=seed)
+
+        return self._keyframes([step], key, make)[0]
+
+    def _painted(self, painter: Painter, states: Sequence[Tensor | None]) -> list[Picture]:
+        """Key frames from captions, a few at a time, in view of those before."""
+        steps, pictures = self.plan.steps, list[Picture]()
+        while (start := len(pictures)) < len(steps):
+            seed = seed_of(self.plan.seed, "painting", start)
+            known = pictures[max(0, start - painter.memory) :] if painter.memory else []
+            scene = steps[start - len(known) :][: painter.cells]
+            captions = [step.caption for step in scene]
+            imagined = [state for state in states[start:][: len(scene) - len(known)] if state is not None]
+            paint = partial(self._paint, painter, captions, known, imagined, seed)
+            arrays = [*known, *map(_array, imagined)] if painter.uses_hints else known
+            key = digest_of("painting", self.plan.models.get("painter"), captions, seed, *arrays)
+            pictures += self._keyframes(scene[len(known) :], key, paint)
+        return pictures
+
+    def _paint(
+        self,
+        painter: Painter,
+        captions: Sequence[str],
+        known: Sequence[Picture],
+        imagined: Sequence[Tensor],
+        seed: int,
+    ) -> Pictures:
+        hints: Sequence[Picture] = []
+        if painter.uses_hints and len(known) + len(imagined) == len(captions):
+            hints = list(self.decoder.decode(torch.stack(list(imagined)), seed=seed))
+        return painter.paint(captions, known=known, hints=hints, seed=seed)
+
+    def _keyframes(
+        self, steps: Sequence[PlannedStep], key: str, make: Callable[[], Pictures]
+    ) -> list[Picture]:
+        """Key frames of steps that are painted together."""
+        for step in steps:
+            step.keyframe = f"keyframes/step-{step.step:02}.png"
+        paths = [self.out / f"keyframes/step-{step.step:02}.png" for step in steps]
+        keys = [digest_of(key, place) for place in range(len(steps))]
+        kept = [png_key(path) for path in paths] == keys
+        if not kept:
+            self._check()
+            for path, picture, own in zip(paths, make(), keys, strict=True):
+                write_png(path, picture, own)
+        self.plan.save(self.out)
+        for step in steps:
+            self._tell("keyframe", step.step, kept=kept)
+        return [read_picture(path.read_bytes()) for path in paths]
+
+    def _seen(self, step: PlannedStep, picture: Picture) -> Tensor | None:
+        """The state of a painted picture, which the generator is to follow."""
+        if self.options.generator.condition != "state":
+            return None
+        assert self.encoder is not None
+        key = digest_of("seen", self.encoder.name, picture)
+        path = self.out / f"states/step-{step.step:02}-seen.safetensors"
+        state = _read_state(path, key)
+        if state is None:
+            self._check()
+            state = self.encoder.encode(picture[None])[0]
+            _write_state(path, state, key)
+        return state
+
+    # Clips and the film -------------------------------------------------------------------------------
+
+    def _clips(self, states: Sequence[Tensor | None], pictures: Sequence[Picture]) -> None:
+        """Render what is missing, in order; with chaining, each clip starts from the last frame before."""
+        many, chain = self.options.film.clips_per_step, self.options.film.chain_last_frame
+        last: Picture | None = None
+        for step, state, picture in zip(self.plan.steps, states, pictures, strict=True):
+            stem = f"clips/step-{step.step:02}"
+            stems = [stem, *(f"{stem}-{each}" for each in range(2, many + 1))]
+            step.clips = [f"{stem}.mp4" for stem in stems]
+            made = False
+            for place, stem in enumerate(stems):
+                clip, ending = self.out / f"{stem}.mp4", self.out / f"{stem}-last.png"
+                key, inputs = self._inputs(step, place, state, picture, last)
+                if mp4_key(clip) != key or (chain and png_key(ending) != key):
+                    self._check()
+                    video = self.generator.sample(**inputs)[0]
+                    if chain:
+                        write_png(ending, video[-1], key)
+                    film, fps = self.options.film, self.options.generator.fps
+                    write_clip(clip, video, fps=fps, short_side_px=film.upscale_px, key=key)
+                    made = True
+                last = read_picture(ending.read_bytes()) if chain else None
+            self._tell("clip", step.step, kept=not made)
+
+    def _inputs(
+        self, step: PlannedStep, place: int, state: Tensor | None, picture: Picture, last: Picture | None
+    ) -> tuple[str, dict[str, Any]]:
+        """What a clip is sampled from, and its key."""
+        condition = self.options.generator.condition
+        prompt = prompt_of(step.action, step.caption)
+        seed = seed_of(self.plan.seed, "clip", step.step, place)
+        seen = None if state is None or condition != "state" else state
+        shown = picture if condition == "keyframe" else None
+        key = digest_of(
+            "clip", self.plan.models.get("generator"), prompt, seed, None if seen is None else _array(seen),
+            shown, last, self.options.generator.fps, self.options.film.upscale_px,
+        )  # fmt: skip
+        return key, {
+            "captions": [prompt],
+            "states": None if seen is None else seen[None],
+            "seed": seed,
+            "keyframes": None if shown is None else shown[None],
+            "first_frames": None if last is None else last[None],
+        }
+
+    def _film(self, pictures: Sequence[Picture]) -> None:
+        self._check()
+        plan, path, at = self.plan, self.out / "film.mp4", 0.0
+        for step in plan.steps:
+            step.start_s = round(at, 3)
+            at += sum(duration_of(self.out / clip) for clip in step.clips)
+            step.end_s = round(at, 3)
+        chapters = [_chapter(step) for step in plan.steps]
+        clips = [self.out / clip for step in plan.steps for clip in step.clips]
+        texts = [[chapter.title, chapter.text] for chapter in chapters]
+        key = digest_of("film", plan.goal, texts, [mp4_key(clip) for clip in clips])
+        sheet, subtitles = self.out / "contact_sheet.png", self.out / "film.srt"
+        shown = digest_of(key, *pictures)
+        kept = mp4_key(path) == key and png_key(sheet) == shown and subtitles.is_file()
+        if not kept:
+            subtitles.write_text(as_srt(chapters), encoding="utf-8")
+            write_png(sheet, self._sheet(chapters, pictures), shown)
+            join(path, clips, chapters, title=plan.goal, key=key)
+        plan.film = path.name
+        plan.save(self.out)
+        self._tell("film", 0, kept=kept)
+
+    def _sheet(self, chapters: Sequence[Chapter], pictures: Sequence[Picture]) -> Picture:
+        rows = []
+        for step, chapter, picture in zip(self.plan.steps, chapters, pictures, strict=True):
+            video = [frame for clip in step.clips for frame in clip_frames(self.out / clip)]
+            places = np.linspace(0, len(video) - 1, FRAMES_ON_SHEET).round().astype(int)
+            shown = [picture, *(video[at] for at in places)]
+            rows.append(SheetRow(title=chapter.title, text=step.caption, pictures=shown))
+        return contact_sheet(self.plan.goal, rows)
+
+    def _sweep(self) -> None:
+        """Remove the files of steps and clips that are no longer part of the film."""
+        count = len(self.plan.steps)
+        ours = {name for step in self.plan.steps for name in (step.state, step.keyframe, *step.clips)}
+        for path in sorted(self.out.glob("*/step-*")):
+            name = path.relative_to(self.out).as_posix()
+            step = int(path.name[5:7])
+            extra = path.stem.endswith(("-seen", "-last"))
+            if step > count or (name not in ours and not extra):
+                path.unlink()
+
+    def _check(self) -> None:
+        if self.cancelled():
+            raise FilmCancelled
+
+    def _tell(self, kind: Kind, step: int, *, kept: bool) -> None:
+        if not kept:
+            self.made.append((kind, step))
+        total = len(self.plan.steps) if self.plan.complete else self.plan.steps_wanted
+        self.on_event(FilmEvent(kind=kind, step=step, total=total, kept=kept))
+
+
+def _chapter(step: PlannedStep) -> Chapter:
+    assert step.start_s is not None and step.end_s is not None
+    text = step.action if step.caption == step.action else f"{step.action}\n{step.caption}"
+    # An empty line would end a subtitle.
+    text = "\n".join(line for line in text.splitlines() if line.strip())
+    return Chapter(
+        start_s=step.start_s, end_s=step.end_s, title=f"{step.step}. {step.action}".strip(), text=text
+    )
+
+
+def _array(state: Tensor) -> NDArray[np.float32]:
+    return state.detach().cpu().float().numpy()
+
+
+def _write_state(path: Path, state: Tensor, key: str) -> None:
+    part = path.with_name(path.name + ".part")
+    save_file({"state": state.detach().cpu().float().contiguous()}, part, metadata={KEY: key})
+    part.replace(path)
+
+
+def _read_state(path: Path, key: str) -> Tensor | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor("state") if (file.metadata() or {}).get(KEY) == key else None
+    except (OSError, SafetensorError):
+        return None

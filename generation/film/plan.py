@@ -1,0 +1,219 @@
+"""The plan of a film, ``plan.json``: what was asked for, what the director wrote, where the files lie.
+
+It is the one file that a film's folder needs; everything else is made again from it and the models.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from generation.film.stills import Picture, read_picture, write_png
+
+VERSION = 1
+FILE = "plan.json"
+LOCK = ".lock"
+FIRST_PICTURE = "first.png"
+
+
+class FilmError(ValueError):
+    """The film cannot be made as asked; the text says what to do."""
+
+
+class FilmBusyError(FilmError):
+    """Another process is making this film."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstStep:
+    """The first step as the user wants it.
+
+    Attributes:
+        picture: of what it should look like; None lets the director imagine it.
+    """
+
+    text: str
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a film is asked to be. None takes what was asked for before, if the film is there already.
+
+    Attributes:
+        goal: "How to make X?".
+        seed: of everything that is sampled; 0 unless it is given.
+        steps: how many; unless given, the director decides.
+        first: the first step; unless given, the director writes it.
+    """
+
+    goal: str
+    seed: int | None = None
+    steps: int | None = None
+    first: FirstStep | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class PlannedStep:
+    """A step; its files are relative to the film's folder, its times are seconds of the film."""
+
+    step: int
+    action: str
+    caption: str
+    edited: bool = False
+    state: str | None = None
+    keyframe: str | None = None
+    clips: list[str] = field(default_factory=list)
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What ``plan.json`` holds.
+
+    Attributes:
+        first_text: the first step as it was given.
+        first_picture: sha256 of its picture, which lies in ``first.png``.
+        models: role to a digest of weights and recipe.
+        complete: the director has written the last step.
+        film: the finished film; None until then.
+    """
+
+    goal: str
+    seed: int
+    steps_wanted: int | None = None
+    first_text: str | None = None
+    first_picture: str | None = None
+    models: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
+    steps: list[PlannedStep] = field(default_factory=list)
+    film: str | None = None
+    version: int = VERSION
+
+    def save(self, folder: Path) -> None:
+        """Write it, whole or not at all."""
+        part = folder / f"{FILE}.part"
+        part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(folder / FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Plan | None:
+        """The plan in a folder; None where there is none.
+
+        Raises:
+            FilmError: it is not one of ours.
+        """
+        path = folder / FILE
+        try:
+            tree = json.loads(path.read_text(encoding="utf-8"))
+            plan = cls(**(tree | {"steps": [PlannedStep(**step) for step in tree["steps"]]}))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise FilmError(f"{path} is not a plan of this program: {error}") from error
+        if plan.version != VERSION:
+            raise FilmError(f"{path} has version {plan.version}, this program writes {VERSION}")
+        return plan
+
+    def edit(self, number: int, action: str) -> None:
+        """Change a step's action; its caption is open from now on. The same edit twice is one.
+
+        Raises:
+            FilmError: there is no such step (yet), or no action.
+        """
+        if not self.complete:
+            raise FilmError("the film is not planned to its end: run the same command without --edit first")
+        if not 1 <= number <= len(self.steps):
+            raise FilmError(f"--edit {number}: the film has steps 1 to {len(self.steps)}")
+        if not action.strip():
+            raise FilmError(f"--edit {number}: the new action is empty")
+        step = self.steps[number - 1]
+        if not (step.edited and step.action == action):
+            step.action, step.caption, step.edited = action, "", True
+            self.film = None
+
+
+def open_plan(folder: Path, request: Request, models: Mapping[str, str]) -> Plan:
+    """The plan in a folder, held against the request; or a new one.
+
+    A plan by another director is begun anew.
+
+    Raises:
+        FilmError: the folder holds something else, or the plan has edits that another director would lose.
+    """
+    plan = Plan.load(folder)
+    first = request.first
+    picture = None if first is None or first.picture is None else digest_of(first.picture)
+    if plan is None:
+        strangers = [path.name for path in folder.iterdir() if path.name not in (LOCK, FIRST_PICTURE)]
+        if strangers:
+            raise FilmError(f"{folder} is not empty and holds no film: choose another folder")
+        if first is not None and first.picture is not None:
+            write_png(folder / FIRST_PICTURE, first.picture, digest_of(first.picture))
+        return Plan(
+            goal=request.goal, seed=request.seed or 0, steps_wanted=request.steps,
+            first_text=None if first is None else first.text, first_picture=picture, models=dict(models),
+        )  # fmt: skip
+    asked: dict[str, tuple[object, object]] = {
+        "goal": (request.goal, plan.goal),
+        "--seed": (request.seed, plan.seed),
+        "--steps": (request.steps, plan.steps_wanted),
+        "--first-step": (None if first is None else first.text, plan.first_text),
+        "the first step's picture": (picture, plan.first_picture),
+    }
+    for name, (new, old) in asked.items():
+        if new is not None and new != old:
+            raise FilmError(f"{folder} has a film with {name} {old!r}, not {new!r}: choose another folder")
+    if plan.models.get("director") != models.get("director"):
+        if any(step.edited for step in plan.steps):
+            raise FilmError(
+                f"{folder} has edited steps by another director: choose another folder, or the old director"
+            )
+        plan.steps, plan.complete, plan.film = [], False, None
+    plan.models = dict(models)
+    return plan
+
+
+def first_picture(folder: Path) -> Picture:
+    """The picture that the first step was given."""
+    return read_picture((folder / FIRST_PICTURE).read_bytes())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a film to one process; a killed one lets go.
+
+    Raises:
+        FilmBusyError: another process is at it.
+    """
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FilmBusyError(f"another process is making the film in {folder}") from error
+        yield
+
+
+def digest_of(*parts: object) -> str:
+    """sha256 over texts, numbers, None, arrays and lists of them; equal parts give equal digests."""
+    whole = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            whole.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+        else:
+            whole.update(json.dumps(part).encode())
+        whole.update(b"\n")
+    return whole.hexdigest()
+
+
+def seed_of(*parts: object) -> int:
+    """A seed that depends on nothing but the parts."""
+    return int(digest_of(*parts)[:15], 16)

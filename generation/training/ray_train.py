@@ -1,0 +1,87 @@
+"""A training run on a Ray cluster, by Ray Train."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from generation.config import Train
+from generation.training.loop import Line, TrainingError
+from pipeline.platform.cluster import joined_or_started
+from pipeline.platform.config import ConfigError
+
+POLL_S = 1.0
+RESTARTS = 2
+"""Of a training run whose worker died; it goes on from its last checkpoint."""
+
+
+def train_on_ray(work: Callable[[], None], options: Train, folder: Path) -> None:
+    """Run a training function in ``options.processes`` workers of Ray Train.
+
+    A run whose worker dies is started again and goes on from its last checkpoint.
+
+    Args:
+        work: what each worker does; it finds its rank in the environment.
+        folder: of the run, on a file system that all nodes share.
+
+    Raises:
+        ConfigError, TrainingError: as ``work`` raised them.
+        TrainingFailedError: of Ray, for everything else.
+    """
+    with joined_or_started():
+        trainer = TorchTrainer(
+            lambda: work(),
+            torch_config=TorchConfig(backend="nccl" if options.num_gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=options.processes,
+                use_gpu=options.num_gpus > 0,
+                resources_per_worker={"CPU": options.num_cpus}
+                | ({"GPU": options.num_gpus} if options.num_gpus else {}),
+            ),
+            run_config=RunConfig(
+                name="ray",
+                storage_path=str(folder),
+                failure_config=FailureConfig(max_failures=RESTARTS),
+            ),
+        )
+        interrupts = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit()
+        except WorkerGroupError as error:
+            for failure in error.worker_failures.values():
+                # Ray wraps what a worker raised, to keep its traceback.
+                cause = getattr(failure, "_base_exc", failure)
+                if isinstance(cause, (ConfigError, TrainingError)):
+                    raise cause from None
+            raise
+        finally:
+            # Ray Train leaves its own handler behind, which starts Ray anew at the next Ctrl-C.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, interrupts)
+
+
+@contextmanager
+def told(losses: Path, tell: Callable[[Line], None]) -> Iterator[None]:
+    """Pass on the last line of a ``losses.jsonl`` that workers write, from a thread of its own."""
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.wait(POLL_S):
+            with suppress(OSError, ValueError, IndexError):
+                tell(json.loads(losses.read_text(encoding="utf-8").splitlines()[-1]))
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=5)

@@ -1,0 +1,153 @@
+"""Find the input files and name them by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.platform.memo import Memo
+from stages.probe import path_of
+from stages.records import Drop, Kind, Reason, Video
+
+LIST_SUFFIXES = (".txt", ".list")
+HASH_THREADS = 4
+
+
+class InputError(ValueError):
+    """INPUT cannot be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """An input file.
+
+    Attributes:
+        uri: its place, as a ``file:`` URI: any name can be written so, also one that is not UTF-8.
+        content_id: sha256 of its bytes; empty when it cannot be read.
+        problem: why it cannot be read, or None.
+    """
+
+    uri: str
+    content_id: str
+    problem: str | None = None
+
+    @property
+    def video_id(self) -> str:
+        """First 16 hex digits of the content's hash, or of the URI's where there is no content."""
+        return (self.content_id or hashlib.sha256(self.uri.encode()).hexdigest())[:16]
+
+    def video(self) -> Video:
+        """The record that the chain starts from."""
+        video = Video(uri=self.uri, video_id=self.video_id, content_id=self.content_id)
+        if self.problem is None:
+            return video
+        drop = Drop(kind=Kind.FILE, stage="ingest", reason=Reason.UNREADABLE, detail=self.problem)
+        return video.drop(drop)
+
+
+def list_files(given: str, *, leave_out: Path | None = None) -> list[Path]:
+    """The files that INPUT stands for, sorted.
+
+    A folder stands for everything in it at any depth, whatever its name: content decides later. A
+    ``.txt`` or ``.list`` file holds one path a line, relative to itself; lines that start with ``#``
+    are passed over. Any other file stands for itself.
+
+    Args:
+        leave_out: OUTPUT, in case it lies inside the folder.
+
+    Raises:
+        InputError: there is nothing there.
+    """
+    if "://" in given and not given.startswith("file://"):
+        raise InputError(f"INPUT {given}: only local folders and list files are supported so far")
+    path = path_of(given) if given.startswith("file://") else Path(given)
+    try:
+        if path.is_dir():
+            files = sorted(_walk(path, leave_out.resolve() if leave_out else None), key=os.fsencode)
+        elif path.suffix in LIST_SUFFIXES and path.is_file():
+            files = list(_listed(path))
+        elif path.exists():
+            files = [path]
+        else:
+            raise InputError(f"INPUT {given}: there is no such file or folder")
+    except OSError as error:
+        raise InputError(f"INPUT {given}: {error.strerror}") from error
+    if not files:
+        raise InputError(f"INPUT {given}: nothing in it to curate")
+    return files
+
+
+def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent)
+        folders[:] = [name for name in folders if (here / name).resolve() != leave_out]
+        yield from (here / name for name in names)
+
+
+def _listed(path: Path) -> Iterator[Path]:
+    for line in path.read_bytes().splitlines():
+        name = os.fsdecode(line).strip()
+        if name and not name.startswith("#"):
+            yield path.parent / name
+
+
+def identify(files: Iterable[Path], memo: Memo) -> list[Source]:
+    """Hash every file's content; a file that has not changed since is not read again."""
+    # Not resolve(): a link is a file of its own here, and keeps its name.
+    paths = list(dict.fromkeys(Path(os.path.abspath(file)) for file in files))  # noqa: PTH100
+    known: dict[Path, tuple[str | None, str]] = {}
+    todo: dict[Path, str] = {}
+    for path in paths:
+        uri = path.as_uri()
+        try:
+            facts = path.stat()
+        except OSError as error:
+            known[path] = (error.strerror or str(error), "")
+            continue
+        if not stat.S_ISREG(facts.st_mode):
+            known[path] = ("not a regular file", "")
+            continue
+        trace = f"{uri}\n{facts.st_size}\n{facts.st_mtime_ns}"
+        key = "content-" + hashlib.sha256(trace.encode()).hexdigest()
+        stored = memo.get(key)
+        if stored is None:
+            todo[path] = key
+        else:
+            known[path] = (None, stored.strip('"'))
+    with ThreadPoolExecutor(HASH_THREADS) as threads:
+        for (path, key), outcome in zip(todo.items(), threads.map(_digest, todo), strict=True):
+            known[path] = outcome
+            if outcome[0] is None:
+                memo.put(key, f'"{outcome[1]}"')
+    return [Source(uri=path.as_uri(), content_id=known[path][1], problem=known[path][0]) for path in paths]
+
+
+def _digest(path: Path) -> tuple[str | None, str]:
+    try:
+        with path.open("rb") as file:
+            return None, hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return error.strerror or str(error), ""
+
+
+def unique(sources: Iterable[Source]) -> tuple[list[Source], dict[str, str]]:
+    """Split off copies.
+
+    Returns:
+        the first source of each content, and the URI of that first one by the URI of each copy.
+    """
+    first: dict[str, str] = {}
+    originals: list[Source] = []
+    copies: dict[str, str] = {}
+    for source in sources:
+        if source.problem is None and source.content_id in first:
+            copies[source.uri] = first[source.content_id]
+            continue
+        first[source.content_id] = source.uri
+        originals.append(source)
+    return originals, copies

@@ -1,0 +1,247 @@
+"""The curation job: INPUT to OUTPUT, from the listing of files to the finished tables."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from models.ledger import Ledger
+from models.server import ServerError
+from pipeline import __version__
+from pipeline.curation import runners, servers
+from pipeline.curation.chain import build_stages, endpoints
+from pipeline.curation.config import Config
+from pipeline.curation.ingest import Source, identify, list_files, unique
+from pipeline.curation.progress import Tally
+from pipeline.curation.rows import duplicate_row, rows_of
+from pipeline.curation.runners import Site
+from pipeline.curation.servers import Running
+from pipeline.curation.worker import EventSink
+from pipeline.dataset.schema import SCHEMA_VERSION
+from pipeline.dataset.tables import Rows, write_tables
+from pipeline.platform.config import ConfigError, Loaded
+from pipeline.platform.memo import Memo
+from pipeline.report.page import write_report
+from pipeline.report.summary import summarise, write_card
+from stages.records import VIDEO_JSON, Reason, Video
+
+RUN_FILE = "run.json"
+SCRATCH = "_work"
+LEDGER = "_ledger"
+Runner = Callable[[list[Video], Site, EventSink], Iterator[Video]]
+
+
+class OutputError(ValueError):
+    """OUTPUT cannot be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        over_budget: more videos failed than the configuration allows.
+        spent: which bound of the budget ended the run, in words; None where none did.
+    """
+
+    summary: dict[str, Any]
+    over_budget: bool
+    spent: str | None = None
+
+
+def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | None) -> Outcome:
+    """Run the whole job.
+
+    Raises:
+        pipeline.curation.ingest.InputError: INPUT is missing or empty.
+        OutputError: OUTPUT is not writable, not one of ours, or in use.
+        ConfigError: an endpoint refuses our requests; the first refusal ends the run.
+        models.server.ServerError: a model server of the job died again and again.
+    """
+    started = time.perf_counter()
+    config = loaded.config
+    files = list_files(given, leave_out=output)
+    with claimed(output), Results() as results:
+        run = _RunFile(output / RUN_FILE, given, loaded)
+        run.write("running")
+        store = memo or output / "_memo"
+        index = Memo(store)
+        sources = identify(files, index)
+        index.close()
+        originals, copies = unique(sources)
+        videos = [source.video() for source in originals]
+        for video in videos:
+            if video.rejected:
+                results.add(video)
+        waiting = [video for video in videos if not video.rejected]
+        stages = [stage.name for stage in build_stages(config)]
+        ledger = Ledger(output / LEDGER)
+        # The budget may be larger than that of the run which spent it.
+        ledger.resume()
+        spent = None
+        try:
+            with (
+                Tally(stages, len(waiting)) as tally,
+                closing(_curated(waiting, loaded, output, store, tally)) as curated,
+            ):
+                for video in curated:
+                    end = video.rejected
+                    if end is not None and end.reason is Reason.ENDPOINT_REFUSED:
+                        raise ConfigError(f"{end.stage}: {end.detail}")
+                    if end is not None and end.reason is Reason.BUDGET_SPENT:
+                        spent = end.detail
+                    results.add(video)
+        except (KeyboardInterrupt, ConfigError, ServerError):
+            run.write("interrupted", videos_done=len(results), videos_planned=len(originals))
+            raise
+        counts = write_tables(
+            output,
+            _rows(sources, copies, results),
+            scratch=output / SCRATCH,
+            max_shard=config.run.max_shard_bytes,
+            max_row_group=config.run.max_row_group_bytes,
+        )
+        seconds = round(time.perf_counter() - started, 3)
+        summary = summarise(output, counts, tally, stages, ledger.totals(), seconds)
+        write_card(output, summary)
+        write_report(output, summary)
+        run.write("budget_spent" if spent else "done", **summary)
+    failed = summary["videos"].get("failed", 0)
+    over_budget = failed > config.run.error_budget * len(sources)
+    return Outcome(summary=summary, over_budget=over_budget, spent=spent)
+
+
+def _curated(
+    videos: list[Video], loaded: Loaded[Config], output: Path, store: Path, tally: Tally
+) -> Generator[Video]:
+    """Run the videos on the configured engine, with the servers that it needs."""
+    if not videos:
+        return
+    config = servers.settled(loaded.config)
+    with ExitStack() as stack:
+        if config.run.runner == "ray":
+            # Ray takes seconds to import; the sequential runner must not pay for it.
+            from pipeline.curation import ray_runner, ray_servers
+            from pipeline.platform.cluster import connected
+
+            stack.enter_context(connected(config.run.ray_address))
+            serve: Callable[[Config, Path], AbstractContextManager[Running]] = ray_servers.started
+            run: Runner = ray_runner.run_ray
+        else:
+            serve, run = servers.started_here, runners.run_local
+        running = stack.enter_context(serve(config, (output / SCRATCH / "servers").resolve()))
+        language, vision = endpoints(config, running.base_urls)
+        site = Site(
+            config=config,
+            scratch=(output / SCRATCH).resolve(),
+            memo=store.resolve(),
+            language=language,
+            vision=vision,
+            ledger=(output / LEDGER).resolve(),
+        )
+        for video in run(videos, site, tally.event):
+            if video.rejected is not None and video.rejected.reason is Reason.RETRIES_EXHAUSTED:
+                # Without its servers every other video would end like this one.
+                running.check()
+            yield video
+
+
+def _rows(sources: Sequence[Source], copies: Mapping[str, str], results: Results) -> Iterator[Rows]:
+    """The rows of every video in order of its id, with those of its copies."""
+    by_uri = {source.uri: source for source in sources}
+    copied: dict[str, list[str]] = defaultdict(list)
+    for copy, original in copies.items():
+        copied[original].append(copy)
+    for video in results:
+        found = rows_of(by_uri[video.uri], video)
+        found["videos"].extend(
+            duplicate_row(by_uri[copy], by_uri[video.uri], video) for copy in copied[video.uri]
+        )
+        yield found
+
+
+class Results:
+    """Finished videos, kept in a temporary file and read back in order of their ids."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[int, int]] = {}
+
+    def __enter__(self) -> Self:
+        self._file = tempfile.TemporaryFile()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, video: Video) -> None:
+        """Keep a video."""
+        text = VIDEO_JSON.dump_json(video)
+        self._places[video.video_id] = (self._file.seek(0, os.SEEK_END), len(text))
+        self._file.write(text)
+
+    def __iter__(self) -> Iterator[Video]:
+        for video_id in sorted(self._places):
+            offset, length = self._places[video_id]
+            self._file.seek(offset)
+            yield VIDEO_JSON.validate_json(self._file.read(length))
+
+
+@contextmanager
+def claimed(output: Path) -> Iterator[None]:
+    """Make OUTPUT ours for as long as the run lasts.
+
+    Raises:
+        OutputError: it cannot be written, holds something else, or another run is at work in it.
+    """
+    try:
+        if output.exists() and not output.is_dir():
+            raise OutputError(f"OUTPUT {output}: is a file; name a folder")
+        if output.is_dir() and any(output.iterdir()) and not (output / RUN_FILE).is_file():
+            raise OutputError(
+                f"OUTPUT {output}: not empty, and not written by videoauteur (no {RUN_FILE} in it); "
+                "name a new or an empty folder"
+            )
+        scratch = output / SCRATCH
+        scratch.mkdir(parents=True, exist_ok=True)
+        lock = (scratch / "lock").open("wb")
+    except OSError as error:
+        raise OutputError(f"OUTPUT {output}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(f"OUTPUT {output}: another run is at work in it") from error
+        yield
+
+
+class _RunFile:
+    """``run.json``: what was asked, how it ended. Its presence marks a folder as ours."""
+
+    def __init__(self, path: Path, given: str, loaded: Loaded[Config]) -> None:
+        self._path = path
+        self._asked = {
+            "videoauteur": __version__,
+            "schema_version": SCHEMA_VERSION,
+            "input": given,
+            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+            "config": loaded.config.model_dump(mode="json"),
+            "config_origins": dict(loaded.origins),
+        }
+
+    def write(self, status: str, **more: Any) -> None:
+        part = self._path.with_suffix(".json.part")
+        part.write_text(json.dumps({"status": status, **self._asked, **more}, indent=1) + "\n")
+        part.replace(self._path)

@@ -1,0 +1,250 @@
+"""The Ray runner: pools of actors, one video a block, with guard rails.
+
+Ray Data streams the videos through one pool of workers for each group of stages. A worker never
+raises for a video. One that dies takes its block with it and the rest completes; whoever is missing
+afterwards is run again alone, and rejected if its worker dies again.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.exceptions
+from ray.data import ActorPoolStrategy, DataContext
+from ray.util.annotations import RayDeprecationWarning
+from ray.util.metrics import Counter, Histogram
+
+from pipeline.curation.chain import Group, groups
+from pipeline.curation.config import PoolOptions
+from pipeline.curation.runners import Site
+from pipeline.curation.servers import reserved_cpus
+from pipeline.curation.worker import EVENTS_JSON, EventSink, StageEvent, crashed
+from pipeline.platform.packages import check_packages
+from stages.records import VIDEO_JSON, Video
+
+POLL_S = 0.5
+DEADLINE_EXIT = 70
+CPU_SHARE = 0.9
+"""Of the cluster's processors, for the pools; the rest is for the board and the server."""
+LANGUAGE_WORKERS = 4
+"""At least, where the models answer several requests at once. A worker takes one video at a time and
+asks less and less towards its end; the requests of the others keep the models busy meanwhile."""
+
+
+class _Board:
+    """Collects what the workers report until the driver asks."""
+
+    def __init__(self) -> None:
+        self._events: list[StageEvent] = []
+
+    def report(self, events: bytes) -> None:
+        self._events.extend(EVENTS_JSON.validate_json(events))
+
+    def take(self) -> bytes:
+        events, self._events = self._events, []
+        return EVENTS_JSON.dump_json(events)
+
+
+class _GroupWorker:
+    """An actor of one pool: some stages, one video at a time, under a watchdog."""
+
+    def __init__(self, site: Site, group: Group, board: Any) -> None:
+        check_packages()
+        self._worker = site.worker(group.stages)
+        self._deadline_s = site.config.run.video_deadline_s
+        self._board = board
+        self._meters = _Meters()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        videos = [self.process(VIDEO_JSON.validate_json(text)) for text in batch["video"].to_pylist()]
+        return pa.table({"video": [VIDEO_JSON.dump_json(video).decode() for video in videos]})
+
+    def process(self, video: Video) -> Video:
+        """One video through the stages; the process ends if that takes longer than the deadline."""
+        events: list[StageEvent] = []
+        # A hung decoder or network call cannot be interrupted from Python; only the process can end.
+        watchdog = threading.Timer(self._deadline_s, os._exit, [DEADLINE_EXIT])
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return self._worker.process(video, events.append)
+        finally:
+            watchdog.cancel()
+            for event in events:
+                self._meters.count(event)
+            # Waits for it: the worker may be ended as soon as the video is back.
+            ray.get(self._board.report.remote(EVENTS_JSON.dump_json(events)))
+
+
+class _Meters:
+    """The stages as Ray reports them to Prometheus; every label comes from a closed set."""
+
+    def __init__(self) -> None:
+        self._items = Counter(
+            "videoauteur_stage_videos", "Videos that left a stage", tag_keys=("stage", "outcome")
+        )
+        self._drops = Counter(
+            "videoauteur_stage_drops", "Things dropped", tag_keys=("stage", "kind", "reason")
+        )
+        self._seconds = Histogram(
+            "videoauteur_stage_seconds",
+            "Time of one video in a stage",
+            boundaries=[0.01, 0.1, 1, 5, 30, 120, 600, 3600],
+            tag_keys=("stage",),
+        )
+        self._asked = {
+            name: Counter(f"videoauteur_model_{name}", about, tag_keys=("stage",))
+            for name, about in (
+                ("requests", "Requests to models"),
+                ("tokens", "Tokens read and written by models, at most where nobody knows"),
+                ("usd", "What they cost, at most where nobody knows"),
+            )
+        }
+
+    def count(self, event: StageEvent) -> None:
+        self._items.inc(tags={"stage": event.stage, "outcome": event.outcome})
+        self._seconds.observe(event.seconds, tags={"stage": event.stage})
+        for name, counter in self._asked.items():
+            if value := getattr(event.asked, name):
+                counter.inc(value, tags={"stage": event.stage})
+        for label, number in event.drops.items():
+            kind, _, reason = label.partition("/")
+            self._drops.inc(number, tags={"stage": event.stage, "kind": kind, "reason": reason})
+
+
+def run_ray(videos: Sequence[Video], site: Site, sink: EventSink) -> Iterator[Video]:
+    """Stream videos through the pools; each comes back exactly once, in any order."""
+    if not videos:
+        return
+    board: Any = ray.remote(num_cpus=0)(_Board).remote()
+    with _relayed(board, sink):
+        missing = {video.video_id: video for video in videos}
+        for row in _dataset(videos, site, board).iter_rows():
+            video = VIDEO_JSON.validate_json(row["video"])
+            del missing[video.video_id]
+            yield video
+        # The pools' actors hold what they were given until the last reference to them goes, and some
+        # references stand in cycles.
+        gc.collect()
+        for video in missing.values():
+            yield _alone(video, site, board)
+
+
+def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Dataset:
+    context = DataContext.get_current()
+    # A dead worker must not end the run, and its block must not be tried again beside healthy ones.
+    context.max_errored_blocks = -1
+    context.actor_task_retry_on_errors = False
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    rows = [{"video": VIDEO_JSON.dump_json(video).decode()} for video in videos]
+    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # max_task_retries below has no named parameter yet.
+    warnings.simplefilter("ignore", RayDeprecationWarning)
+    chain = groups(site.stages())
+    for group in chain:
+        options = getattr(site.config.run.pools, group.pool)
+        workers = options.workers or auto_workers(group, site, len(chain))
+        dataset = dataset.map_batches(
+            _GroupWorker,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(
+                min_size=1,
+                max_size=workers,
+                # All at once: the models are idle until there are enough that ask them.
+                initial_size=min(workers, len(videos)) if group.pool == "language" else 1,
+            ),
+            fn_constructor_args=(site, group, board),
+            udf_modifying_row_count=False,
+            # Ray Data's own default is to run a block again until it does not kill its worker.
+            max_task_retries=0,
+            **placement(options, workers * len(chain), reserved_cpus(site.config)),
+        )
+    return dataset
+
+
+def auto_workers(group: Group, site: Site, num_pools: int) -> int:
+    """How many workers a pool gets where nothing is configured."""
+    workers = max(1, int(_processors(reserved_cpus(site.config)) / num_pools))
+    asked = [endpoint.concurrency for endpoint in (site.language, site.vision) if endpoint]
+    # They wait for most of their time, so they may be more than the processors.
+    return max(workers, LANGUAGE_WORKERS) if group.pool == "language" and max(asked) > 1 else workers
+
+
+def _processors(reserved: float) -> float:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("CPU", 1.0) - reserved
+
+
+def placement(options: PoolOptions, total_workers: int, reserved: float = 0.0) -> dict[str, Any]:
+    """What one worker asks of Ray.
+
+    Every pool holds at least one worker, so fractions of a processor must fit all of them together
+    on the machine, or the pools wait for each other for ever.
+
+    Args:
+        reserved: processors that others of this job take.
+    """
+    fair = int(min(1.0, _processors(reserved) * CPU_SHARE / total_workers) * 1000) / 1000
+    asked: dict[str, Any] = {
+        "num_cpus": fair if options.num_cpus is None else options.num_cpus,
+        "num_gpus": options.num_gpus,
+    }
+    if options.requirements:
+        asked["runtime_env"] = {"pip": options.requirements}
+    return asked
+
+
+def _alone(video: Video, site: Site, board: Any) -> Video:
+    """Second chance for a video whose worker died, with nobody beside it who could be harmed."""
+    for group in groups(site.stages()):
+        options = getattr(site.config.run.pools, group.pool)
+        worker: Any = (
+            ray.remote(_GroupWorker)
+            # A pool that is still restarting its dead may hold the processors; they are idle.
+            .options(max_restarts=0, max_task_retries=0, **placement(options, 1) | {"num_cpus": 0})
+            .remote(site, group, board)
+        )
+        try:
+            video = VIDEO_JSON.validate_python(ray.get(worker.process.remote(video)))
+        except ray.exceptions.RayActorError:
+            return crashed(video)
+        finally:
+            ray.kill(worker)
+        if video.rejected:
+            break
+    return video
+
+
+@contextmanager
+def _relayed(board: Any, sink: EventSink) -> Iterator[None]:
+    """Pass the board's events on to the driver's sink, from a thread of its own."""
+    done = threading.Event()
+
+    def take() -> None:
+        for event in EVENTS_JSON.validate_json(ray.get(board.take.remote())):
+            sink(event)
+
+    def poll() -> None:
+        while not done.wait(POLL_S):
+            take()
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=5)
+        take()

@@ -1,0 +1,66 @@
+"""The sequential runner: the same stages with no Ray at all, for tests and debuggers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.budget import Budget
+from models.language import Endpoint
+from models.ledger import Ledger
+from pipeline.curation.chain import build_stages
+from pipeline.curation.config import Config
+from pipeline.curation.worker import ChainWorker, EventSink
+from pipeline.platform.memo import Memo
+from stages.base import Stage, Workspace
+from stages.records import Video
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What a worker needs to know of the run, wherever it runs.
+
+    Attributes:
+        ledger: folder of the account of all requests; None where nobody counts.
+    """
+
+    config: Config
+    scratch: Path
+    memo: Path
+    language: Endpoint
+    vision: Endpoint | None
+    ledger: Path | None = None
+
+    def stages(self) -> list[Stage]:
+        """The whole chain, not opened."""
+        return build_stages(self.config)
+
+    def worker(self, stages: Sequence[str] | None = None) -> ChainWorker:
+        """A worker for some stages, by name; for all of them if None."""
+        chain = {stage.name: stage for stage in self.stages()}
+        memo = Memo(self.memo)
+        budget = Budget(**self.config.budget.model_dump())
+        return ChainWorker(
+            [chain[name] for name in stages or chain],
+            scan=chain.get("scan"),
+            workspace=Workspace(
+                scratch=self.scratch,
+                answers=memo,
+                language=self.language,
+                vision=self.vision,
+                ledger=Ledger(self.ledger, budget) if self.ledger else None,
+            ),
+            memo=memo,
+            retries=self.config.run.transient_retries,
+        )
+
+
+def run_local(videos: Iterable[Video], site: Site, sink: EventSink) -> Iterator[Video]:
+    """One video after the other, in this process."""
+    worker = site.worker()
+    try:
+        for video in videos:
+            yield worker.process(video, sink)
+    finally:
+        worker.close()

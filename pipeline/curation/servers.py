@@ -1,0 +1,207 @@
+"""Which model servers a run starts, what they are called, and starting them beside this process."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import llamacpp, vllm, weights
+from models.server import Command, Server, ServerError
+from pipeline.curation.config import Config, Door
+from pipeline.curation.config import Server as Settings
+from pipeline.platform.config import ConfigError
+
+EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
+HERE = "127.0.0.1"
+SLOTS = {"llamacpp": 1, "vllm": 16}
+"""Requests computed at the same time, where nothing is configured."""
+SAMPLES, SAMPLE_BYTES = 64, 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Servers of one model that a run needs.
+
+    Attributes:
+        doors: what they answer, of what the settings allow.
+    """
+
+    settings: Settings
+    doors: tuple[Door, ...]
+
+    @property
+    def slots(self) -> int:
+        """Requests that one of them computes at the same time."""
+        return self.settings.concurrency or SLOTS[self.settings.engine]
+
+    def command(self) -> Command:
+        """How to start one of them."""
+        given = self.settings
+        python = given.python or sys.executable
+        if given.engine == "vllm":
+            assert given.model is not None
+            return vllm.command(
+                given.model,
+                name=model_name(given),
+                python=python,
+                threads=given.threads,
+                context_tokens=given.context_tokens,
+                gpus=given.gpus,
+                more=given.arguments,
+            )
+        return llamacpp.command(
+            Path(given.model) if given.model else weights.smollm2(),
+            threads=given.threads,
+            context_tokens=given.context_tokens,
+            slots=self.slots,
+            python=python,
+            more=given.arguments,
+        )
+
+    def start(self, host: str, logs: Path, replica: int) -> Server:
+        """Start one of them; whoever calls this closes it.
+
+        Raises:
+            ServerError: it did not come up.
+        """
+        return Server(
+            self.command(),
+            host=host,
+            deadline_s=self.settings.start_deadline_s,
+            log=logs / f"{'-'.join(self.doors)}-{replica}.log",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Servers that are up.
+
+    Attributes:
+        base_urls: by what they answer.
+        check: raises ServerError once one of them was given up.
+    """
+
+    base_urls: Mapping[Door, tuple[str, ...]]
+    check: Callable[[], None]
+
+
+def wanted(config: Config) -> list[Wanted]:
+    """The servers that a run starts: for what has no endpoint, and of the embedded model where needed."""
+    doors = tuple(door for door in config.server.serves if getattr(config, door).base_url is None)
+    found = [Wanted(settings=config.server, doors=doors)] if doors else []
+    if config.language.base_url is None and "language" not in doors:
+        found.append(Wanted(settings=Settings(), doors=("language",)))
+    return found
+
+
+def reserved_cpus(config: Config) -> float:
+    """Processors that the servers take from the cluster."""
+    return sum(group.settings.num_cpus * group.settings.replicas for group in wanted(config))
+
+
+def text_model(config: Config) -> str:
+    """What the model for text is called, in requests and tables."""
+    if config.language.model is not None:
+        return config.language.model
+    return model_name(config.server) if "language" in config.server.serves else EMBEDDED_MODEL
+
+
+def vision_model(config: Config) -> str | None:
+    """What the model for pictures is called; None if there is none."""
+    if config.vision.model is not None:
+        return config.vision.model
+    return model_name(config.server) if "vision" in config.server.serves else None
+
+
+def model_name(server: Settings) -> str:
+    """What a server's model is called.
+
+    Answers are remembered by this name, so that of a local file or folder ends with a digest of what is
+    in it: a model that was trained on is another one.
+    """
+    if server.name is not None:
+        return server.name
+    if server.model is None:
+        return EMBEDDED_MODEL
+    path = Path(server.model)
+    return (
+        f"{path.stem if path.is_file() else path.name}@{_digest(path)}" if path.exists() else server.model
+    )
+
+
+def settled(config: Config) -> Config:
+    """The configuration as it means the same on every node: with absolute paths and the model's name."""
+    server = config.server
+    paths = {
+        key: str(Path(value).absolute())
+        for key, value in (("model", server.model), ("python", server.python))
+        if value is not None and Path(value).exists()
+    }
+    # The name is of the files that lie here; a node may have them elsewhere.
+    return config.model_copy(
+        update={"server": server.model_copy(update={"name": model_name(server), **paths})}
+    )
+
+
+@contextmanager
+def started_here(config: Config, logs: Path) -> Iterator[Running]:
+    """The servers as children of this process.
+
+    Raises:
+        ConfigError: one does not come up, or cannot run beside the others.
+    """
+    base_urls: dict[Door, tuple[str, ...]] = {}
+    servers: list[Server] = []
+    with ExitStack() as stack:
+        for group in wanted(config):
+            if group.settings.gpus and group.settings.replicas > 1:
+                raise ConfigError(
+                    "server.replicas: the local runner cannot share GPUs out; take one, or --runner ray"
+                )
+            try:
+                started = [
+                    stack.enter_context(group.start(HERE, logs, replica))
+                    for replica in range(group.settings.replicas)
+                ]
+            except ServerError as error:
+                raise refused(error) from error
+            servers += started
+            base_urls |= dict.fromkeys(group.doors, tuple(server.base_url for server in started))
+
+        def check() -> None:
+            for server in servers:
+                server.check()
+
+        yield Running(base_urls=base_urls, check=check)
+
+
+def refused(error: ServerError) -> ConfigError:
+    """The error of a server that does not come up, with the way out where it is known."""
+    hint = ""
+    if "No module named 'vllm" in str(error):
+        hint = "\n`make env-vllm` makes an environment that has it; set server.python=.venv-vllm/bin/python"
+    return ConfigError(f"server: {error}{hint}")
+
+
+@functools.cache
+def _digest(path: Path) -> str:
+    """Of names, sizes and samples of the files; weights may have many gigabytes."""
+    found = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if not file.is_file():
+            continue
+        size = file.stat().st_size
+        found.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as opened:
+            if size <= SAMPLES * SAMPLE_BYTES:
+                found.update(opened.read())
+                continue
+            for sample in range(SAMPLES):
+                opened.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+                found.update(opened.read(SAMPLE_BYTES))
+    return found.hexdigest()[:8]

@@ -1,0 +1,53 @@
+"""The Ray cluster that a command works on: one that is there, or one of its own on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from pipeline import THREAD_VARIABLES
+from pipeline.platform.packages import ROOT
+
+
+def cluster_address(configured: str | None) -> str | None:
+    """Return the address of the cluster to join; None if one is started on this machine."""
+    return configured or os.environ.get("RAY_ADDRESS")
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """Join the cluster that is there, or start one on this machine, and leave it afterwards."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    joined = cluster_address(address)
+    if not joined:
+        # Ray's own processes warn on the terminal of things that neither we nor our user can change.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    ray.init(
+        # Without "local" Ray would join whatever cluster somebody else runs on this machine.
+        address=joined or "local",
+        namespace="videoauteur",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        include_dashboard=None if joined else False,
+        runtime_env={
+            "env_vars": {"PYTHONPATH": str(ROOT)} | {name: os.environ[name] for name in THREAD_VARIABLES}
+        },
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def joined_or_started(address: str | None = None) -> Iterator[None]:
+    """Connect as :func:`connected`, unless this process is connected already."""
+    if ray.is_initialized():
+        yield
+        return
+    with connected(address):
+        yield

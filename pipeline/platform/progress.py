@@ -1,0 +1,94 @@
+"""What a run shows while it works, and what it counts."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+if TYPE_CHECKING:
+    # Its models take a second to import, and --help asks for bars' classes.
+    pass
+
+LINE_EVERY_S = 10.0
+
+
+class Live:
+    """Bars on the terminal, from entering to leaving; elsewhere there are none.
+
+    Args:
+        columns: of a bar, as rich has them; those of one with a name, a count and a note if left out.
+    """
+
+    def __init__(self, *columns: ProgressColumn) -> None:
+        self._console = Console(file=sys.stderr)
+        usual = (
+            TextColumn("{task.description:<11}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+        )
+        terminal = self._console.is_terminal
+        self._bars = Progress(*(columns or usual), console=self._console) if terminal else None
+
+    def __enter__(self) -> Self:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+
+class Bar(Live):
+    """One piece of work in equal units: a live bar on a terminal, a plain line now and then elsewhere.
+
+    Args:
+        name: what is done.
+        total: how many units.
+        unit: their name, in the plural.
+        done: units that an earlier run did.
+    """
+
+    def __init__(self, name: str, total: int, *, unit: str, done: int = 0) -> None:
+        super().__init__()
+        self._name, self._total, self._unit, self._done = name, total, unit, done
+        self._last_line = time.monotonic()
+        if self._bars:
+            self._task = self._bars.add_task(name, total=total, completed=done, note="")
+
+    def to(self, done: int, *, note: str = "") -> None:
+        """So many units are done."""
+        self._done = done
+        if self._bars:
+            self._bars.update(self._task, completed=done, note=note)
+        elif done == self._total or time.monotonic() - self._last_line > LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            more = f", {note}" if note else ""
+            self.print(f"{self._name}: {done} of {self._total} {self._unit}{more}")
+
+    def advance(self, *, note: str = "") -> None:
+        """One more unit is done."""
+        self.to(self._done + 1, note=note)
+
+    def print(self, line: str) -> None:
+        """A line above the bar."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,371 @@
+"""``report.html``: what a run made of its input, for people to look at.
+
+One file that needs no network and runs no script. Its size is bounded: figures are counted over all
+videos, batch by batch, while pictures and time lines are drawn for a few.
+"""
+
+from __future__ import annotations
+
+import base64
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from pyarrow.fs import LocalFileSystem
+
+from pipeline.dataset.schema import TABLES
+from stages.records import FAILURES
+
+MAX_SAMPLES = 24
+MAX_TIME_LINES = 50
+MAX_DUPLICATES = 50
+MAX_MARKS = 12_000
+"""Clips, actions and pairs drawn in all time lines together."""
+SAMPLE_ACTIONS = 3
+THUMBNAIL_SIDE_PX = 240
+THUMBNAIL_QUALITY = 75
+AXIS_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200)
+AXIS_TICKS = 8
+SCALE = 1000
+"""Width of a time line in its own units."""
+# Names and speech come from strangers; HTML has no place for control characters, escaped or not.
+CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], "\ufffd") | dict.fromkeys(b"\t\n\r", " ")
+
+Row = dict[str, Any]
+Details = dict[str, dict[str, list[Row]]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectGroup:
+    """Everything of one kind that one stage dropped for one reason.
+
+    Attributes:
+        example: the detail of the first of them.
+        ours: the reason speaks of us, not of the input.
+    """
+
+    stage: str
+    reason: str
+    count: int
+    example: str
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A kept clip, to look at.
+
+    Attributes:
+        thumbnail: a ``data:`` URI; None where the packed frames are gone.
+        actions: what is done in it, at most ``SAMPLE_ACTIONS``.
+    """
+
+    name: str
+    clip: Row
+    thumbnail: str | None
+    actions: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A clip or an action on a time line; ``x`` and ``width`` are in units of ``SCALE``.
+
+    Attributes:
+        look: ``solid`` (kept, matched), ``hollow`` (unmatched), or the reason why it was dropped.
+        label: shown while the pointer is over it.
+    """
+
+    look: str
+    x: float
+    width: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeLine:
+    """A video against its time.
+
+    Attributes:
+        reject: why the whole file was dropped, or None.
+        extent_s: time at the right edge.
+        shots: where shots start, in units of ``SCALE``.
+        pairs: middles of the clip and of the action of each match, in units of ``SCALE``.
+        ticks_s: times of the axis.
+        about: the same in words.
+        drawn: False for a dropped file, and where there is no room left for so many marks.
+    """
+
+    name: str
+    video: Row
+    reject: Row | None
+    extent_s: float
+    shots: list[int]
+    clips: list[Mark]
+    actions: list[Mark]
+    pairs: list[tuple[float, float]]
+    ticks_s: list[float]
+    about: str
+    drawn: bool
+
+
+def write_report(output: Path, summary: Mapping[str, Any]) -> Path:
+    """Write ``report.html``, whole or not at all.
+
+    Thumbnails are taken from the scratch folder where it still holds the packed frames.
+
+    Args:
+        output: OUTPUT, with its tables.
+        summary: figures of the run; see :func:`pipeline.report.summary.summarise`.
+
+    Returns:
+        the file.
+    """
+    columns = ["uri", "video_id", "status", "duplicate_of", "duration_s", "num_clips", "title"]
+    videos = _scan(output, "videos", columns).to_table()
+    is_copy = pc.equal(videos["status"], "duplicate")
+    originals, copies = videos.filter(pc.invert(is_copy)), videos.filter(is_copy)
+    lined = originals.slice(0, MAX_TIME_LINES).to_pylist()
+    fruitful = originals.filter(pc.greater(originals["num_clips"], 0))
+    chosen = pa.array(spread(range(len(fruitful)), MAX_SAMPLES), pa.int64())
+    sampled = fruitful.take(chosen).to_pylist()
+    details = _details(output, [row["video_id"] for row in (*lined, *sampled)])
+    lines = _time_lines(lined, details)
+    marks = [mark for line in lines if line.drawn for mark in (*line.clips, *line.actions)]
+    context = {
+        "summary": summary,
+        "duration_s": pc.sum(videos["duration_s"]).as_py() or 0.0,
+        "kept_s": _kept_s(output),
+        "matched": _scan(output, "actions", ["matched"], pc.field("matched")).count_rows(),
+        "rejects": _reject_groups(output),
+        "samples": _samples(sampled, details, output / "_work" / "frames"),
+        "lines": lines,
+        "looks": sorted({mark.look for mark in marks} - {"solid", "hollow"}),
+        "num_originals": len(originals),
+        "duplicates": [
+            (_name(row["uri"], parts=2), _name(row["duplicate_of"], parts=2))
+            for row in copies.slice(0, MAX_DUPLICATES).to_pylist()
+        ],
+    }
+    part, target = output / "report.html.part", output / "report.html"
+    _template().stream(context).dump(str(part), encoding="utf-8")
+    part.replace(target)
+    return target
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        # Every value is escaped; jinja's choice by file extension does not know ".j2".
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value.translate(CONTROLS) if isinstance(value, str) else value,
+    )
+    environment.filters |= {"clock": clock, "share": share, "cut": cut, "number": "{:,}".format}
+    environment.globals["SCALE"] = SCALE
+    return environment.get_template("report.html.j2")
+
+
+def clock(time_s: float, *, tenths: bool = True) -> str:
+    """A time as ``m:ss.t`` or ``h:mm:ss.t``."""
+    count = round(time_s * 10)
+    minutes, seconds = divmod(count // 10, 60)
+    text = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else str(minutes)
+    return f"{text}:{seconds:02d}" + (f".{count % 10}" if tenths else "")
+
+
+def share(part: float, whole: float) -> float:
+    """Percent, from 0 to 100; 0 of nothing is 0."""
+    return round(100 * part / whole, 1) if whole else 0.0
+
+
+def cut(text: str | None, length: int) -> str:
+    """The text, at most ``length`` characters of it."""
+    text = text or ""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most ``count`` of the items, evenly spaced, in their order."""
+    if len(items) <= count:
+        return list(items)
+    return [items[(2 * index + 1) * len(items) // (2 * count)] for index in range(count)]
+
+
+def _name(uri: str, *, parts: int = 1) -> str:
+    """The last components of a URI's path, in characters that can be shown."""
+    return unquote("/".join(uri.split("/")[-parts:]), errors="replace")
+
+
+def _scan(output: Path, name: str, columns: list[str], only: pc.Expression | None = None) -> ds.Scanner:
+    """Some columns and rows of a table, in its order."""
+    files = sorted(str(path) for path in (output / name).glob("*.parquet"))
+    table = ds.dataset(files, TABLES[name], format="parquet", filesystem=LocalFileSystem())
+    # Reading ahead by pyarrow's defaults takes five times the memory and is no faster.
+    return table.scanner(columns=columns, filter=only, batch_readahead=1, fragment_readahead=1)
+
+
+def _kept_s(output: Path) -> float:
+    batches = _scan(output, "clips", ["start_s", "end_s"]).to_batches()
+    lengths = (pc.sum(pc.subtract(batch["end_s"], batch["start_s"])).as_py() for batch in batches)
+    return sum(length_s or 0.0 for length_s in lengths)
+
+
+def _reject_groups(output: Path) -> dict[str, list[RejectGroup]]:
+    """What was dropped, by kind; the most frequent reason first."""
+    keys = ["kind", "stage", "reason"]
+    counts: Counter[tuple[str, str, str]] = Counter()
+    examples: dict[tuple[str, str, str], str] = {}
+    for batch in _scan(output, "rejects", [*keys, "detail"]).to_batches():
+        # One thread, or the first detail would not be the first.
+        groups = pa.Table.from_batches([batch]).group_by(keys, use_threads=False)
+        for row in groups.aggregate([([], "count_all"), ("detail", "first")]).to_pylist():
+            key = (row["kind"], row["stage"], row["reason"])
+            counts[key] += row["count_all"]
+            examples.setdefault(key, row["detail_first"])
+    found: dict[str, list[RejectGroup]] = {"file": [], "clip": [], "action": []}
+    for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        kind, stage, reason = key
+        group = RejectGroup(
+            stage=stage, reason=reason, count=count, example=examples[key], ours=reason in FAILURES
+        )
+        found[kind].append(group)
+    return found
+
+
+def _details(output: Path, video_ids: list[str]) -> Details:
+    """Rows of the chosen videos: by table, then by video."""
+    wanted = {
+        "videos": ["shot_starts_s"],
+        "clips": ["clip_id", "start_s", "end_s", "caption", "caption_model",
+                  "watermark_score", "sharpness", "exposure", "motion"],
+        "actions": ["action_id", "start_s", "end_s", "text", "matched"],
+        "matches": ["clip_id", "action_id"],
+        "rejects": ["kind", "stage", "reason", "detail", "start_s", "end_s"],
+    }  # fmt: skip
+    chosen = pc.field("video_id").isin(pa.array(video_ids, pa.string()))
+    details: Details = {name: defaultdict(list) for name in wanted}
+    for name, columns in wanted.items():
+        found = _scan(output, name, ["video_id", *columns], chosen).to_table()
+        for row in found.to_pylist():
+            details[name][row["video_id"]].append(row)
+    return details
+
+
+def _samples(videos: list[Row], details: Details, frames: Path) -> list[Sample]:
+    """Clips of the chosen videos, as many of each as there is room for."""
+    samples: list[Sample] = []
+    for index, video in enumerate(videos):
+        video_id = video["video_id"]
+        each, rest = divmod(MAX_SAMPLES, len(videos))
+        texts = {row["action_id"]: row["text"] for row in details["actions"][video_id]}
+        spoken: dict[str, list[str]] = defaultdict(list)
+        for pair in details["matches"][video_id]:
+            spoken[pair["clip_id"]].append(texts[pair["action_id"]])
+        for clip in spread(details["clips"][video_id], each + (index < rest)):
+            middle_s = (clip["start_s"] + clip["end_s"]) / 2
+            sample = Sample(
+                name=_name(video["uri"]),
+                clip=clip,
+                thumbnail=thumbnail(frames / video_id[:2] / f"{video_id}.zip", middle_s),
+                actions=spoken[clip["clip_id"]][:SAMPLE_ACTIONS],
+            )
+            samples.append(sample)
+    return samples
+
+
+def thumbnail(packed: Path, time_s: float) -> str | None:
+    """The packed frame nearest to a time, small, as a ``data:`` URI.
+
+    Returns:
+        None where there is no such frame: the scratch folder may be emptied at any time.
+    """
+    try:
+        with zipfile.ZipFile(packed) as archive:
+            names = archive.namelist()
+            away = [abs(int(name.removesuffix(".jpg")) - time_s * 1_000_000) for name in names]
+            jpeg = archive.read(names[away.index(min(away))])
+        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, ValueError, zipfile.BadZipFile, cv2.error):
+        return None
+    if image is None:
+        return None
+    factor = min(1.0, THUMBNAIL_SIDE_PX / max(image.shape[:2]))
+    small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    _, encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+def _time_lines(videos: list[Row], details: Details) -> list[TimeLine]:
+    """Time lines in order of the files' names, as many of them drawn as there is room for."""
+    lines: list[TimeLine] = []
+    room = MAX_MARKS
+    for video in sorted(videos, key=lambda row: row["uri"]):
+        found = {name: rows[video["video_id"]] for name, rows in details.items()}
+        reject = next((row for row in found["rejects"] if row["kind"] == "file"), None)
+        num_marks = sum(len(found[name]) for name in ("clips", "actions", "matches", "rejects"))
+        drawn = reject is None and num_marks <= room
+        room -= num_marks if drawn else 0
+        lines.append(_time_line(video, found, reject, drawn))
+    return lines
+
+
+def _time_line(video: Row, found: dict[str, list[Row]], reject: Row | None, drawn: bool) -> TimeLine:
+    clips, actions = found["clips"], found["actions"]
+    placed = [row for row in found["rejects"] if row["start_s"] is not None]
+    dropped = {kind: [row for row in placed if row["kind"] == kind] for kind in ("clip", "action")}
+    # Speech may run past the last picture, and the length may be unknown.
+    ends_s = [row["end_s"] for row in (*clips, *actions, *placed)]
+    extent_s = max([video["duration_s"] or 0.0, *ends_s]) or 1.0
+    steps_s = (step_s for step_s in AXIS_STEPS_S if extent_s / step_s <= AXIS_TICKS)
+    step_s = next(steps_s, extent_s / AXIS_TICKS)
+    shots_s = found["videos"][0]["shot_starts_s"] or []
+
+    def x(time_s: float) -> float:
+        return round(SCALE * min(max(time_s, 0.0), extent_s) / extent_s, 1)
+
+    def middle(row: Row) -> float:
+        return x((row["start_s"] + row["end_s"]) / 2)
+
+    def mark(row: Row, look: str, text: str | None) -> Mark:
+        left = x(row["start_s"])
+        label = f"{clock(row['start_s'])} to {clock(row['end_s'])}: {text or ''}"
+        width = max(2.0, round(x(row["end_s"]) - left, 1))
+        return Mark(look=look, x=left, width=width, label=cut(label, 120))
+
+    def lost(row: Row) -> Mark:
+        text = f"dropped by {row['stage']}, {row['reason']}: {row['detail']}"
+        return mark(row, row["reason"], text)
+
+    kept = [mark(row, "solid", row["caption"]) for row in clips]
+    spoken = [mark(row, "solid" if row["matched"] else "hollow", row["text"]) for row in actions]
+    clip_at = {row["clip_id"]: middle(row) for row in clips}
+    action_at = {row["action_id"]: middle(row) for row in actions}
+    return TimeLine(
+        name=_name(video["uri"]),
+        video=video,
+        reject=reject,
+        extent_s=extent_s,
+        shots=sorted({round(x(start_s)) for start_s in shots_s}),
+        # What was kept is drawn last, on top.
+        clips=[*map(lost, dropped["clip"]), *kept],
+        actions=[*map(lost, dropped["action"]), *spoken],
+        pairs=[(clip_at[pair["clip_id"]], action_at[pair["action_id"]]) for pair in found["matches"]],
+        ticks_s=[float(index * step_s) for index in range(int(extent_s / step_s) + 1)],
+        about=f"{len(shots_s)} shots; {len(clips)} clips kept, {len(dropped['clip'])} dropped; "
+        f"{sum(row['matched'] for row in actions)} of {len(actions)} actions matched, "
+        f"{len(dropped['action'])} dropped",
+        drawn=drawn,
+    )

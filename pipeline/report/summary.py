@@ -1,0 +1,159 @@
+"""What a run came to: figures for programs, a text for the terminal, a card for the dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from models.ledger import Total
+from pipeline.curation.progress import Tally
+from pipeline.dataset.schema import TABLES
+from pipeline.report.text_statistics import text_statistics
+
+
+def summarise(
+    output: Path,
+    rows: Mapping[str, int],
+    tally: Tally,
+    stages: Sequence[str],
+    ledger: Sequence[Total],
+    seconds: float,
+) -> dict[str, Any]:
+    """Figures of a finished run, from its tables and its stages' events.
+
+    Returns:
+        ``rows`` by table, ``videos`` by status, ``rejects`` by kind and reason, ``duration_s`` in and
+        kept, ``actions_by_source``, ``text`` (see :mod:`pipeline.report.text_statistics`), ``stages`` with
+        seconds and outcomes, ``ledger`` with what was asked of models in this OUTPUT, over all its runs,
+        and ``seconds`` of wall time.
+    """
+    videos = pq.read_table(output / "videos", columns=["status", "duration_s"])
+    clips = pq.read_table(output / "clips", columns=["start_s", "end_s"])
+    rejects = pq.read_table(output / "rejects", columns=["kind", "reason"]).to_pylist()
+    sources = pq.read_table(output / "actions", columns=["source"])["source"].to_pylist()
+    kinds = sorted({row["kind"] for row in rejects})
+    kept_s = pc.sum(pc.subtract(clips["end_s"], clips["start_s"])).as_py()
+    return {
+        "rows": dict(rows),
+        "videos": _counted(videos["status"].to_pylist()),
+        "rejects": {
+            kind: _counted(row["reason"] for row in rejects if row["kind"] == kind) for kind in kinds
+        },
+        "duration_s": {
+            "in": round(pc.sum(videos["duration_s"]).as_py() or 0.0, 3),
+            "kept_in_clips": round(kept_s or 0.0, 3),
+        },
+        "actions_by_source": _counted(sources),
+        "text": text_statistics(output),
+        "stages": {
+            name: {
+                "seconds": round(tally.seconds[name], 3),
+                **{kind: tally.outcomes[name][kind] for kind in sorted(tally.outcomes[name])},
+            }
+            for name in stages
+        },
+        "ledger": [asdict(total) for total in ledger],
+        "seconds": seconds,
+    }
+
+
+def _counted(values: Any) -> dict[str, int]:
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+
+
+def as_text(summary: Mapping[str, Any], output: Path) -> str:
+    """The summary for a terminal."""
+    rows, videos, length = summary["rows"], summary["videos"], summary["duration_s"]
+    lines = [
+        "",
+        f"videos      {rows['videos']} in: " + ", ".join(f"{n} {k}" for k, n in videos.items()),
+        f"duration    {length['in']:.0f} s in, {length['kept_in_clips']:.0f} s kept in clips",
+        f"clips       {rows['clips']}",
+        f"actions     {rows['actions']}"
+        + "".join(f", {n} by {k}" for k, n in summary["actions_by_source"].items()),
+        f"matches     {rows['matches']}",
+        f"narratives  {rows['narratives']}",
+        *_texts(summary["text"]),
+    ]
+    for kind, reasons in summary["rejects"].items():
+        lines.append(f"dropped {kind}s: " + ", ".join(f"{n} {r}" for r, n in reasons.items()))
+    lines.append("time per stage")
+    for name, figures in summary["stages"].items():
+        outcomes = ", ".join(f"{n} {kind}" for kind, n in figures.items() if kind != "seconds")
+        lines.append(f"  {name:<11}{figures['seconds']:>9.2f} s  {outcomes}")
+    if summary["ledger"]:
+        lines.append("asked of models, in all runs of this output")
+        lines += [f"  {row['stage']:<11}{_asked(row)}" for row in summary["ledger"]]
+    lines.append(f"wall time   {summary['seconds']:.1f} s")
+    lines.append(f"look at     {output / 'report.html'}, tables in {output}")
+    return "\n".join(lines)
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    """What one stage asked of one model, on a line."""
+    others = "".join(
+        f", {row[name]:,} {name}" for name in ("failed", "unfinished", "remembered") if row[name]
+    )
+    text = f"{row['model']}: {row['requests']:,} requests{others}; "
+    text += f"{row['input_tokens']:,} tokens read, {row['output_tokens']:,} written"
+    if row["at_most_usd"] > 0:
+        text += f"; {row['usd']:.4f} USD"
+        if row["at_most_usd"] > row["usd"]:
+            text += f", at most {row['at_most_usd']:.4f} with what nobody knows"
+    return text
+
+
+def _texts(text: Mapping[str, Any]) -> list[str]:
+    """How much the dataset says, on a line; none for an empty one."""
+    shown = (
+        ("words_per_action", "an action"),
+        ("words_per_caption", "a caption"),
+        ("words_per_video", "a video"),
+    )
+    words = ", ".join(f"{text[name]:.1f} {what}" for name, what in shown if text[name] is not None)
+    if not words:
+        return []
+    clips = f"; {text['clips_per_video']:.1f} clips a video" if text["clips_per_video"] else ""
+    return [f"words       {words}{clips}"]
+
+
+def write_card(output: Path, summary: Mapping[str, Any]) -> None:
+    """``README.md``: a dataset card that ``datasets.load_dataset`` takes its configurations from."""
+    configs = [
+        {
+            "config_name": name,
+            "data_files": f"{name}/*.parquet",
+            **({"default": True} if name == "narratives" else {}),
+        }
+        for name in TABLES
+    ]
+    head = yaml.safe_dump({"configs": configs, "task_categories": ["text-to-video"]}, sort_keys=False)
+    lines = [
+        "---",
+        head.rstrip(),
+        "---",
+        "",
+        "# Narrative video dataset",
+        "",
+        "Made by VideoAuteur from raw how-to videos. Times are seconds of presentation time, intervals "
+        "are half-open, scores lie in [0, 1].",
+        "",
+    ]
+    for name, schema in TABLES.items():
+        about = (schema.metadata or {})[b"description"].decode()
+        lines += [f"## {name} ({summary['rows'][name]} rows)", "", about, ""]
+        lines += ["| column | type | meaning |", "|---|---|---|"]
+        for field in schema:
+            meaning = (field.metadata or {})[b"description"].decode()
+            lines.append(f"| {field.name} | {field.type} | {meaning} |")
+        lines.append("")
+    part = output / "README.md.part"
+    part.write_text("\n".join(lines), encoding="utf-8")
+    part.replace(output / "README.md")

@@ -1,0 +1,311 @@
+"""Turn a transcript into short present-tense actions with times.
+
+In the manner of HowToCaption: the transcript goes to a language model in blocks, each line with its
+time, and comes back as actions, each with the time of the lines that say it. A time can only be named
+by naming lines; within them an action is where its words are. What the model says is held against the
+transcript before it is believed; where it fails, the cleaned sentence stands in, marked ``asr``. What
+tells nobody to do anything is then dropped, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+from models.language import Answer, Question
+from stages import prompts
+from stages.base import Pool, Stage, Workspace
+from stages.english.grounding import LEAD_INS, Limits, grounded, same_action
+from stages.english.informative import why_not
+from stages.records import Action, Drop, Kind, Reason, Sentence, Transcript, Video
+from stages.refine.spoken_times import in_english, one_each, said_by
+
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+PLAIN_PROMPT = "refine_small"
+"""A very small model is asked for a line as it is; others get lines as data with times."""
+CHAT_MARKS = re.compile(r"[<\[]")
+REPEAT_WITHIN_S = 2.0
+"""The same action again after a longer pause is done again, not said again."""
+EXAMPLES: Sequence[tuple[str, dict[str, Any]]] = (
+    (
+        "okay so now we're just gonna take our garlic and mince it up",
+        {"actions": [{"text": "Mince the garlic."}]},
+    ),
+    (
+        "Stirred eggs in the small bowl for two minutes.",
+        {"actions": [{"text": "Stir the eggs in the small bowl for two minutes."}]},
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefineSettings:
+    """How actions are made.
+
+    Attributes:
+        enabled: False takes the cleaned sentences as they are and asks no model.
+        block_words: transcript words a question carries, in whole lines, at least one line. Large
+            models do best with about 200; a very small one with a line at a time.
+        max_words: longest action.
+        max_invented, max_lost: see :class:`stages.english.grounding.Limits`.
+        prompt: name of the prompt; a very small model wants a short one.
+    """
+
+    enabled: bool
+    block_words: int
+    max_words: int
+    max_invented: float
+    max_lost: float
+    prompt: str
+
+    @property
+    def limits(self) -> Limits:
+        """How far an action may be from what was spoken."""
+        return Limits(max_invented=self.max_invented, max_lost=self.max_lost)
+
+
+class Refine(Stage):
+    """Asks the language model for actions, and checks every one against the transcript.
+
+    Args:
+        informative: drop greetings, advertising, chatter and bare amounts.
+    """
+
+    name: ClassVar[str] = "refine"
+    version: ClassVar[int] = 3
+    pool: ClassVar[Pool] = "language"
+    reads = ("video_id", "transcript")
+    writes = ("actions",)
+
+    def __init__(
+        self, settings: RefineSettings, *, model: str, informative: bool, require_actions: bool
+    ) -> None:
+        self.settings = settings
+        self.model = model
+        self.informative = informative
+        self.require_actions = require_actions
+
+    def measures_with(self) -> object:
+        return [asdict(self.settings), self.model, prompts.digest(self.settings.prompt)]
+
+    def open(self, workspace: Workspace) -> None:
+        super().open(workspace)
+        self._client = workspace.client(self.name)
+
+    def measure(self, video: Video) -> Video:
+        assert video.transcript is not None
+        lines = one_each(video.transcript.sentences)
+        if self.settings.enabled:
+            blocks = list(into_blocks(lines, self.settings.block_words))
+            answers = self._client.ask([question(block, self.settings) for block in blocks])
+            found = [
+                action
+                for block, answer in zip(blocks, answers, strict=True)
+                for action in actions_of(block, answer, self.settings)
+            ]
+        else:
+            found = [fallback(line, self.settings) for line in lines]
+        found.sort(key=lambda action: (action.start_s, action.end_s))
+        named = [
+            replace(action, action_id=f"{video.video_id}-a{index:04d}")
+            for index, action in enumerate(found)
+        ]
+        return replace(video, actions=named)
+
+    def judge(self, video: Video) -> Video:
+        assert video.transcript is not None
+        kept: list[Action] = []
+        for action in video.kept_actions:
+            found = self._why_not(action, video.transcript) or _again(action, kept)
+            if found is None:
+                kept.append(action)
+                continue
+            reason, detail = found
+            video = video.drop(
+                Drop(
+                    kind=Kind.ACTION, stage=self.name, reason=reason, detail=detail,
+                    item_id=action.action_id, start_s=action.start_s, end_s=action.end_s,
+                )
+            )  # fmt: skip
+        if self.require_actions and not kept:
+            return video.reject(self.name, Reason.NO_ACTIONS, "nothing that is said is an action")
+        return video
+
+    def _why_not(self, action: Action, transcript: Transcript) -> tuple[Reason, str] | None:
+        if not action.text:
+            return Reason.NOT_AN_ACTION, f"no action in: {action.asr_text}"
+        if not self.informative:
+            return None
+        for text in _english_of(action, transcript):
+            reason = why_not(text)
+            if reason is not None:
+                return reason, f"nothing to do in: {text}"
+        return None
+
+
+def _english_of(action: Action, transcript: Transcript) -> list[str]:
+    """What is known in English of an action: its text, and its words where English is spoken."""
+    if transcript.language in ("", "en"):
+        return [action.text, action.asr_text]
+    said = (sentence for sentence in transcript.sentences if sentence.overlap_s(action) > 0)
+    return [action.text] if any(sentence.english for sentence in said) else []
+
+
+def _again(action: Action, kept: Sequence[Action]) -> tuple[Reason, str] | None:
+    """Whether an action was said just before, as where blocks meet or a speaker says it twice."""
+    for other in reversed(kept):
+        near = action.start_s - other.end_s <= REPEAT_WITHIN_S
+        if near and same_action(action.text, other.text):
+            return Reason.DUPLICATE_ACTION, f"says the same as {other.action_id}: {other.text}"
+    return None
+
+
+def into_blocks(lines: Iterable[Sentence], max_words: int) -> Iterable[list[Sentence]]:
+    """Group lines until a block holds ``max_words`` words; a longer line is a block by itself."""
+    block: list[Sentence] = []
+    words = 0
+    for line in lines:
+        count = len(line.text.split())
+        if block and words + count > max_words:
+            yield block
+            block, words = [], 0
+        block.append(line)
+        words += count
+    if block:
+        yield block
+
+
+def question(block: list[Sentence], settings: RefineSettings) -> Question:
+    """Ask for the actions of one block; the answer's times are those of its lines."""
+    alone = len(block) == 1 and settings.prompt == PLAIN_PROMPT
+    return Question(
+        instructions=prompts.text(settings.prompt),
+        material=_plain(block[0]) if alone else "\n".join(map(_as_data, block)),
+        examples=EXAMPLES if alone else (),
+        schema=_schema(block, timed=not alone),
+        max_tokens=64 + 48 * len(block),
+    )
+
+
+def _plain(line: Sentence) -> str:
+    """One line of speech as one line of material, without the signs that mark turns for a model."""
+    return " ".join(CHAT_MARKS.sub(" ", in_english(line)).split())
+
+
+def _as_data(line: Sentence) -> str:
+    said = " ".join(in_english(line).split())
+    return prompts.as_data({"start_s": round(line.start_s, 1), "end_s": round(line.end_s, 1), "said": said})
+
+
+def _schema(block: list[Sentence], *, timed: bool) -> dict[str, Any]:
+    """A line by itself needs no times: its actions can be nowhere else."""
+    properties: dict[str, Any] = {"text": {"type": "string"}}
+    if timed:
+        for edge in ("start_s", "end_s"):
+            times = sorted({round(getattr(sentence, edge), 1) for sentence in block})
+            properties[edge] = {"type": "number", "enum": times}
+    item = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"actions": {"type": "array", "items": item, "maxItems": 2 * len(block)}},
+        "required": ["actions"],
+        "additionalProperties": False,
+    }
+
+
+def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) -> list[Action]:
+    """The actions of one block: the model's where they hold, the cleaned sentences elsewhere.
+
+    Lines that a usable answer passes over come back with an empty text: the model found no action
+    in them.
+    """
+    items = answer.content.get("actions") if answer.content else None
+    if not isinstance(items, list):
+        return [fallback(line, settings) for line in block]
+    written: dict[range, list[str]] = {}
+    for item in items:
+        # An answer that names no line may mean any: none that is passed over is lost for it.
+        lines = _named_lines(block, item)
+        written.setdefault(lines or range(len(block)), []).append(_text_of(item) if lines else "")
+    good: list[Action] = []
+    covered: set[int] = set()
+    failed: set[int] = set()
+    for lines, texts in written.items():
+        said = [block[index] for index in lines]
+        held = _held(texts, said, settings)
+        if len(held) < len(texts):
+            failed.update(lines)
+        if held:
+            covered.update(lines)
+        # Said once, written twice: one of them.
+        good += [_action(said, text, "llm") for text in dict.fromkeys(held)]
+    for index, line in enumerate(block):
+        if index in covered:
+            continue
+        stand_in = fallback(line, settings)
+        good.append(stand_in if index in failed else replace(stand_in, text="", source="llm"))
+    return good
+
+
+def _named_lines(block: list[Sentence], item: object) -> range | None:
+    """Numbers of the lines that an answer's times name; None where they name none."""
+    if not isinstance(item, dict):
+        return None
+    if len(block) == 1:
+        return range(1)
+    start, end = item.get("start_s"), item.get("end_s")
+    if not isinstance(start, int | float) or not isinstance(end, int | float):
+        return None
+    first = next((i for i, s in enumerate(block) if abs(s.start_s - start) < 0.1), None)
+    if first is None:
+        return None
+    # Parts of one sentence may share its times; then all of them are meant.
+    last = [i for i, s in enumerate(block) if abs(s.end_s - end) < 0.1 and i >= first]
+    return range(first, last[-1] + 1) if last else None
+
+
+def _text_of(item: dict[str, Any]) -> str:
+    """The action's text as a sentence; empty where it is none."""
+    text = item.get("text")
+    return " ".join(text.split()) if isinstance(text, str) else ""
+
+
+def _held(texts: list[str], said: list[Sentence], settings: RefineSettings) -> list[str]:
+    """The texts whose words were said, each by itself or all of them together."""
+    spoken = " ".join(map(in_english, said))
+    well_formed = [text for text in texts if 2 <= len(WORD.findall(text)) <= settings.max_words]
+    held = [text for text in well_formed if grounded([text], spoken, settings.limits)]
+    together = len(well_formed) == len(texts) > 1 and grounded(well_formed, spoken, settings.limits)
+    return [_as_sentence(LEAD_INS.sub("", text)) for text in (texts if together else held)]
+
+
+def fallback(line: Sentence, settings: RefineSettings) -> Action:
+    """The spoken line without its lead-in, at most ``max_words`` long."""
+    spoken = in_english(line)
+    words = LEAD_INS.sub("", spoken).split()[: settings.max_words]
+    return _action([line], _as_sentence(" ".join(words) or spoken), "asr")
+
+
+def _as_sentence(text: str) -> str:
+    text = text.strip().rstrip(",;:")
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _action(said: list[Sentence], text: str, source: str) -> Action:
+    where, confidence = said_by(text, said)
+    return Action(
+        action_id="",
+        start_s=where.start_s,
+        end_s=where.end_s,
+        text=text,
+        asr_text=" ".join(line.text for line in said),
+        confidence=confidence,
+        source=source,
+    )

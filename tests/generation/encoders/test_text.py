@@ -1,0 +1,180 @@
+"""Caption tokens from real encoders, and the regulariser's arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from generation import config
+from generation.encoders import text as conditioning
+from generation.encoders.text import load_text
+from pipeline.platform.config import ConfigError
+
+
+def only(**options: object) -> config.Regulariser:
+    return config.Regulariser.model_validate({"noise": 0, "mask": 0, "shuffle": 0, **options})
+
+
+def regularise(z: Tensor, seeds: Sequence[int], options: config.Regulariser) -> Tensor:
+    """The whole batch is one group."""
+    return conditioning.regularise(z, seeds, options, group=len(z))
+
+
+def states(rows: int, tokens: int) -> Tensor:
+    """Every token holds its own number, so that it can be followed."""
+    return torch.arange(1.0, rows * tokens + 1).view(rows, tokens, 1).repeat(1, 1, 3)
+
+
+def near(count: int, total: int, share: float) -> bool:
+    """Within four standard deviations of a binomial."""
+    return abs(count - total * share) < 4 * math.sqrt(total * share * (1 - share))
+
+
+def test_noise_has_the_asked_deviation() -> None:
+    noise = regularise(torch.zeros(200, 4, 16), range(200), only(noise=0.5))
+    assert abs(noise.mean().item()) < 4 * 0.5 / noise.numel() ** 0.5
+    assert abs(noise.std().item() - 0.5) < 4 * 0.5 / (2 * noise.numel()) ** 0.5
+
+
+def test_masking_tokens_hides_them_one_by_one() -> None:
+    z = states(300, 8)
+    out = regularise(z, range(300), only(mask=0.25, mask_of="tokens"))
+    hidden = (out == 0).all(dim=2)
+    assert torch.equal(out[~hidden], z[~hidden])
+    assert near(int(hidden.sum()), 2400, 0.25)
+    assert bool((hidden.any(1) & ~hidden.all(1)).any())
+
+
+def test_masking_samples_hides_all_their_tokens() -> None:
+    z = states(2000, 3)
+    out = regularise(z, range(2000), only(mask=0.25, mask_of="samples"))
+    hidden = (out == 0).flatten(1)
+    assert torch.equal(hidden.any(1), hidden.all(1))
+    assert near(int(hidden.all(1).sum()), 2000, 0.25)
+
+
+def test_shuffling_tokens_keeps_a_sample_s_own() -> None:
+    z = states(100, 64)
+    out = regularise(z, range(100), only(shuffle=0.25, shuffle_of="tokens"))
+    assert torch.equal(out.sort(dim=1).values, z)
+    assert near(int((out != z).any(2).sum()), 6400, 0.25)
+    moved = (out[0] != z[0]).any(1)
+    assert bool(moved.any())
+    assert sorted(out[0, moved, 0].tolist()) == z[0, moved, 0].tolist()
+
+
+@pytest.mark.parametrize("batch", [2, 4, 500])
+def test_shuffling_samples_gives_the_chosen_another_s_state(batch: int) -> None:
+    total = moved = 0
+    for start in range(0, 2000, batch):
+        z = states(batch, 2)
+        out = regularise(z, range(start, start + batch), only(shuffle=0.25, shuffle_of="samples"))
+        rows = [tuple(row) for row in z[..., 0].tolist()]
+        assert all(tuple(row) in rows for row in out[..., 0].tolist())
+        moved += int((out != z).flatten(1).any(1).sum())
+        total += batch
+    assert near(moved, total, 0.25)
+
+
+def test_states_are_shuffled_within_groups_so_that_processes_may_share_a_batch() -> None:
+    options, z = only(shuffle=1, shuffle_of="samples"), states(10, 2)
+    out = conditioning.regularise(z, range(10), options, group=4)
+    halves = [
+        conditioning.regularise(z[rows], list(range(10))[rows], options, group=4)
+        for rows in (slice(0, 4), slice(4, 10))
+    ]
+    assert torch.equal(torch.cat(halves), out)
+    for rows in (slice(0, 4), slice(4, 8), slice(8, 10)):
+        assert sorted(out[rows, 0, 0].tolist()) == z[rows, 0, 0].tolist()
+        assert not bool((out[rows] == z[rows]).any())
+
+
+def test_the_order_is_noise_mask_shuffle() -> None:
+    """Masked tokens stay exactly zero wherever they end: neither noise nor mask comes after."""
+    options = config.Regulariser(noise=0.5, mask=0.5, shuffle=1, mask_of="tokens", shuffle_of="tokens")
+    z, seeds = states(20, 16), range(20)
+    unshuffled = regularise(z, seeds, options.model_copy(update={"shuffle": 0}))
+    out = regularise(z, seeds, options)
+    assert 0.3 < (out == 0).all(2).float().mean() < 0.7
+    assert torch.equal(out.sort(dim=1).values, unshuffled.sort(dim=1).values)
+    assert not torch.equal(out, unshuffled)
+
+
+@pytest.mark.parametrize("of", ["tokens", "samples"])
+def test_a_row_is_treated_by_its_seed_alone(of: str) -> None:
+    options = config.Regulariser.model_validate({"mask_of": of, "shuffle_of": "tokens"})
+    z = states(6, 8)
+    out = regularise(z, range(6), options)
+    assert torch.equal(regularise(z[3:5], [3, 4], options), out[3:5])
+    assert not torch.equal(regularise(z, range(1, 7), options), out)
+
+
+def test_nothing_asked_nothing_done_and_the_input_stays() -> None:
+    z = states(8, 4)
+    before = z.clone()
+    assert torch.equal(regularise(z, range(8), only()), z)
+    regularise(z, range(8), config.Regulariser(shuffle_of="tokens"))
+    assert torch.equal(z, before)
+
+
+def test_a_single_token_can_be_masked_but_has_no_place_to_go() -> None:
+    z = states(2000, 1)
+    assert torch.equal(regularise(z, range(2000), only(shuffle=1, shuffle_of="tokens")), z)
+    hidden = (regularise(z, range(2000), only(mask=0.25, mask_of="tokens")) == 0).flatten(1).all(1)
+    assert near(int(hidden.sum()), 2000, 0.25)
+
+
+def test_minilm_tokens_depend_on_the_words_not_on_the_neighbours() -> None:
+    text = load_text(config.TextEncoder(max_tokens=16))
+    tokens, mask = text.encode(["chop the onion", "a much longer caption about frying rice in a wok"])
+    assert text.width == 384
+    assert tokens.shape == (2, 16, 384) and mask.shape == (2, 16) and mask.dtype == torch.bool
+    assert mask[0].sum() == 5  # [CLS] chop the onion [SEP]
+    assert bool((tokens[~mask] == 0).all()) and bool((tokens[mask] != 0).any(1).all())
+    alone, _ = text.encode(["chop  the\nonion"])
+    torch.testing.assert_close(alone[0], tokens[0], atol=1e-5, rtol=1e-4)
+    pooled = torch.nn.functional.normalize(
+        torch.stack([text.encode([caption])[0][0].sum(0) for caption in ("slice the onion", "a red car")]),
+        dim=1,
+    )
+    anchor = torch.nn.functional.normalize(tokens[0].sum(0), dim=0)
+    assert anchor @ pooled[0] > anchor @ pooled[1] + 0.2
+
+
+def test_long_captions_are_cut() -> None:
+    tokens, mask = load_text(config.TextEncoder(max_tokens=8)).encode(["onion " * 50])
+    assert tokens.shape == (1, 8, 384) and bool(mask.all())
+
+
+@pytest.mark.parametrize("tokenizer_beside", [True, False], ids=["pipeline", "folder"])
+def test_a_t5_encoder_is_read_from_its_folder(tokenizer_beside: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = UMT5Config(vocab_size=32, d_model=24, d_kv=6, d_ff=32, num_layers=1, num_heads=4)
+    encoder = UMT5EncoderModel(sizes).eval()
+    encoder.save_pretrained(tmp_path / "text_encoder")
+    words = {"<pad>": 0, "<unk>": 2, "chop": 3, "onion": 4}
+    raw = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", unk_token="<unk>")
+    tokenizer.save_pretrained(tmp_path / ("tokenizer" if tokenizer_beside else "text_encoder"))
+    options = config.TextEncoder(kind="pretrained", path=tmp_path / "text_encoder", max_tokens=5)
+    text = load_text(options)
+    assert text.width == 24
+    tokens, mask = text.encode(["chop onion"])
+    assert mask.tolist() == [[True, True, False, False, False]]
+    with torch.no_grad():
+        expected = encoder(input_ids=torch.tensor([[3, 4]])).last_hidden_state[0]
+    torch.testing.assert_close(tokens[0, :2], expected, atol=1e-5, rtol=1e-4)
+    assert bool((tokens[0, 2:] == 0).all())
+
+
+def test_a_folder_without_an_encoder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"generator\.text\.path: {tmp_path} holds no config\.json"):
+        load_text(config.TextEncoder(kind="pretrained", path=tmp_path))

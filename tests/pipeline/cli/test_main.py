@@ -1,0 +1,137 @@
+"""What the command line says and returns, without a video being touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import yaml
+
+from models.errors import MissingWeightsError
+from pipeline import __version__
+from pipeline.cli.main import main
+from pipeline.curation import job
+from pipeline.curation.config import Config
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """The program sets a handler of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_the_module_is_the_program() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "pipeline", "config", "--set", "clip.min_s=4"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stderr == ""
+    assert "  min_s: 4.0  # --set\n" in run.stdout
+    assert Config.model_validate(yaml.safe_load(run.stdout)).clip.min_s == 4.0
+
+
+def test_config_prints_what_is_in_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("narrate: {min_steps: 3}\nrun: {runner: local}\n")
+    assert main(["config", "--config", str(file), "--set", "run.runner=ray"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert f"  min_steps: 3  # {file}\n" in out
+    assert "  runner: ray  # --set\n" in out
+    assert "  min_s: 5.0  # default\n" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["config", "--set", "clip.min_sec=3"], ["clip.min_sec", "no such key", "clip.min_s"]),
+        (["curate", "in", "out", "--set", "run.runer=ray"], ["run.runer", "run.runner"]),
+        (["curate", "in", "out", "--config", "no.yaml"], ["--config no.yaml", "No such file"]),
+        (["curate", "nowhere", "out"], ["INPUT nowhere", "no such file or folder"]),
+        (["curate", "empty", "out"], ["INPUT empty", "nothing in it"]),
+        (["curate", "s3://bucket/in", "out"], ["INPUT s3://bucket/in", "only local"]),
+        (["curate", "in", "in"], ["OUTPUT in", "not written by videoauteur", "name a new"]),
+        (["curate", "in", "theirs"], ["OUTPUT theirs", "not written by videoauteur"]),
+        (["curate", "in", "in/a.mp4"], ["OUTPUT in/a.mp4", "is a file"]),
+        (["curate", "in", "in/a.mp4/out"], ["OUTPUT in/a.mp4/out", "Not a directory"]),
+    ],
+)
+def test_bad_usage_is_told_and_touches_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    facts: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.mp4", "theirs/thesis.tex"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("videoauteur: ")
+    for fact in facts:
+        assert fact in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["curate"], ["curate", "in", "out", "--runner", "spark"], ["cook"]]
+)
+def test_a_malformed_command_line_is_bad_usage(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: videoauteur")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{__version__}\n")
+
+
+def _missing(*_: Any, **__: Any) -> NoReturn:
+    raise MissingWeightsError("install the package some-weights")
+
+
+def _ctrl_c(*_: Any, **__: Any) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def _ended_by_the_cluster(*_: Any, **__: Any) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("happens", "facts"),
+    [
+        (_missing, ["install the package some-weights"]),
+        (_ctrl_c, ["interrupted", "the same command goes on from there"]),
+        (_ended_by_the_cluster, ["interrupted", "the same command goes on from there"]),
+    ],
+)
+def test_a_run_that_cannot_finish_returns_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], happens: Any, facts: list[str]
+) -> None:
+    monkeypatch.setattr(job, "curate", happens)
+    assert main(["curate", "in", "out"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("videoauteur: ")
+    for fact in facts:
+        assert fact in err

@@ -1,0 +1,423 @@
+"""The whole job on real stages: INPUT to OUTPUT, again, after an interruption, and on Ray."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from examples.drawing import moving_blobs
+from examples.media import Scene, Truth, write_video
+from models.errors import EndpointError
+from pipeline.cli.main import main
+from pipeline.curation import job
+from pipeline.curation.config import Config
+from pipeline.curation.job import Outcome, OutputError, claimed, curate
+from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
+from pipeline.platform.config import load
+from stages.probe import Probe, path_of
+from stages.records import Interval, Video
+
+ROOT = Path(__file__).parents[3]
+SILENT = (
+    "transcribe.require_speech=false", "match.required=false", "narrate.min_steps=1",
+    "watermark.read_frames=1",
+)  # fmt: skip
+# An endpoint that nobody answers at: a run that asks nothing starts no server for it.
+UNUSED = ("language.base_url=http://127.0.0.1:9/v1", "language.model=none")
+INTERRUPTED = """
+import signal, sys
+from pipeline.cli.main import main
+from stages.caption.stage import WriteCaptions
+real, seen = WriteCaptions.measure, []
+def measure(self, video):
+    seen.append(video)
+    if len(seen) == 2:
+        print("in the middle", flush=True)
+        signal.pause()
+    return real(self, video)
+WriteCaptions.measure = measure
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def local(given: Path, output: Path, *settings: str, memo: Path | None = None) -> Outcome:
+    return curate(str(given), output, load(None, ["run.runner=local", *settings], Config), memo=memo)
+
+
+def table(output: Path, name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(output / name).to_pylist()
+    return rows
+
+
+def tables(output: Path) -> dict[str, bytes]:
+    """The bytes of all files of all six tables."""
+    found = {
+        f"{name}/{path.name}": path.read_bytes() for name in TABLES for path in (output / name).iterdir()
+    }
+    assert {name.partition("/")[0] for name in found} == set(TABLES)
+    return found
+
+
+def run_file(output: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((output / "run.json").read_text())
+    return read
+
+
+def outcomes(output: Path) -> dict[str, dict[str, int]]:
+    stages = run_file(output)["stages"]
+    return {
+        name: {kind: number for kind, number in told.items() if kind != "seconds"}
+        for name, told in stages.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def given(
+    tmp_path_factory: pytest.TempPathFactory, narrated: tuple[Path, Truth], wordless: tuple[Path, Truth]
+) -> Path:
+    """A narrated film and its copy, a silent one, and two files that are no films."""
+    folder = tmp_path_factory.mktemp("given")
+    shutil.copy(narrated[0], folder / "Bread Soup.mp4")
+    (folder / "later").mkdir()
+    shutil.copy(narrated[0], folder / "later" / "copy of soup.mov")
+    shutil.copy(wordless[0], folder / "wordless.mp4")
+    (folder / "zero.mp4").touch()
+    (folder / "text.mp4").write_text("not a film\n" * 50)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory: pytest.TempPathFactory, given: Path) -> Path:
+    """OUTPUT of that folder with the default configuration and the sequential runner."""
+    output = tmp_path_factory.mktemp("job") / "curated"
+    assert not local(given, output).over_budget
+    return output
+
+
+@pytest.fixture
+def mine(tmp_path: Path, curated: Path) -> Path:
+    """A copy of it to work on."""
+    return Path(shutil.copytree(curated, tmp_path / "curated"))
+
+
+def test_every_file_has_the_outcome_that_it_deserves(curated: Path, given: Path) -> None:
+    status = {
+        str(path_of(row["uri"]).relative_to(given)): row["status"] for row in table(curated, "videos")
+    }
+    assert status == {
+        "Bread Soup.mp4": "kept",
+        "later/copy of soup.mov": "duplicate",
+        "text.mp4": "rejected",
+        "wordless.mp4": "rejected",
+        "zero.mp4": "rejected",
+    }
+    rejects = {
+        path_of(row["uri"]).name: (row["kind"], row["stage"], row["reason"])
+        for row in table(curated, "rejects")
+    }
+    assert rejects == {
+        "text.mp4": ("file", "probe", "not_a_video"),
+        "wordless.mp4": ("file", "probe", "no_audio"),
+        "zero.mp4": ("file", "probe", "empty_file"),
+    }
+    (copy,) = [row for row in table(curated, "videos") if row["status"] == "duplicate"]
+    assert path_of(copy["duplicate_of"]) == given / "Bread Soup.mp4"
+
+
+def test_what_was_said_and_shown_is_found(curated: Path, narrated: tuple[Path, Truth]) -> None:
+    truth = narrated[1]
+    clips, actions = table(curated, "clips"), table(curated, "actions")
+    assert [(row["start_s"], row["end_s"]) for row in clips] == [
+        (pytest.approx(start, abs=0.1), pytest.approx(start + 6.0, abs=0.1)) for start in (0.0, 6.0, 12.0)
+    ]
+    assert all(row["caption"] and row["caption_model"] for row in clips)
+    for row, spoken, word in zip(actions, truth.spoken, ("onion", "soup", "bread"), strict=True):
+        found = Interval(start_s=row["start_s"], end_s=row["end_s"])
+        assert found.iou(Interval(start_s=spoken.start_s, end_s=spoken.end_s)) > 0.3
+        assert word in row["text"].lower()
+        assert row["matched"]
+    pairs = [(row["clip_id"], row["action_id"]) for row in table(curated, "matches")]
+    assert pairs == [(c["clip_id"], a["action_id"]) for c, a in zip(clips, actions, strict=True)]
+    (narrative,) = table(curated, "narratives")
+    assert narrative["title"] == "How to make bread soup?"
+    assert [(step["step_index"], step["clip_id"], step["action_id"]) for step in narrative["steps"]] == [
+        (at, *pair) for at, pair in enumerate(pairs)
+    ]
+    assert [step["action"] for step in narrative["steps"]] == [row["text"] for row in actions]
+    assert [step["caption"] for step in narrative["steps"]] == [row["caption"] for row in clips]
+
+
+def test_the_summary_adds_up_to_the_tables(curated: Path, given: Path) -> None:
+    told = run_file(curated)
+    assert (told["status"], told["input"]) == ("done", str(given))
+    assert told["schema_version"] == SCHEMA_VERSION
+    assert told["config"]["clip"]["min_s"] == 5.0
+    assert told["config_origins"] == {"run.runner": "--set"}
+    assert told["rows"] == {name: len(table(curated, name)) for name in TABLES}
+    videos, rejects = table(curated, "videos"), table(curated, "rejects")
+    assert told["videos"] == Counter(row["status"] for row in videos)
+    assert told["rejects"] == {"file": Counter(row["reason"] for row in rejects)}
+    assert told["actions_by_source"] == Counter(row["source"] for row in table(curated, "actions"))
+    length = sum(row["end_s"] - row["start_s"] for row in table(curated, "clips"))
+    assert told["duration_s"]["kept_in_clips"] == pytest.approx(length, abs=0.001)
+    assert told["duration_s"]["in"] == sum(row["duration_s"] or 0 for row in videos) == 18 + 18 + 12
+    assert outcomes(curated) == {
+        "probe": {"measured": 1, "rejected": 3},
+        **{name: {"measured": 1} for name in list(told["stages"])[1:]},
+    }
+
+
+def test_the_card_has_a_configuration_for_each_table(curated: Path) -> None:
+    card = (curated / "README.md").read_text()
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert {config["config_name"]: config["data_files"] for config in head["configs"]} == {
+        name: f"{name}/*.parquet" for name in TABLES
+    }
+    assert [config["config_name"] for config in head["configs"] if config.get("default")] == ["narratives"]
+    for name, schema in TABLES.items():
+        assert f"## {name} ({len(table(curated, name))} rows)" in card
+        assert all(f"| {column} |" in card for column in schema.names)
+    assert (curated / "report.html").is_file()
+
+
+@pytest.mark.parametrize("deleted", [(), ("_work",), ("_work", *TABLES, "README.md", "report.html")])
+def test_a_second_run_remembers_all_and_writes_the_same_bytes(
+    mine: Path, given: Path, curated: Path, deleted: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in deleted:
+        path = mine / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert main(["curate", str(given), str(mine), "--runner", "local"]) == 0
+    assert tables(mine) == tables(curated)
+    assert outcomes(mine) == {
+        "probe": {"rejected": 3, "remembered": 1},
+        **{name: {"remembered": 1} for name in list(run_file(mine)["stages"])[1:]},
+    }
+    out = capsys.readouterr().out
+    assert "videos      5 in: 3 rejected, 1 duplicate, 1 kept" in out
+    assert "dropped files: 1 empty_file, 1 no_audio, 1 not_a_video" in out
+
+
+def test_a_changed_threshold_costs_no_measuring(mine: Path, given: Path, curated: Path) -> None:
+    local(given, mine, "narrate.min_steps=4")
+    told = outcomes(mine)
+    assert told.pop("probe") == {"rejected": 3, "remembered": 1}
+    assert told.pop("narrate") == {"rejected": 1}
+    assert all(told[name] == {"remembered": 1} for name in told)
+    assert all(table(mine, name) == [] for name in ("clips", "actions", "matches", "narratives"))
+    rejects = table(mine, "rejects")
+    film = [row for row in rejects if row["uri"].endswith("Bread%20Soup.mp4")]
+    assert [(row["kind"], row["reason"]) for row in film if row["kind"] == "file"] == [
+        ("file", "too_few_steps")
+    ]
+    ids = {row["clip_id"] for row in film} | {row["action_id"] for row in film}
+    kept = {row["clip_id"] for row in table(curated, "clips")}
+    kept |= {row["action_id"] for row in table(curated, "actions")}
+    assert ids - {None} == kept
+    assert [row["reason"] for row in film].count("video_rejected") == len(kept)
+
+
+def test_an_endpoint_that_is_down_fails_the_video_and_the_next_run_goes_on(
+    mine: Path, given: Path, curated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = [*UNUSED, "language.max_retries=0", "run.transient_retries=0"]
+    settings = [argument for setting in down for argument in ("--set", setting)]
+    assert main(["curate", str(given), str(mine), "--runner", "local", *settings]) == 3
+    assert "run.error_budget" in capsys.readouterr().err
+    (failed,) = [row for row in table(mine, "videos") if row["status"] == "failed"]
+    (reject,) = [row for row in table(mine, "rejects") if row["reason"] == "retries_exhausted"]
+    assert (reject["uri"], reject["stage"]) == (failed["uri"], "refine")
+    assert "http://127.0.0.1:9/v1" in reject["detail"]
+    local(given, mine)
+    assert tables(mine) == tables(curated)
+
+
+def test_a_wrong_key_ends_the_run_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(self: Probe, video: Video) -> Video:
+        seen.append(video.uri)
+        raise EndpointError("http://x/v1 answers 401; look at api_key_env")
+
+    seen: list[str] = []
+    monkeypatch.setattr(Probe, "measure", refused)
+    given, output = tmp_path / "given", tmp_path / "out"
+    given.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (given / name).write_bytes(name.encode())
+    settings = [argument for setting in UNUSED for argument in ("--set", setting)]
+    assert main(["curate", str(given), str(output), "--runner", "local", *settings]) == 2
+    assert "probe: http://x/v1 answers 401; look at api_key_env" in capsys.readouterr().err
+    assert len(seen) == 1
+    told = run_file(output)
+    assert (told["status"], told["videos_done"], told["videos_planned"]) == ("interrupted", 0, 2)
+
+
+@pytest.mark.parametrize(("budget", "over"), [(0.5, False), (0.49, True)])
+def test_failures_count_against_the_budget_and_bad_input_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: float, over: bool
+) -> None:
+    def broken(self: Probe, video: Video) -> Video:
+        if path_of(video.uri).name == "b.mp4":
+            raise RuntimeError("of our own making")
+        return real(self, video)
+
+    real = Probe.measure
+    monkeypatch.setattr(Probe, "measure", broken)
+    (tmp_path / "in").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "in" / name).write_text(name)
+    outcome = local(tmp_path / "in", tmp_path / "out", f"run.error_budget={budget}", *UNUSED)
+    assert outcome.summary["rejects"] == {"file": {"bug": 1, "not_a_video": 1}}
+    assert outcome.summary["videos"] == {"failed": 1, "rejected": 1}
+    assert outcome.over_budget == over
+
+
+def test_a_folder_without_a_single_film_is_a_result(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(20):
+        (tmp_path / "in" / f"{number}.mp4").write_text(f"{number}")
+    (tmp_path / "in" / "gone.mp4").symlink_to("nowhere.mp4")
+    outcome = local(tmp_path / "in", tmp_path / "in" / "out", *UNUSED)
+    assert outcome.summary["videos"] == {"rejected": 21}
+    assert outcome.summary["rejects"] == {"file": {"not_a_video": 20, "unreadable": 1}}
+    assert outcome.summary["duration_s"] == {"in": 0.0, "kept_in_clips": 0.0}
+    assert {name for name, rows in outcome.summary["rows"].items() if rows} == {"videos", "rejects"}
+    again = local(tmp_path / "in", tmp_path / "in" / "out", *UNUSED)
+    assert again.summary["rows"] == outcome.summary["rows"], "OUTPUT inside INPUT is not input"
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory, wordless: tuple[Path, Truth]) -> Path:
+    """Two films without sound."""
+    folder = tmp_path_factory.mktemp("silent")
+    shutil.copy(wordless[0], folder / "a.mp4")
+    scene = Scene(duration_s=6.0, picture=moving_blobs(9, (120, 120, 220)))
+    write_video(folder / "b.mp4", [scene], width_px=320, height_px=240, fps=15, audio=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def silently(tmp_path_factory: pytest.TempPathFactory, silent: Path) -> Path:
+    """OUTPUT of them, with neither speech nor matches demanded."""
+    output = tmp_path_factory.mktemp("job") / "silently"
+    local(silent, output, *SILENT)
+    return output
+
+
+def test_without_speech_there_are_clips_and_narratives_with_empty_actions(
+    silently: Path, silent: Path
+) -> None:
+    assert [row["status"] for row in table(silently, "videos")] == ["kept", "kept"]
+    assert [table(silently, name) for name in ("actions", "matches", "rejects")] == [[], [], []]
+    names = {row["video_id"]: path_of(row["uri"]).name for row in table(silently, "videos")}
+    clips = Counter(names[row["video_id"]] for row in table(silently, "clips"))
+    assert clips == {"a.mp4": 2, "b.mp4": 1}
+    assert all(row["caption"] for row in table(silently, "clips"))
+    for row in table(silently, "narratives"):
+        assert len(row["steps"]) == clips[names[row["video_id"]]]
+        assert all((step["action_id"], step["action"]) == (None, "") for step in row["steps"])
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_says_so_and_the_same_command_finishes_it(
+    tmp_path: Path, silent: Path, silently: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    command = ["curate", str(silent), str(output), "--runner", "local"]
+    command += [argument for setting in SILENT for argument in ("--set", setting)]
+    run = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, *command],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert run.stdout is not None
+    assert run.stdout.readline() == "in the middle\n"
+    assert run_file(output)["status"] == "running"
+    with pytest.raises(OutputError, match="another run is at work in it"), claimed(output):
+        pass
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert err.endswith(
+        "videoauteur: interrupted. What was finished is kept; the same command goes on from there.\n"
+    )
+    assert "Traceback" not in err
+    told = run_file(output)
+    assert (told["status"], told["videos_done"], told["videos_planned"]) == ("interrupted", 1, 2)
+
+    assert main(command) == 0
+    assert "videos      2 in: 2 kept" in capsys.readouterr().out
+    assert tables(output) == tables(silently)
+    assert outcomes(output)["scan"] == {"remembered": 2}
+    assert outcomes(output)["caption"] == {"measured": 1, "remembered": 1}
+
+
+@pytest.fixture
+def _own_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    yield
+    import ray
+
+    assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_own_cluster")
+def test_ray_writes_the_same_bytes_from_a_memo_of_its_own(
+    tmp_path: Path, given: Path, curated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, memo = tmp_path / "out", tmp_path / "memo"
+    command = ["curate", str(given), str(output), "--runner", "ray", "--memo", str(memo)]
+    assert main(command) == 0
+    assert tables(output) == tables(curated)
+    assert list(memo.glob("*.seg"))
+    assert not (output / "_memo").exists()
+    assert outcomes(output) == outcomes(curated)
+    assert "videos      5 in: 3 rejected, 1 duplicate, 1 kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("make", "fact"),
+    [
+        (lambda path: path.write_text("mine"), "is a file; name a folder"),
+        (lambda path: (path.mkdir(), (path / "thesis.tex").touch()), "not written by videoauteur"),
+        (lambda path: (path.mkdir(), (path / "run.json").mkdir()), "not written by videoauteur"),
+        (lambda path: path.symlink_to("/proc/self/mem"), "is a file"),
+    ],
+)
+def test_an_output_that_is_not_ours_is_refused(tmp_path: Path, make: Any, fact: str) -> None:
+    path = tmp_path / "out"
+    make(path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError) as caught, claimed(path):
+        pass
+    assert str(caught.value).startswith(f"OUTPUT {path}: ")
+    assert fact in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "out"
+    with pytest.raises(OutputError, match=f"OUTPUT {below}: Not a directory"), claimed(below):
+        pass
+
+
+def test_two_runs_do_not_share_an_output(tmp_path: Path) -> None:
+    with claimed(tmp_path / "out"):
+        (tmp_path / "out" / job.RUN_FILE).write_text("{}")
+        with pytest.raises(OutputError, match="another run is at work in it"), claimed(tmp_path / "out"):
+            pass
+    with claimed(tmp_path / "out"):
+        pass

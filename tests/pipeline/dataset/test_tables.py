@@ -1,0 +1,383 @@
+"""Every clip and action is in exactly one place, and the files are a function of the rows."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.curation.ingest import Source
+from pipeline.curation.progress import Tally
+from pipeline.curation.rows import duplicate_row, rows_of
+from pipeline.dataset import tables
+from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
+from pipeline.dataset.tables import Rows, shard_prefixes, write_tables
+from pipeline.report.summary import summarise, write_card
+from stages.records import (
+    FAILURES,
+    Action,
+    Caption,
+    Clip,
+    Drop,
+    Evidence,
+    Facts,
+    Interval,
+    Kind,
+    Match,
+    Narrative,
+    Reason,
+    Step,
+    Transcript,
+    Video,
+    Watermark,
+)
+
+LARGE = 1_000_000_000
+ENDS = (None, Reason.TOO_FEW_STEPS, Reason.NOT_A_VIDEO, Reason.BUG, Reason.WORKER_CRASHED)
+
+
+def source_of(video: Video) -> Source:
+    return Source(uri=video.uri, content_id=video.content_id)
+
+
+def film(seed: int, end: Reason | None = None) -> Video:
+    """A video with random clips and actions, some dropped; a clip may lose its match after matching."""
+    dice = random.Random(seed)
+    content = f"{dice.getrandbits(256):064x}"
+    name = content[:4]
+    clips = [
+        Clip(clip_id=f"{name}-c{at}", clip_index=at, start_s=at * 6.0, end_s=at * 6.0 + 5.5, num_shots=1,
+             sharpness=dice.random(), exposure=0.5, motion=0.1)
+        for at in range(dice.randrange(5))
+    ]  # fmt: skip
+    actions = [
+        Action(action_id=f"{name}-a{at}", start_s=at * 6.0, end_s=at * 6.0 + 3, text="Stir.",
+               asr_text="stir", confidence=0.9, source=dice.choice(("llm", "asr")))
+        for at in range(dice.randrange(5))
+    ]  # fmt: skip
+    drops = [
+        Drop(kind=kind, stage="clip", reason=reason, detail="for a test", item_id=item, start_s=0, end_s=1)
+        for kind, reason, items in (
+            (Kind.CLIP, Reason.BLURRED, [clip.clip_id for clip in clips]),
+            (Kind.ACTION, Reason.NOT_AN_ACTION, [action.action_id for action in actions]),
+        )
+        for item in items
+        if dice.random() < 0.4
+    ]
+    video = Video(
+        uri=f"file:///{name}.mp4",
+        video_id=content[:16],
+        content_id=content,
+        facts=Facts(container="mp4", video_codec="h264", audio_codec="aac", duration_s=30.0, width_px=320,
+                    height_px=240, fps=15.0, rotation_deg=0, title=""),
+        evidence=Evidence(shots=[Interval(start_s=0, end_s=12), Interval(start_s=12, end_s=30)],
+                          frame_times_s=[], sharpness=[], exposure=[], motion=[], overlays=[],
+                          num_frames=450),
+        transcript=Transcript(language="en", sentences=[], model="base"),
+        clips=clips,
+        actions=actions,
+        drops=drops,
+    )  # fmt: skip
+    matches = [
+        Match(clip_id=clip.clip_id, action_id=action.action_id, iou=0.5, start_diff_s=0.0, rule="iou")
+        for clip, action in zip(video.clips, video.kept_actions, strict=False)
+    ]
+    steps = [
+        Step(step_index=at, clip_id=clip.clip_id, action_id=None, start_s=clip.start_s, end_s=clip.end_s,
+             action="", caption="A pot.")
+        for at, clip in enumerate(video.kept_clips)
+    ]  # fmt: skip
+    video = replace(
+        video,
+        matches=matches,
+        narrative=Narrative(title="How to make soup?", steps=steps),
+        captions=[
+            Caption(clip_id=clip.clip_id, text="A pot.", model="m", frame_times_s=[clip.start_s])
+            for clip in video.kept_clips[:1]
+        ],
+        watermarks=[
+            Watermark(clip_id=clip.clip_id, score=0.25, box=None, text="", screen_text=["SOUP"])
+            for clip in video.kept_clips[:1]
+        ],
+    )
+    return video if end is None else video.reject("narrate", end, "for a test")
+
+
+def dataset(numbers: int = 12) -> list[Rows]:
+    """The rows of some films, one of them with a copy."""
+    films = [film(seed, ENDS[seed % len(ENDS)]) for seed in range(numbers)]
+    found = [rows_of(source_of(one), one) for one in films]
+    copy = Source(uri="file:///copy.mp4", content_id=films[0].content_id)
+    found[0]["videos"].append(duplicate_row(copy, source_of(films[0]), films[0]))
+    return found
+
+
+def written(folder: Path, rows: list[Rows], shard: int = LARGE, group: int = LARGE) -> dict[str, int]:
+    folder.mkdir(exist_ok=True)
+    return write_tables(folder, rows, scratch=folder / "_work", max_shard=shard, max_row_group=group)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+
+
+def table(folder: Path, name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(folder / name).to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_clip_and_action_is_in_exactly_one_place(seed: int) -> None:
+    end = ENDS[seed % len(ENDS)]
+    video = film(seed, end)
+    rows = rows_of(source_of(video), video)
+    placed = Counter(
+        [row["clip_id"] for row in rows["clips"]]
+        + [row["action_id"] for row in rows["actions"]]
+        + [row["clip_id"] or row["action_id"] for row in rows["rejects"] if row["kind"] != "file"]
+    )
+    everything = [clip.clip_id for clip in video.clips] + [action.action_id for action in video.actions]
+    assert placed == Counter(everything)
+    assert all((row["kind"] == "clip") == (row["clip_id"] is not None) for row in rows["rejects"])
+    (told,) = rows["videos"]
+    expected = "kept" if end is None else "failed" if end in FAILURES else "rejected"
+    assert told["status"] == expected
+    assert [row["reason"] for row in rows["rejects"] if row["kind"] == "file"] == ([end] if end else [])
+    for name in ("clips", "actions", "matches"):
+        assert told[f"num_{name}"] == len(rows[name])
+    assert {row["clip_id"] for row in rows["matches"]} <= {row["clip_id"] for row in rows["clips"]}
+    matched = {row["action_id"] for row in rows["matches"]}
+    assert {row["action_id"] for row in rows["actions"] if row["matched"]} == matched
+    assert len(rows["narratives"]) == (end is None)
+
+
+def test_an_action_whose_clip_is_dropped_tells_so() -> None:
+    video = film(next(seed for seed in range(99) if film(seed).matches))
+    pair = video.matches[0]
+    video = video.drop(
+        Drop(kind=Kind.CLIP, stage="clip_roles", reason=Reason.TALKING, detail="", item_id=pair.clip_id)
+    )
+    told = {
+        row["action_id"]: row["unmatched_because"] for row in rows_of(source_of(video), video)["actions"]
+    }
+    matched = {each.action_id for each in video.matches} - {pair.action_id}
+    assert told[pair.action_id] == "clip_dropped" and all(told[name] is None for name in matched)
+
+
+def test_a_rejected_video_takes_its_clips_and_actions_down_with_it() -> None:
+    seed = next(seed for seed in range(99) if film(seed).matches and film(seed).drops)
+    video = film(seed, Reason.TOO_FEW_STEPS)
+    rows = rows_of(source_of(video), video)
+    assert all(rows[name] == [] for name in ("clips", "actions", "matches", "narratives"))
+    ended = {
+        (row["kind"], row["clip_id"] or row["action_id"]): (row["stage"], row["detail"])
+        for row in rows["rejects"]
+        if row["reason"] == "video_rejected"
+    }
+    kept = [("clip", clip.clip_id) for clip in video.kept_clips]
+    kept += [("action", action.action_id) for action in video.kept_actions]
+    assert ended == dict.fromkeys(kept, ("narrate", "the file was rejected: too_few_steps"))
+    dropped = {drop.item_id: drop.reason for drop in video.drops if drop.item_id}
+    assert dropped == {
+        row["clip_id"] or row["action_id"]: row["reason"]
+        for row in rows["rejects"]
+        if row["kind"] != "file" and row["reason"] != "video_rejected"
+    }
+
+
+def test_the_rows_say_what_the_video_holds() -> None:
+    seed = next(seed for seed in range(99) if len(film(seed).kept_clips) > 1)
+    video = film(seed)
+    rows = rows_of(source_of(video), video)
+    (told,) = rows["videos"]
+    assert told["uri"] == video.uri
+    assert told["shot_starts_s"] == [0, 12]
+    assert (told["language"], told["title"], told["has_audio"]) == ("en", "How to make soup?", True)
+    first, second = rows["clips"][:2]
+    assert (first["caption"], first["caption_model"], first["watermark_score"]) == ("A pot.", "m", 0.25)
+    assert (first["screen_text"], first["caption_frames_s"]) == (["SOUP"], [first["start_s"]])
+    assert (second["caption"], second["watermark_score"], second["screen_text"]) == (None, None, [])
+    steps = rows["narratives"][0]["steps"]
+    assert [step["clip_id"] for step in steps] == [row["clip_id"] for row in rows["clips"]]
+
+
+def test_a_copy_has_a_row_of_its_own_that_names_the_first() -> None:
+    video = film(1)
+    copy = Source(uri="file:///other%20name.mp4", content_id=video.content_id)
+    row = duplicate_row(copy, source_of(video), video)
+    assert (row["uri"], row["status"], row["duplicate_of"]) == (copy.uri, "duplicate", video.uri)
+    assert (row["video_id"], row["duration_s"]) == (video.video_id, 30.0)
+    assert (row["num_clips"], row["num_actions"], row["num_matches"]) == (0, 0, 0)
+
+
+def test_a_file_that_was_never_opened_has_a_row_without_facts() -> None:
+    source = Source(uri="file:///gone.mp4", content_id="", problem="No such file or directory")
+    rows = rows_of(source, source.video())
+    (told,) = rows["videos"]
+    assert (told["status"], told["duration_s"], told["has_audio"]) == ("rejected", None, None)
+    (reject,) = rows["rejects"]
+    assert (reject["stage"], reject["reason"]) == ("ingest", "unreadable")
+    assert reject["detail"] == "No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "limit", "expected"),
+    [
+        ({}, 100, [""]),
+        ({"ab": 60, "cd": 40}, 100, [""]),
+        ({"ab": 60, "cd": 41}, 100, ["a", "c"]),
+        ({"ab": 500}, 100, [""]),
+        ({"ab": 500, "a1": 1, "c1": 1, "c2": 1}, 100, ["a1", "ab", "c"]),
+        ({"aaa1": 80, "aaa2": 80}, 100, ["aaa1", "aaa2"]),
+    ],
+)
+def test_shards_are_the_shortest_prefixes_that_fit(
+    sizes: dict[str, int], limit: int, expected: list[str]
+) -> None:
+    assert shard_prefixes(sizes, limit) == expected
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_shards_depend_on_the_set_alone(seed: int) -> None:
+    dice = random.Random(seed)
+    sizes = {f"{dice.getrandbits(64):016x}": dice.randrange(1, 300) for _ in range(200)}
+    prefixes = shard_prefixes(sizes, 1000)
+    shuffled = list(sizes.items())
+    dice.shuffle(shuffled)
+    assert shard_prefixes(dict(shuffled), 1000) == prefixes == sorted(prefixes)
+    assert all(sum(key.startswith(prefix) for prefix in prefixes) == 1 for key in sizes)
+    held = {prefix: [key for key in sizes if key.startswith(prefix)] for prefix in prefixes}
+    assert all(keys and sum(sizes[key] for key in keys) <= 1000 for keys in held.values())
+    parents = {prefix[:-1] for prefix in prefixes}
+    assert all(
+        sum(size for key, size in sizes.items() if key.startswith(parent)) > 1000 for parent in parents
+    )
+    # One more video: shards on other prefixes stay as they were.
+    grown = shard_prefixes({**sizes, "0" * 16: 300}, 1000)
+    assert {p for p in prefixes if not p.startswith("0")} == {p for p in grown if not p.startswith("0")}
+
+
+def test_the_same_rows_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
+    rows = dataset()
+    counts = written(tmp_path / "one", rows)
+    written(tmp_path / "two", dataset()[::-1])
+    written(tmp_path / "two", dataset()[::-1])
+    one, two = files(tmp_path / "one"), files(tmp_path / "two")
+    assert sorted(one) == [f"{name}/part-all.parquet" for name in sorted(TABLES)]
+    assert one == two, "the second time over tables that were there"
+    assert counts == {name: sum(len(part[name]) for part in rows) for name in TABLES}
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted([*TABLES, "_work"])
+    assert list((tmp_path / "two" / "_work").iterdir()) == []
+
+
+def test_tables_are_sorted_by_video_and_time(tmp_path: Path) -> None:
+    written(tmp_path, dataset()[::-1])
+    for name, keys in {
+        "videos": ("video_id", "uri"),
+        "clips": ("video_id", "start_s"),
+        "actions": ("video_id", "start_s"),
+        "matches": ("video_id",),
+        "narratives": ("video_id",),
+    }.items():
+        order = [tuple(row[key] for key in keys) for row in table(tmp_path, name)]
+        assert len(order) > 1
+        assert order == sorted(order)
+    ids = [row["video_id"] for row in table(tmp_path, "rejects")]
+    assert ids == sorted(ids)
+
+
+def test_small_shards_hold_the_same_rows_and_split_no_video(tmp_path: Path) -> None:
+    rows = dataset(100)
+    written(tmp_path / "whole", rows)
+    written(tmp_path / "parts", rows, shard=300, group=100)
+    for name in TABLES:
+        parts = sorted((tmp_path / "parts" / name).iterdir())
+        assert len(parts) > 2
+        seen: set[str] = set()
+        together: list[dict[str, Any]] = []
+        for part in parts:
+            here = pq.read_table(part).to_pylist()
+            ids = {row["video_id"] for row in here}
+            prefix = part.stem.removeprefix("part-")
+            assert ids and all(video_id.startswith(prefix) for video_id in ids)
+            assert not ids & seen
+            seen |= ids
+            together += here
+        assert together == table(tmp_path / "whole", name)
+    largest = max((tmp_path / "parts" / "videos").iterdir(), key=lambda path: path.stat().st_size)
+    assert pq.ParquetFile(largest).num_row_groups == pq.ParquetFile(largest).metadata.num_rows > 1
+
+
+def test_fewer_videos_leave_no_old_shard_behind(tmp_path: Path) -> None:
+    written(tmp_path / "once", dataset(3))
+    written(tmp_path / "again", dataset(40), shard=300)
+    written(tmp_path / "again", dataset(3))
+    assert files(tmp_path / "again") == files(tmp_path / "once")
+
+
+def test_tables_that_cannot_be_written_leave_the_old_ones_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, dataset(3))
+    old = files(tmp_path)
+    real = tables._write
+
+    def full(folder: Path, *rest: Any) -> None:
+        if folder.name == "rejects":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(folder, *rest)
+
+    monkeypatch.setattr(tables, "_write", full)
+    with pytest.raises(OSError, match="No space"):
+        written(tmp_path, dataset(5))
+    assert {name: data for name, data in files(tmp_path).items() if "_work" not in name} == old
+    monkeypatch.undo()
+    written(tmp_path, dataset(3))
+    assert files(tmp_path) == old
+
+
+def test_every_field_is_described_in_the_file_itself(tmp_path: Path) -> None:
+    written(tmp_path, dataset())
+    for name, schema in TABLES.items():
+        found = pq.read_schema(tmp_path / name / "part-all.parquet")
+        assert found.equals(schema, check_metadata=False)
+        assert found.metadata[b"schema_version"] == str(SCHEMA_VERSION).encode()
+        assert len(found.metadata[b"description"]) > 10
+        assert all(len(field.metadata[b"description"]) > 5 for field in found)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_pandas_duckdb_and_datasets_read_every_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: bool
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    datasets = pytest.importorskip("datasets")
+    out = tmp_path / "out"
+    counts = written(out, [] if empty else dataset())
+    assert all((count == 0) == empty for count in counts.values())
+    write_card(out, summarise(out, counts, Tally([], 0), [], [], 0.0))
+    for name, schema in TABLES.items():
+        rows = table(out, name)
+        frame = pd.read_parquet(out / name)
+        assert list(frame.columns) == schema.names
+        assert len(frame) == counts[name]
+        query = duckdb.sql(f"SELECT * FROM '{out / name}/*.parquet'")
+        assert query.columns == schema.names
+        assert [dict(zip(schema.names, row, strict=True)) for row in query.fetchall()] == rows
+        # datasets refuses to hold an empty split, but streams one.
+        loaded = datasets.load_dataset(
+            str(out), name, split="train", cache_dir=str(tmp_path / "cache"), streaming=empty
+        )
+        assert loaded.column_names == schema.names
+        assert list(loaded) == rows
+    default = datasets.load_dataset(str(out), split="train", streaming=True)
+    assert list(default) == table(out, "narratives")
