@@ -32,8 +32,8 @@ from generation.core.states import Statistics
 from generation.core.story import Story
 from generation.encoders.factory import load_encoder
 from generation.encoders.pictures import square
-from generation.evaluation.intervals import bootstrap
 from models.image_tags import ImageTagger
+from pipeline.evaluation.intervals import bootstrap
 from pipeline.platform.config import load
 
 TAGS = 5

@@ -26,14 +26,14 @@ from openai import OpenAI
 from transformers import AutoModelForImageTextToText
 
 from benchmarks.machine import machine, markdown
-from generation.captioner.collect import collect
 from generation.captioner.conversation import Conversations, load_processor
-from generation.captioner.examples import Example, Examples
 from generation.captioner.tuning import load_captioner, train_captioner
 from generation.config import Captioner
 from models import vllm
 from models.server import Server
+from pipeline.captions.collect import collect
 from pipeline.curation.config import Config
+from pipeline.dataset.examples import Example, Examples
 from stages.english.caption_rules import Limits, complaints
 
 SERVED = "captioner"

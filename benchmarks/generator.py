@@ -51,19 +51,20 @@ from generation.core.learner import Row
 from generation.core.states import Statistics
 from generation.core.story import prompt_of
 from generation.data.features import make_features
-from generation.data.maker import KEYFRAME_PX, Scene, Wanted, clip_times, pick
+from generation.data.maker import KEYFRAME_PX, Scene, clip_times
 from generation.encoders.codecs import load_codec
 from generation.encoders.factory import load_encoder
 from generation.encoders.sentences import load_sentences
 from generation.encoders.text import load_text
 from generation.evaluation.frechet import few_samples, frechet_distance
-from generation.evaluation.intervals import Estimate, bootstrap, jackknife
 from generation.evaluation.networks import VideoFeatures
 from generation.evaluation.states import cosine, recall
 from generation.film.footage import duration_of
 from generation.generator.model import Generator
 from generation.training.loop import train
+from models.media.picking import Wanted, pick
 from pipeline.dataset.loader import ShardBatches
+from pipeline.evaluation.intervals import Estimate, bootstrap, jackknife
 from pipeline.platform.config import load as load_recipe
 
 Array = NDArray[np.floating]

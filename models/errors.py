@@ -1,27 +1,47 @@
-"""Errors that adapters raise."""
+"""Errors that a command reports in words, and those that adapters raise."""
+
+from __future__ import annotations
+
+from typing import ClassVar
 
 
-class TransientError(Exception):
-    """Something outside failed that may work later; worth another try."""
+class ReportedError(Exception):
+    """Error that a command reports in words, without a traceback.
+
+    Attributes:
+        exit_code: of the command: 1 failed, 2 bad usage or configuration.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
-class EndpointError(Exception):
-    """An endpoint refuses requests as it is configured; it will refuse those of every video."""
+class UsageError(ReportedError, ValueError):
+    """Error in options, configuration or input; the text names the option or file and the way out."""
+
+    exit_code: ClassVar[int] = 2
 
 
-class BudgetError(Exception):
-    """The budget of the run does not allow another request; no video can go on."""
+class TransientError(ReportedError):
+    """Failure outside of this program that may pass; worth another try."""
 
 
-class MissingWeightsError(RuntimeError):
-    """A package that carries model weights is not installed, or its file is not the pinned one."""
+class EndpointError(UsageError):
+    """Refusal by an endpoint of requests as it is configured; it will refuse those of every video."""
+
+
+class BudgetError(ReportedError):
+    """Budget of the run that does not allow another request; no video can go on."""
+
+
+class MissingWeightsError(ReportedError, RuntimeError):
+    """Package of model weights that is not installed, or whose file is not the pinned one."""
 
 
 class MediaError(Exception):
-    """A file that cannot be used as video.
+    """File that cannot be used as video.
 
     Attributes:
-        detail: what the demuxer or decoder said.
+        detail: message of the demuxer or decoder.
     """
 
     def __init__(self, detail: str) -> None:

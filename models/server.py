@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import Self
 
 from models import keeper
+from models.errors import ReportedError
 
 MARGIN_S = 30.0
 """What the keeper may take beyond the deadlines of its server."""
 
 
-class ServerError(RuntimeError):
+class ServerError(ReportedError):
     """A model server does not come up, or no longer; the text ends with what it wrote."""
 
 

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoProcessor
 from transformers.models.auto import processing_auto
 from transformers.utils.import_utils import is_torchvision_available
 
-from generation.captioner.examples import Example, answer_of
+from pipeline.dataset.examples import Example, answer_of
 from pipeline.platform.config import ConfigError
 from stages.caption.keyframes import spread
 

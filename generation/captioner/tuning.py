@@ -44,11 +44,11 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from generation.captioner.conversation import Conversations, load_processor
-from generation.captioner.examples import Examples, split_videos
 from generation.captioner.tiny import save_tiny
 from generation.config import Captioner
 from generation.encoders.backbones import lora_config
 from generation.training.loop import TrainingError, cut_lines, refuse_changed
+from pipeline.dataset.examples import Examples, split_videos
 from pipeline.platform.config import ConfigError
 from pipeline.platform.progress import Bar
 

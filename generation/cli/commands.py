@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-
-from generation.cli import collect as cli_collect
-from generation.cli import evaluate as cli_evaluate
-from generation.cli import generate as cli_generate
-from generation.cli import serve as cli_serve
-from generation.cli import train as cli_train
+from generation.cli import evaluate, generate, serve, train
+from pipeline.platform.command import Commands
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register ``collect``, ``train``, ``generate``, ``evaluate`` and ``serve``."""
-    for module in (cli_collect, cli_train, cli_generate, cli_evaluate, cli_serve):
+def add_commands(commands: Commands, kinds: Commands) -> None:
+    """Register ``train``, ``generate``, ``serve`` and ``evaluate generation``."""
+    for module in (train, generate, serve):
         module.add(commands)
+    evaluate.add(kinds)

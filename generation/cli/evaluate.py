@@ -1,9 +1,8 @@
-"""``videoauteur evaluate``: what was made, in one table of figures; here, films and trained models."""
+"""``videoauteur evaluate generation``: films and trained models in one table of figures."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,20 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from generation.evaluation.films import Film
     from generation.evaluation.inverse import RealClip
-    from generation.evaluation.report import Figure
+    from pipeline.evaluation.figures import Figure
 
-from generation.cli import evaluate_captions as cli_evaluate_captions
-from generation.cli.judge import add_judge_options, check_judge, judge_client
-from pipeline.platform.command import BAD_USAGE, DONE, FAILED, UsageError, positive
+from models.errors import UsageError
+from pipeline.cli.judge import add_judge_options, check_judge, judge_client
+from pipeline.platform.command import DONE, Commands, positive
 
 RATING = "rating"
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the commands."""
-    evaluate = commands.add_parser("evaluate", help="measure what was made")
-    kinds = evaluate.add_subparsers(required=True, metavar="WHAT")
-    cli_evaluate_captions.add(kinds)
+def add(kinds: Commands) -> None:
+    """Register the command below ``evaluate``."""
     parser = kinds.add_parser(
         "generation",
         help="measure films, director and generator",
@@ -61,19 +57,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
-    from generation.evaluation.rating_sheet import RatingError
-    from generation.film.plan import FilmError
-    from models.errors import BudgetError, EndpointError, MissingWeightsError, TransientError
-
-    try:
-        _check(parsed)
-        _run(parsed)
-    except (FilmError, RatingError, UsageError, EndpointError) as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return BAD_USAGE
-    except (BudgetError, MissingWeightsError, TransientError) as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return FAILED
+    _check(parsed)
+    _run(parsed)
     return DONE
 
 
@@ -95,8 +80,8 @@ def _check(parsed: argparse.Namespace) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     from generation.evaluation.film_sheet import rated_figures, write_film_sheet
     from generation.evaluation.films import find_films
-    from generation.evaluation.rating_sheet import KEY, SHEET
-    from generation.evaluation.report import TABLE, as_markdown, write
+    from pipeline.evaluation.figures import TABLE, as_markdown, write
+    from pipeline.evaluation.rating_sheet import KEY, SHEET
 
     films = find_films(parsed.films)
     systems = groupby(sorted(films, key=lambda film: film.system), lambda film: film.system)
@@ -159,9 +144,9 @@ class _Tools:
 def _of_models(parsed: argparse.Namespace, tools: _Tools) -> list[Figure]:
     from generation.evaluation.inverse import Instruments, inverse_figures, read_clips
     from generation.evaluation.planning import director_figures, foresee
-    from generation.evaluation.report import missing
     from generation.evaluation.tables import read_rows
     from generation.store import load_director, load_generator
+    from pipeline.evaluation.figures import missing
 
     features = parsed.features or parsed.models / "features"
     figures, foreseen = [], {}
@@ -189,7 +174,7 @@ def _of_models(parsed: argparse.Namespace, tools: _Tools) -> list[Figure]:
 def _of_films(parsed: argparse.Namespace, tools: _Tools, of: str, films: list[Film]) -> list[Figure]:
     from generation.evaluation.films import film_figures
     from generation.evaluation.judge import SCALES, judge, judged_figures, scale_name
-    from generation.evaluation.report import missing
+    from pipeline.evaluation.figures import missing
 
     figures = film_figures(
         films, network=tools.encoder, statistics=tools.statistics, clip=tools.clip, seed=parsed.seed
@@ -208,7 +193,7 @@ def _of_films(parsed: argparse.Namespace, tools: _Tools, of: str, films: list[Fi
 
 def _film_distances(tools: _Tools, of: str, films: list[Film], seed: int) -> list[Figure]:
     from generation.evaluation.inverse import distance
-    from generation.evaluation.report import missing
+    from pipeline.evaluation.figures import missing
 
     if not tools.real:
         why = "no real clips to compare with: --models DIR, with a generator"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from pipeline.platform.command import BAD_USAGE, DONE, FAILED, add_set_option, positive
+from pipeline.platform.command import DONE, Commands, add_set_option, positive
 from pipeline.platform.progress import Live
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from generation.film.plan import FirstStep
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "generate",
@@ -55,45 +54,28 @@ def _generate(parsed: argparse.Namespace) -> int:
     from transformers.utils import logging as transformers_logging
 
     from generation.film.make import make_film
-    from generation.film.plan import FilmError
-    from generation.film.stills import PictureError
     from generation.film.trained import TrainedModels, settings_of
-    from models.errors import MissingWeightsError
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     models = TrainedModels(parsed.models, settings_of(parsed.recipe, parsed.settings))
     recipe = models.recipe()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        first = _first_step(parsed.first_step, parsed.first_picture)
-        edit = _edit(parsed.edit)
-        planning, painting = models.director(), models.generator()
-        identity = {**planning.identity, **painting.identity}
-        painter: dict[str, Any] = {}
-        if parsed.painter is not None:
-            from generation.film.painting import load_painter
+    first = _first_step(parsed.first_step, parsed.first_picture)
+    edit = _edit(parsed.edit)
+    planning, painting = models.director(), models.generator()
+    identity = {**planning.identity, **painting.identity}
+    painter: dict[str, Any] = {}
+    if parsed.painter is not None:
+        from generation.film.painting import load_painter
 
-            painter = {"painter": load_painter(parsed.painter, recipe.film.painter)}
-            identity["painter"] = painter["painter"].identity
-        with FilmProgress() as progress:
-            result = make_film(
-                parsed.goal, director=planning.director, generator=painting.generator,
-                decoder=painting.decoder, encoder=planning.encoder, options=recipe, out=parsed.out,
-                seed=parsed.seed, steps=parsed.steps, first=first, edit=edit, identity=identity,
-                on_event=progress.event, **painter,
-            )  # fmt: skip
-    except (FilmError, PictureError) as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return BAD_USAGE
-    except MissingWeightsError as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print(
-            "videoauteur: interrupted. What was finished is kept; the same command goes on from there.",
-            file=sys.stderr,
-        )
-        return FAILED
+        painter = {"painter": load_painter(parsed.painter, recipe.film.painter)}
+        identity["painter"] = painter["painter"].identity
+    with FilmProgress() as progress:
+        result = make_film(
+            parsed.goal, director=planning.director, generator=painting.generator,
+            decoder=painting.decoder, encoder=planning.encoder, options=recipe, out=parsed.out,
+            seed=parsed.seed, steps=parsed.steps, first=first, edit=edit, identity=identity,
+            on_event=progress.event, **painter,
+        )  # fmt: skip
     for step in result.plan.steps:
         print(f"{step.start_s:7.2f} s  {step.step}. {step.action}")
     print(result.path)

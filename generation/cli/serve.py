@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 
 from generation.cli.generate import add_recipe_options
-from pipeline.platform.command import DONE, FAILED
+from pipeline.platform.command import DONE, Commands
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "serve",
@@ -28,19 +28,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _serve(parsed: argparse.Namespace) -> int:
     from generation.film.trained import TrainedModels, settings_of
-    from generation.service.serving import ServiceError, running
+    from generation.service.serving import running
 
     ended = threading.Event()
     models = TrainedModels(parsed.models.resolve(), settings_of(parsed.recipe, parsed.settings))
     options = models.recipe().serve
-    try:
-        with running(models, parsed.jobs):
-            # Only now: Ray puts handlers of its own into place when it starts.
-            for name in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(name, lambda number, frame: ended.set())
-            print(f"http://{options.host}:{options.port}  (end with Ctrl-C)", file=sys.stderr, flush=True)
-            ended.wait()
-    except ServiceError as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return FAILED
+    with running(models, parsed.jobs):
+        # Only now: Ray puts handlers of its own into place when it starts.
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda number, frame: ended.set())
+        print(f"http://{options.host}:{options.port}  (end with Ctrl-C)", file=sys.stderr, flush=True)
+        ended.wait()
     return DONE

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.platform.command import BAD_USAGE, DONE, FAILED, add_set_option
+from pipeline.platform.command import DONE, Commands, add_set_option
 
 if TYPE_CHECKING:
     from generation.config import Recipe
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "train",
@@ -51,28 +49,9 @@ def _train(parsed: argparse.Namespace) -> int:
     # Here, so that --help and a wrong option answer at once.
     from transformers.utils.logging import disable_progress_bar
 
-    from generation.captioner.examples import ExampleError
-    from generation.data.features import FeatureError
-    from generation.training.loop import TrainingError
-    from models.errors import MissingWeightsError
-
     # Its bars for every loaded file would tear ours.
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    # A cluster ends a job with SIGTERM; it deserves the same clean stop as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        folder = _trained(parsed, recipe)
-    except (FeatureError, ExampleError) as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return BAD_USAGE
-    except (TrainingError, MissingWeightsError) as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print(
-            "videoauteur: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr
-        )
-        return FAILED
+    folder = _trained(parsed, recipe)
     if int(os.environ.get("RANK", "0")) == 0:
         print(f"{folder}: {parsed.model} trained; losses.jsonl and what else the run wrote lie in it")
     return DONE

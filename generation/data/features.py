@@ -43,6 +43,7 @@ from generation.data.maker import (
     key_of,
 )
 from generation.encoders.codecs import load_codec
+from models.errors import UsageError
 from pipeline.platform.memo import Memo
 from pipeline.platform.progress import Bar
 from stages.probe import path_of
@@ -51,7 +52,7 @@ ROW_GROUP_BYTES = 16_000_000
 SHARD_BYTES = 500_000_000
 
 
-class FeatureError(RuntimeError):
+class FeatureError(UsageError):
     """Features cannot be made of a dataset; the text says why, and what to do."""
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from generation.evaluation.films import Film
-from generation.evaluation.judge import HIGHEST, LOWEST, SCALES, as_jpeg, scale_name
+from generation.evaluation.judge import HIGHEST, LOWEST, SCALES, scale_name
 from generation.evaluation.networks import evenly
-from generation.evaluation.rating_sheet import Form, Item, Row, Scale, read_ratings, write_sheet
-from generation.evaluation.report import Figure, measured
+from pipeline.evaluation.figures import Figure, measured
+from pipeline.evaluation.judging import as_jpeg
+from pipeline.evaluation.rating_sheet import Form, Item, Row, Scale, read_ratings, write_sheet
 
 SHOT_PICTURES = 3
 QUESTIONS = {
@@ -58,7 +59,7 @@ def rated_figures(paths: Sequence[Path], key: Path, *, seed: int) -> list[Figure
     """One figure for each system and scale, over all raters; intervals are over films.
 
     Raises:
-        RatingError: see :func:`generation.evaluation.rating_sheet.read_ratings`.
+        RatingError: see :func:`pipeline.evaluation.rating_sheet.read_ratings`.
     """
     found = read_ratings(paths, key, FORM)
     note = f"{LOWEST} to {HIGHEST}, {len(paths)} rater{'s' if len(paths) != 1 else ''}"

@@ -14,12 +14,12 @@ from torch import Tensor
 from generation.core.states import Pictures, Statistics
 from generation.core.story import prompt_of
 from generation.evaluation.networks import PictureNetwork, evenly
-from generation.evaluation.report import Figure, measured, missing
 from generation.evaluation.stories import coherence_figures
 from generation.evaluation.text_image import Clip, clip_i, clip_t
 from generation.film.footage import clip_frames
 from generation.film.plan import FILE, FilmError, Plan
 from generation.film.stills import Picture, read_picture
+from pipeline.evaluation.figures import Figure, measured, missing
 
 SHOT_FRAMES = 4
 NO_CLIP = "no CLIP given: --clip FOLDER"

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evaluation.intervals import Estimate, jackknife
+from pipeline.evaluation.intervals import Estimate, jackknife
 
 Features = NDArray[np.floating]
 

@@ -22,10 +22,10 @@ from generation.core.story import prompt_of
 from generation.evaluation.films import NO_CLIP, SHOT_FRAMES
 from generation.evaluation.frechet import few_samples, frechet_estimate
 from generation.evaluation.networks import PictureNetwork, VideoNetwork, evenly
-from generation.evaluation.report import Figure, measured, missing
 from generation.evaluation.states import cosine
 from generation.evaluation.text_image import Clip, clip_i, clip_t
 from generation.generator.model import Generator
+from pipeline.evaluation.figures import Figure, measured, missing
 
 CLIPS_AT_ONCE = 4
 OF, REAL = "generator", "real clips"

@@ -1,30 +1,25 @@
 """The paper's four scales, judged by a vision model behind an OpenAI-compatible endpoint.
 
 A judge's numbers are its own: they compare films under one judge, not with people
-(:mod:`generation.evaluation.rating_sheet`). From 1 to 5; the paper does not state its range.
+(:mod:`pipeline.evaluation.rating_sheet`). From 1 to 5; the paper does not state its range.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from generation.evaluation.films import Film
-from generation.evaluation.report import Figure, measured, missing
-from generation.film.stills import Picture, read_picture
+from generation.film.stills import read_picture
 from models.language import Answer, LanguageClient, Question
+from pipeline.evaluation.figures import Figure, measured, missing
+from pipeline.evaluation.judging import as_jpeg, is_score
 
 SCALES = ("aesthetic", "realism", "visual_consistency", "narrative")
 LOWEST, HIGHEST = 1, 5
-MAX_SIDE_PX = 768
-JPEG_QUALITY = 88
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -99,15 +94,6 @@ def scale_name(scale: str, by: str) -> str:
     return f"{scale.replace('_', ' ')} ({by})"
 
 
-def as_jpeg(picture: Picture, max_width_px: int = MAX_SIDE_PX) -> bytes:
-    """A picture as JPEG, no larger than it needs to be; nothing but the picture is in it."""
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    image.thumbnail((max_width_px, 2 * max_width_px))
-    data = io.BytesIO()
-    image.save(data, format="JPEG", quality=JPEG_QUALITY)
-    return data.getvalue()
-
-
 def _judgement(film: Film, answer: Answer) -> Judgement:
     if answer.content is None:
         return Judgement(film=film.name, scores=None, problem=str(answer.problem))
@@ -118,8 +104,3 @@ def _judgement(film: Film, answer: Answer) -> Judgement:
             film=film.name, scores=None, problem=f"no score from {LOWEST} to {HIGHEST}: {bad[0]}"
         )
     return Judgement(film=film.name, scores={scale: int(score) for scale, score in scores.items() if score})
-
-
-def is_score(value: object, lowest: int, highest: int) -> bool:
-    """A whole number on the scale; booleans are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest

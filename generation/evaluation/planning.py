@@ -14,7 +14,6 @@ from generation.core.learner import Row
 from generation.core.story import Step, Story, prompt_of
 from generation.director.layout import story_of
 from generation.director.model import Director
-from generation.evaluation.report import Better, Figure, measured
 from generation.evaluation.states import (
     MAX_ASSIGNED,
     assignment_exact,
@@ -25,6 +24,7 @@ from generation.evaluation.states import (
     unit,
 )
 from generation.evaluation.stories import coherence_figures, order
+from pipeline.evaluation.figures import Better, Figure, measured
 
 OF, PLANS, TRUE = "director", "director, plans", "true stories"
 STORIES_AT_ONCE = 8

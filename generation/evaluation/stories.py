@@ -6,7 +6,6 @@ The paper's authors name repeated steps and broken identity as their director's 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from generation.evaluation.report import Better, Figure, measured
 from generation.evaluation.states import TIE, Floats, cosine, unit
+from pipeline.evaluation.figures import Better, Figure, measured
+from pipeline.evaluation.repetition import REPEATED_TEXT, text_repetition
 
-WORD = re.compile(r"\w+")
-REPEATED_TEXT, REPEATED_STATE = 0.7, 0.9
+REPEATED_STATE = 0.9
 """From where a step repeats another. Stricter than the director's own control, which otherwise would be
 measured by what it enforces."""
 
@@ -40,19 +39,6 @@ def consistency(states: Floats) -> Consistency:
         adjacent=float(cosine(states[1:], states[:-1]).mean()),
         to_first=float(cosine(states[1:], first).mean()),
     )
-
-
-def text_overlap(one: str, other: str) -> float:
-    """Words that two texts share, over all their words (Jaccard); case and punctuation play no part."""
-    a, b = ({*WORD.findall(text.lower())} for text in (one, other))
-    return len(a & b) / len(a | b) if a | b else 1.0
-
-
-def text_repetition(texts: Sequence[str], *, limit: float = REPEATED_TEXT) -> float | None:
-    """Share of the later steps whose text overlaps an earlier one by ``limit``; None of one step."""
-    later = range(1, len(texts))
-    repeated = [any(text_overlap(texts[i], texts[j]) >= limit for j in range(i)) for i in later]
-    return float(np.mean(repeated)) if repeated else None
 
 
 def state_repetition(states: Floats, *, limit: float = REPEATED_STATE) -> float | None:

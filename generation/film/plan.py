@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from generation.film.stills import Picture, read_picture, write_png
+from models.errors import UsageError
 
 VERSION = 1
 FILE = "plan.json"
@@ -23,7 +24,7 @@ LOCK = ".lock"
 FIRST_PICTURE = "first.png"
 
 
-class FilmError(ValueError):
+class FilmError(UsageError):
     """The film cannot be made as asked; the text says what to do."""
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from models.errors import UsageError
+
 Picture = NDArray[np.uint8]
 """One RGB picture ``[height, width, 3]``."""
 
@@ -26,7 +28,7 @@ MARGIN_PX = 10
 TEXT_LINES = 6
 
 
-class PictureError(ValueError):
+class PictureError(UsageError):
     """A picture that is not accepted; the text says why and what is."""
 
 

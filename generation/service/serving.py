@@ -34,6 +34,7 @@ from generation.film.plan import Request
 from generation.film.trained import Models, TrainedModels, settings_of
 from generation.service.http import build_app
 from generation.service.jobs import Jobs
+from models.errors import ReportedError
 from pipeline.platform.cluster import connected
 from pipeline.platform.config import ConfigError
 from pipeline.platform.packages import check_packages
@@ -46,7 +47,7 @@ POLL_S = 0.5
 Cancelled = Callable[[], bool]
 
 
-class ServiceError(RuntimeError):
+class ServiceError(ReportedError):
     """The service does not start; the text says which part, and why."""
 
 

@@ -37,6 +37,7 @@ from generation.config import Train
 from generation.core.checkpoints import newest_checkpoint, read_facts, read_part, save_checkpoint
 from generation.core.learner import Batch, Learner
 from generation.store import load_weights
+from models.errors import ReportedError
 from pipeline.platform.config import ConfigError, leaves
 
 PREVIEWED_ROWS = 4
@@ -51,7 +52,7 @@ class Batches(Protocol):
     def __getitem__(self, step: int) -> list[dict[str, Any]]: ...
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ReportedError):
     """Training cannot go on; the text says why, and what to change."""
 
 

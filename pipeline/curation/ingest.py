@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.errors import UsageError
 from pipeline.platform.memo import Memo
 from stages.probe import path_of
 from stages.records import Drop, Kind, Reason, Video
@@ -18,7 +19,7 @@ LIST_SUFFIXES = (".txt", ".list")
 HASH_THREADS = 4
 
 
-class InputError(ValueError):
+class InputError(UsageError):
     """INPUT cannot be used; the text says why and what to do."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from models.errors import UsageError
 from models.ledger import Ledger
 from models.server import ServerError
 from pipeline import __version__
@@ -27,6 +28,7 @@ from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.curation.runners import Site
 from pipeline.curation.servers import Running
 from pipeline.curation.worker import EventSink
+from pipeline.dataset import SCRATCH
 from pipeline.dataset.schema import SCHEMA_VERSION
 from pipeline.dataset.tables import Rows, write_tables
 from pipeline.platform.config import ConfigError, Loaded
@@ -36,12 +38,11 @@ from pipeline.report.summary import summarise, write_card
 from stages.records import VIDEO_JSON, Reason, Video
 
 RUN_FILE = "run.json"
-SCRATCH = "_work"
 LEDGER = "_ledger"
 Runner = Callable[[list[Video], Site, EventSink], Iterator[Video]]
 
 
-class OutputError(ValueError):
+class OutputError(UsageError):
     """OUTPUT cannot be used; the text says why and what to do."""
 
 
@@ -112,7 +113,7 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
             max_row_group=config.run.max_row_group_bytes,
         )
         seconds = round(time.perf_counter() - started, 3)
-        summary = summarise(output, counts, tally, stages, ledger.totals(), seconds)
+        summary = summarise(output, counts, tally.figures(), ledger.totals(), seconds)
         write_card(output, summary)
         write_report(output, summary)
         run.write("budget_spent" if spent else "done", **summary)

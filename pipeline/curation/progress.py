@@ -38,6 +38,16 @@ class Tally(Live):
                 self._last_line = time.monotonic()
                 print(self._line(), file=sys.stderr, flush=True)
 
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Return ``seconds`` and the number of videos by outcome, for each stage in order."""
+        return {
+            name: {
+                "seconds": round(self.seconds[name], 3),
+                **{kind: self.outcomes[name][kind] for kind in sorted(self.outcomes[name])},
+            }
+            for name in self._stages
+        }
+
     def _move(self, event: StageEvent) -> None:
         assert self._bars is not None
         ended = event.outcome in ("rejected", "failed")

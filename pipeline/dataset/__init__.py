@@ -1,0 +1,4 @@
+"""The finished dataset: its tables, how they are written and read."""
+
+SCRATCH = "_work"
+"""Folder of OUTPUT with packed frames and other files that may be deleted between runs."""

@@ -26,8 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from models.errors import UsageError
 
-class ShardError(ValueError):
+
+class ShardError(UsageError):
     """A folder of shards cannot be read from; the text says which, and what to do."""
 
 

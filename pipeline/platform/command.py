@@ -1,11 +1,20 @@
-"""What all commands have in common: exit codes, and setting single values."""
+"""Parts that all commands share: exit codes, options, and how they end."""
 
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
+
+from models.errors import ReportedError
 
 DONE, FAILED, BAD_USAGE, OVER_BUDGET = 0, 1, 2, 3
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""Parser that commands are added to."""
 
 
 def add_set_option(parser: argparse.ArgumentParser, what: str) -> None:
@@ -30,5 +39,21 @@ def positive(text: str) -> int:
     return number
 
 
-class UsageError(ValueError):
-    """Options that do not go together; the text says which."""
+def ended(run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
+    """Run a command and return its exit code; errors that are meant for the user are printed.
+
+    SIGTERM, by which clusters end a job, interrupts as Ctrl-C does.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return run(parsed)
+    except ReportedError as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(
+            "videoauteur: interrupted. Finished work is kept; run the same command again to continue.",
+            file=sys.stderr,
+        )
+        return FAILED

@@ -16,12 +16,14 @@ from typing import Annotated, Any, Generic, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.errors import UsageError
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class ConfigError(ValueError):
+class ConfigError(UsageError):
     """The configuration cannot be used; the text says which key, why, and what is near."""
 
 

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import yaml
 
 from models.ledger import Total
-from pipeline.curation.progress import Tally
 from pipeline.dataset.schema import TABLES
 from pipeline.report.text_statistics import text_statistics
 
@@ -21,8 +20,7 @@ from pipeline.report.text_statistics import text_statistics
 def summarise(
     output: Path,
     rows: Mapping[str, int],
-    tally: Tally,
-    stages: Sequence[str],
+    stages: Mapping[str, Mapping[str, float]],
     ledger: Sequence[Total],
     seconds: float,
 ) -> dict[str, Any]:
@@ -52,13 +50,7 @@ def summarise(
         },
         "actions_by_source": _counted(sources),
         "text": text_statistics(output),
-        "stages": {
-            name: {
-                "seconds": round(tally.seconds[name], 3),
-                **{kind: tally.outcomes[name][kind] for kind in sorted(tally.outcomes[name])},
-            }
-            for name in stages
-        },
+        "stages": dict(stages),
         "ledger": [asdict(total) for total in ledger],
         "seconds": seconds,
     }

@@ -18,19 +18,19 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from generation.captioner.collect import Collected, collect
 from generation.captioner.conversation import IGNORED, Conversations, load_processor
-from generation.captioner.examples import ExampleError, Examples, split_videos, write_part
 from generation.captioner.tiny import save_tiny
 from generation.captioner.tuning import load_captioner, train_captioner
 from generation.config import Captioner, Lora, Recipe
 from models.errors import EndpointError
+from pipeline.captions.collect import Collected, NoExamplesError, collect
 from pipeline.cli.main import main
 from pipeline.curation.config import Config
+from pipeline.dataset.examples import Examples, split_videos, write_part
 from pipeline.platform.config import ConfigError, load
 from stages.frames import packed_frames
-from tests.generation.evaluation.test_captions import Story, Told, write_dataset
 from tests.models.test_language import ChatServer, Reply, completion
+from tests.pipeline.captions.test_evaluation import Story, Told, write_dataset
 
 STEPS = 12
 RECIPE = Captioner(
@@ -124,7 +124,7 @@ def test_adapter_and_merged_model_say_the_same_elsewhere(trained: Path, base: Pa
         "import sys; from pathlib import Path\n"
         "from generation.captioner.conversation import Conversations, load_processor\n"
         "from generation.captioner.tuning import load_captioner\n"
-        "from generation.captioner.examples import Examples\n"
+        "from pipeline.dataset.examples import Examples\n"
         "folder, examples = Path(sys.argv[1]), Examples(Path(sys.argv[2]))\n"
         "conversations = Conversations(load_processor(folder / 'merged'), frames=2)\n"
         "print(repr(conversations.says(load_captioner(folder), examples[3], max_tokens=12)))\n"
@@ -263,7 +263,7 @@ def test_the_budget_stops_cleanly_and_nothing_is_paid_twice(dataset: Path, tmp_p
 def test_clips_without_a_usable_answer_are_counted(dataset: Path, tmp_path: Path) -> None:
     with (
         ChatServer(lambda request: completion(None, refusal="I cannot.")) as server,
-        pytest.raises(ExampleError, match=r"none of 2 clips gave an example: refused \(2 clips\)"),
+        pytest.raises(NoExamplesError, match=r"none of 2 clips gave an example: refused \(2 clips\)"),
     ):
         gathered(dataset, tmp_path, server, clips=2)
     with (
@@ -283,7 +283,7 @@ def test_clips_whose_pictures_are_gone_are_counted(tmp_path: Path) -> None:
     packed_frames(folder / "_work", "a" * 16).unlink()
     (folder / "media/a.mp4").unlink()
     for _ in range(2):
-        with pytest.raises(ExampleError, match=r"none of 2 clips gave an example: .*\.mp4"):
+        with pytest.raises(NoExamplesError, match=r"none of 2 clips gave an example: .*\.mp4"):
             gathered(folder, tmp_path / "f", None)
 
 

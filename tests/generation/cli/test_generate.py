@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from pathlib import Path
@@ -12,12 +11,12 @@ import torch
 from PIL import Image
 
 from generation import config
-from generation.cli import generate as cli_generate
 from generation.cli.generate import FilmProgress
 from generation.core.states import Statistics
 from generation.film.make import FilmEvent
 from generation.film.trained import TrainedModels, settings_of
 from generation.store import new_learner, save_learner
+from pipeline.cli.main import main
 from pipeline.platform.config import ConfigError
 
 GOAL = "How to make spring rolls?"
@@ -47,11 +46,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> int:
-    parser = argparse.ArgumentParser()
-    cli_generate.add(parser.add_subparsers())
-    parsed = parser.parse_args(["generate", *map(str, arguments)])
-    code: int = parsed.run(parsed)
-    return code
+    return main(["generate", *map(str, arguments)])
 
 
 def test_a_film_from_the_command_line(

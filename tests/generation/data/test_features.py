@@ -20,8 +20,9 @@ from generation.core.states import Statistics
 from generation.core.story import prompt_of
 from generation.data import maker as feature_maker
 from generation.data.features import FeatureError, make_features
-from generation.data.maker import Scene, Wanted, clip_times, pick
+from generation.data.maker import Scene, clip_times
 from generation.encoders.text import load_text
+from models.media.picking import Wanted, pick
 from pipeline.dataset.schema import TABLES
 from pipeline.platform.config import ConfigError
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from generation.core.states import Pictures, Statistics
 from generation.evaluation.films import film_figures, find_films, read_film
-from generation.evaluation.report import Figure
 from generation.evaluation.text_image import Clip
 from generation.film.footage import write_clip
 from generation.film.plan import FilmError, Plan, PlannedStep
 from generation.film.stills import write_png
+from pipeline.evaluation.figures import Figure
 from tests.generation.evaluation.test_networks import save_tiny_clip
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)

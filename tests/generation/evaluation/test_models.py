@@ -21,9 +21,9 @@ from generation.encoders.codecs import Pixels
 from generation.evaluation.inverse import Instruments, inverse_figures, make, read_clips, variants
 from generation.evaluation.networks import VideoFeatures
 from generation.evaluation.planning import director_figures, foresee
-from generation.evaluation.report import Figure
 from generation.evaluation.text_image import Clip
 from generation.generator.model import Generator
+from pipeline.evaluation.figures import Figure
 from tests.generation.evaluation.test_films import MeanColour, figure, value
 from tests.generation.evaluation.test_networks import save_tiny_clip
 

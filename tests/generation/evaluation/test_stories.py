@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from generation.evaluation.stories import (
-    Consistency,
-    consistency,
-    order,
-    state_repetition,
-    text_overlap,
-    text_repetition,
-)
+from generation.evaluation.stories import Consistency, consistency, order, state_repetition
+from pipeline.evaluation.repetition import text_overlap, text_repetition
 
 
 def test_consistency_with_the_shot_before_and_with_the_first() -> None:

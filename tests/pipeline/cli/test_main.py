@@ -122,8 +122,8 @@ def _ended_by_the_cluster(*_: Any, **__: Any) -> None:
     ("happens", "facts"),
     [
         (_missing, ["install the package some-weights"]),
-        (_ctrl_c, ["interrupted", "the same command goes on from there"]),
-        (_ended_by_the_cluster, ["interrupted", "the same command goes on from there"]),
+        (_ctrl_c, ["interrupted", "run the same command again to continue"]),
+        (_ended_by_the_cluster, ["interrupted", "run the same command again to continue"]),
     ],
 )
 def test_a_run_that_cannot_finish_returns_one(

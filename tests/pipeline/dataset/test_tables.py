@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.curation.ingest import Source
-from pipeline.curation.progress import Tally
 from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.dataset import tables
 from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
@@ -364,7 +363,7 @@ def test_pandas_duckdb_and_datasets_read_every_table(
     out = tmp_path / "out"
     counts = written(out, [] if empty else dataset())
     assert all((count == 0) == empty for count in counts.values())
-    write_card(out, summarise(out, counts, Tally([], 0), [], [], 0.0))
+    write_card(out, summarise(out, counts, {}, [], 0.0))
     for name, schema in TABLES.items():
         rows = table(out, name)
         frame = pd.read_parquet(out / name)

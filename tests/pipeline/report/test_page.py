@@ -20,6 +20,7 @@ from models.ledger import Total
 from pipeline.curation.ingest import Source
 from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.dataset.tables import Rows, write_tables
+from pipeline.report import page as report_page
 from pipeline.report.page import clock, cut, share, spread, write_report
 from pipeline.report.text_statistics import text_statistics
 from stages.frames import FramePacker
@@ -342,7 +343,7 @@ def test_draws_a_bounded_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (tmp_path / "report.html").read_bytes() == first
 
     # One of these videos has 10 marks: 2 clips, 3 actions, 2 pairs and 3 drops.
-    monkeypatch.setattr(page, "MAX_MARKS", 25)
+    monkeypatch.setattr(report_page, "MAX_MARKS", 25)
     page = write(tmp_path, videos)
     assert sum(label.startswith("Time line") for label in page.all("svg", "aria-label")) == 2
     assert page.text.count("Not drawn") == 48

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pipeline.curation import progress
 from pipeline.curation.progress import Tally
 from pipeline.curation.worker import Outcome, StageEvent
-from pipeline.platform import progress
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from generation.evaluation.captions import CaptionedClip, Captions, CaptionsError, Key
-from generation.evaluation.judge import as_jpeg
 from models.errors import MediaError
-from pipeline.curation.job import SCRATCH
+from models.media.picking import Wanted, pick
+from pipeline.captions.dataset import CaptionedClip, Captions, CaptionsError, Key
+from pipeline.dataset import SCRATCH
+from pipeline.evaluation.judging import as_jpeg
 from stages.frames import packed_frames, read_frames
 from stages.probe import path_of
 
@@ -92,9 +93,6 @@ def _decode(
     uri: str, clips: Sequence[CaptionedClip], times: Mapping[Key, tuple[float, ...]], shown: Shown
 ) -> None:
     """Pictures of clips of one file, in one pass."""
-    # It brings the models of generation with it, which pictures that are still packed do not need.
-    from generation.data.maker import Wanted, pick
-
     if urlsplit(uri).scheme != "file":
         problem = f"its frames are not in {SCRATCH} any more, and {uri} is not on this machine"
         shown.problems.update({clip.key: problem for clip in clips})

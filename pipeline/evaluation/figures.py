@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from generation.evaluation.intervals import Estimate, bootstrap
+from pipeline.evaluation.intervals import Estimate, bootstrap
 
 Better = Literal["higher", "lower", ""]
 TABLE, JSON = "evaluation.md", "evaluation.json"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.platform.command import BAD_USAGE, DONE, FAILED, add_config_options, positive
+from pipeline.platform.command import DONE, FAILED, Commands, add_config_options, positive
 
 if TYPE_CHECKING:
-    from generation.captioner.collect import Collected
+    from pipeline.captions.collect import Collected
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "collect",
@@ -41,28 +40,9 @@ def _collect(parsed: argparse.Namespace) -> int:
     from pipeline.platform.config import load
 
     config = load(parsed.config, parsed.settings, Config).config
-    # Here, so that --help and a wrong option answer at once.
-    from generation.captioner.collect import collect
-    from generation.captioner.examples import ExampleError
-    from generation.evaluation.captions import CaptionsError
-    from models.errors import EndpointError
+    from pipeline.captions.collect import collect
 
-    # A cluster ends a job with SIGTERM; it deserves the same clean stop as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        result = collect(parsed.dataset, parsed.examples, config, clips=parsed.clips, seed=parsed.seed)
-    except (CaptionsError, EndpointError) as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return BAD_USAGE
-    except ExampleError as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print(
-            "videoauteur: interrupted. What was answered is kept; the same command goes on from there.",
-            file=sys.stderr,
-        )
-        return FAILED
+    result = collect(parsed.dataset, parsed.examples, config, clips=parsed.clips, seed=parsed.seed)
     _tell(result, parsed.examples)
     if result.stopped:
         print(

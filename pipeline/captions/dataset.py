@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from generation.evaluation.report import Figure, measured, missing
+from models.errors import UsageError
+from pipeline.evaluation.figures import Figure, measured, missing
 from stages.match import best_matches
 from stages.records import Match
 
@@ -28,7 +29,7 @@ COLUMNS = {
 }
 
 
-class CaptionsError(ValueError):
+class CaptionsError(UsageError):
     """Captions cannot be evaluated; the text says why, and what to do."""
 
 

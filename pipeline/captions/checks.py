@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from generation.evaluation.captions import CaptionedClip, Captions
-from generation.evaluation.report import Better, Figure, measured
-from generation.evaluation.stories import REPEATED_TEXT, text_repetition
+from pipeline.captions.dataset import CaptionedClip, Captions
+from pipeline.evaluation.figures import Better, Figure, measured
+from pipeline.evaluation.repetition import REPEATED_TEXT, text_repetition
 from stages.english.caption_rules import WORD, Limits, Rule, complaints, content_words, sentences_of, tidy
 
 LIMITS = Limits()

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from generation.evaluation.captions import CaptionedClip, Captions, Key, compared
-from generation.evaluation.captions_frames import Shown
-from generation.evaluation.judge import as_jpeg
-from generation.evaluation.rating_sheet import Form, Item, Rating, Row, Scale, read_ratings, write_sheet
-from generation.evaluation.report import Figure, measured
-from generation.film.stills import read_picture
+from pipeline.captions.dataset import CaptionedClip, Captions, Key, compared
+from pipeline.captions.frames import Shown
+from pipeline.evaluation.figures import Figure, measured
+from pipeline.evaluation.judging import smaller
+from pipeline.evaluation.rating_sheet import Form, Item, Rating, Row, Scale, read_ratings, write_sheet
 
 PICTURE_PX = 320
 BOTH = "action and object"
@@ -58,7 +57,7 @@ def write_caption_sheet(
             rows=[
                 Row(
                     text="",
-                    pictures=[as_jpeg(read_picture(jpeg), PICTURE_PX) for jpeg in shown.pictures[clip.key]],
+                    pictures=[smaller(jpeg, PICTURE_PX) for jpeg in shown.pictures[clip.key]],
                 )
             ],
             truth={
@@ -83,7 +82,7 @@ def rated_figures(paths: Sequence[Path], key: Path, *, seed: int) -> list[Figure
     A caption's mark is the mean over its raters, so that one who rated more does not weigh more.
 
     Raises:
-        RatingError: see :func:`generation.evaluation.rating_sheet.read_ratings`.
+        RatingError: see :func:`pipeline.evaluation.rating_sheet.read_ratings`.
     """
     found = read_ratings(paths, key, FORM)
     note = f"0 to 100, {len(paths)} rater{'s' if len(paths) != 1 else ''}"

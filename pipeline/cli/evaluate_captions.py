@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generation.cli.judge import add_judge_options, check_judge, judge_client
-from pipeline.platform.command import BAD_USAGE, DONE, FAILED, UsageError, positive
+from models.errors import UsageError
+from pipeline.cli.judge import add_judge_options, check_judge, judge_client
+from pipeline.platform.command import DONE, Commands, positive
 
 if TYPE_CHECKING:
-    from generation.evaluation.captions import CaptionedClip, Captions
-    from generation.evaluation.captions_frames import Shown
-    from generation.evaluation.report import Figure
+    from pipeline.captions.dataset import CaptionedClip, Captions
+    from pipeline.captions.frames import Shown
+    from pipeline.evaluation.figures import Figure
 
 RATING = "rating"
 
 
-def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(kinds: Commands) -> None:
     """Register the command below ``evaluate``."""
     parser = kinds.add_parser(
         "captions",
@@ -46,19 +46,8 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
-    from generation.evaluation.captions import CaptionsError
-    from generation.evaluation.rating_sheet import RatingError
-    from models.errors import BudgetError, EndpointError, TransientError
-
-    try:
-        _check(parsed)
-        _run(parsed)
-    except (CaptionsError, RatingError, UsageError, EndpointError) as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return BAD_USAGE
-    except (BudgetError, TransientError) as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return FAILED
+    _check(parsed)
+    _run(parsed)
     return DONE
 
 
@@ -74,9 +63,9 @@ def _check(parsed: argparse.Namespace) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    from generation.evaluation.captions import common_keys, read_captions
-    from generation.evaluation.captions_checks import check_figures
-    from generation.evaluation.report import TABLE, as_markdown, write
+    from pipeline.captions.checks import check_figures
+    from pipeline.captions.dataset import common_keys, read_captions
+    from pipeline.evaluation.figures import TABLE, as_markdown, write
 
     datasets = read_captions(parsed.datasets)
     facts: dict[str, Any] = {
@@ -90,8 +79,8 @@ def _run(parsed: argparse.Namespace) -> None:
         figures += _sampled(parsed, datasets)
     if parsed.ratings:
         # What looks at pictures takes seconds to import; the checks must not pay for it.
-        from generation.evaluation.captions_sheet import rated_figures
-        from generation.evaluation.rating_sheet import KEY
+        from pipeline.captions.sheet import rated_figures
+        from pipeline.evaluation.rating_sheet import KEY
 
         figures += rated_figures(parsed.ratings, parsed.out / RATING / KEY, seed=parsed.seed)
     write(figures, parsed.out, facts=facts)
@@ -101,10 +90,10 @@ def _run(parsed: argparse.Namespace) -> None:
 
 def _sampled(parsed: argparse.Namespace, datasets: list[Captions]) -> list[Figure]:
     """What is done with a sample and its pictures: the judge, and the sheet for people."""
-    from generation.evaluation.captions import sample
-    from generation.evaluation.captions_frames import show
-    from generation.evaluation.captions_sheet import write_caption_sheet
-    from generation.evaluation.rating_sheet import KEY, SHEET
+    from pipeline.captions.dataset import sample
+    from pipeline.captions.frames import show
+    from pipeline.captions.sheet import write_caption_sheet
+    from pipeline.evaluation.rating_sheet import KEY, SHEET
 
     samples = sample(datasets, parsed.clips, seed=parsed.seed)
     shown = show(datasets, samples)
@@ -121,7 +110,7 @@ def _judged(
     samples: list[list[CaptionedClip]],
     shown: Shown,
 ) -> list[Figure]:
-    from generation.evaluation.captions_judge import (
+    from pipeline.captions.judge import (
         judge_captions,
         judged_differences,
         judged_figures,

@@ -17,7 +17,7 @@ import pytest
 from generation.evaluation.film_sheet import rated_figures, write_film_sheet
 from generation.evaluation.films import Film, find_films
 from generation.evaluation.judge import SCALES
-from generation.evaluation.rating_sheet import RatingError
+from pipeline.evaluation.rating_sheet import RatingError
 from tests.generation.evaluation.test_films import BLUE, GREEN, RED, save_film, value
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import json
@@ -18,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from generation.cli import evaluate as cli_evaluate
-from generation.evaluation.captions import (
+from pipeline.captions.checks import check_figures, screen_agreement, speech_agreement
+from pipeline.captions.dataset import (
     CaptionedClip,
     Captions,
     CaptionsError,
@@ -27,16 +26,16 @@ from generation.evaluation.captions import (
     read_captions,
     sample,
 )
-from generation.evaluation.captions_checks import check_figures, screen_agreement, speech_agreement
-from generation.evaluation.captions_frames import show
+from pipeline.captions.frames import show
+from pipeline.cli.main import main
 from pipeline.curation.ingest import Source
 from pipeline.curation.rows import rows_of
 from pipeline.dataset.tables import write_tables
 from stages.frames import FramePacker, packed_frames
 from stages.records import Action, Caption, Clip, Facts, Match, Video, Watermark
 from tests.generation.evaluation.test_films import figure, value
-from tests.generation.evaluation.test_rating_sheet import ratings_file
 from tests.models.test_language import ChatServer, Reply, completion
+from tests.pipeline.evaluation.test_rating_sheet import ratings_file
 
 FPS, SIDE_PX = 4, 64
 CLIP_S = 4.0
@@ -129,11 +128,7 @@ def _pack(path: Path, clips: int) -> None:
 
 
 def run(*arguments: object) -> int:
-    parser = argparse.ArgumentParser()
-    cli_evaluate.add(parser.add_subparsers())
-    parsed = parser.parse_args(["evaluate", "captions", *map(str, arguments)])
-    code: int = parsed.run(parsed)
-    return code
+    return main(["evaluate", "captions", *map(str, arguments)])
 
 
 def table(out: Path) -> dict[tuple[str, str], dict[str, Any]]:

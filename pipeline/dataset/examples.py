@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.errors import UsageError
 from pipeline.platform.config import ConfigError
 
 SCHEMA = pa.schema(
@@ -41,7 +42,7 @@ Example = Mapping[str, Any]
 """A row of :data:`SCHEMA`."""
 
 
-class ExampleError(RuntimeError):
+class ExampleError(UsageError):
     """Examples cannot be had or used; the text says why, and what to do."""
 
 

@@ -3,7 +3,7 @@
 ``sheet.html`` is one file that needs no network: it holds pictures and texts and no name of what made them,
 the order is shuffled, and its button saves the ratings as JSON. The key that tells what is what lies beside
 it in ``key.json`` and is not handed out. What a sheet asks is a :class:`Form`:
-:mod:`generation.evaluation.film_sheet`, :mod:`generation.evaluation.captions_sheet`.
+:mod:`generation.evaluation.film_sheet`, :mod:`pipeline.captions.sheet`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from models.errors import UsageError
+
 SHEET, KEY = "sheet.html", "key.json"
 TEMPLATES = Path(__file__).parent
 
 
-class RatingError(ValueError):
+class RatingError(UsageError):
     """Ratings that do not belong to the sheet, or are damaged; the text says which and why."""
 
 

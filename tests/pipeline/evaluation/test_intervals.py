@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from generation.evaluation.intervals import bootstrap, jackknife
+from pipeline.evaluation.intervals import bootstrap, jackknife
 
 
 def test_the_interval_of_a_mean_covers_it() -> None:

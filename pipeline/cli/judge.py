@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.platform.command import UsageError
+from models.errors import UsageError
 
 if TYPE_CHECKING:
     from models.language import LanguageClient

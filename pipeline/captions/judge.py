@@ -2,7 +2,7 @@
 
 The scale is the paper's: 6 to 3 without hallucination, 2 to 0 with it, by how informative a caption is; a
 mean is told in hundredths of the best. A judge's numbers are its own: they compare captions under one
-judge, not with people (:mod:`generation.evaluation.captions_sheet`).
+judge, not with people (:mod:`pipeline.captions.sheet`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from generation.evaluation.captions import CaptionedClip, Key, compared
-from generation.evaluation.captions_frames import Shown
-from generation.evaluation.judge import is_score
-from generation.evaluation.report import Figure, measured, missing
 from models.language import Answer, LanguageClient, Question
+from pipeline.captions.dataset import CaptionedClip, Key, compared
+from pipeline.captions.frames import Shown
+from pipeline.evaluation.figures import Figure, measured, missing
+from pipeline.evaluation.judging import is_score
 from stages import prompts
 
 LOWEST, HIGHEST = 0, 6
@@ -69,7 +69,7 @@ def judge_captions(clips: Sequence[CaptionedClip], shown: Shown, client: Languag
 def question(clip: CaptionedClip, pictures: Sequence[bytes]) -> Question:
     """What the judge sees of a clip: its pictures, and its caption as data."""
     return Question(
-        instructions=(files(__package__) / "captions_judge.txt").read_text(encoding="utf-8").strip(),
+        instructions=(files(__package__) / "judge.txt").read_text(encoding="utf-8").strip(),
         material=prompts.as_data({"caption": clip.caption}),
         images=pictures,
         schema=SCHEMA,

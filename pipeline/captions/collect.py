@@ -1,6 +1,6 @@
 """Captions of a strong model for a sample of a dataset's clips: what a captioner of our own learns from.
 
-EXAMPLES holds the parts (:mod:`generation.captioner.examples`), and ``_memo`` and ``_ledger``: what was
+EXAMPLES holds the parts (:mod:`pipeline.dataset.examples`), and ``_memo`` and ``_ledger``: what was
 answered is kept before it is used, so a run that stopped goes on and pays nothing twice.
 """
 
@@ -20,17 +20,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from generation.captioner.examples import ExampleError, part_made_from, write_part
-from generation.evaluation.captions import CaptionedClip, Captions, read_captions
-from generation.evaluation.captions_frames import find_pictures
 from models.budget import Budget
-from models.errors import BudgetError, TransientError
+from models.errors import BudgetError, ReportedError, TransientError
 from models.language import LanguageClient, Question
 from models.ledger import Ledger, Total
+from pipeline.captions.dataset import CaptionedClip, Captions, read_captions
+from pipeline.captions.frames import find_pictures
 from pipeline.curation.chain import endpoints
 from pipeline.curation.config import Config
-from pipeline.curation.job import SCRATCH
 from pipeline.curation.servers import settled, started_here
+from pipeline.dataset import SCRATCH
+from pipeline.dataset.examples import part_made_from, write_part
 from pipeline.platform.config import ConfigError
 from pipeline.platform.memo import Memo
 from pipeline.platform.progress import Bar
@@ -43,6 +43,10 @@ from stages.frames import packed_frames
 
 STAGE = "collect"
 CLIPS_PER_PART = 32
+
+
+class NoExamplesError(ReportedError):
+    """No clip of the sample gave an example; the text says why."""
 
 
 @dataclass(kw_only=True)
@@ -74,7 +78,7 @@ def collect(dataset: Path, folder: Path, config: Config, *, clips: int | None, s
 
     Raises:
         CaptionsError: the dataset cannot be read.
-        ExampleError: no clip gave an example.
+        NoExamplesError: no clip gave an example.
         ConfigError: the configuration asks for what cannot be had here.
         models.errors.EndpointError: the endpoint refuses to answer as it is configured.
     """
@@ -129,7 +133,7 @@ def _fill(parts: Sequence[_Part], source: Captions, teacher: _Teacher, config: C
     result.examples = sum(pq.read_metadata(file).num_rows for file in files)
     if not result.examples and not result.stopped:
         why, count = result.problems.most_common(1)[0]
-        raise ExampleError(f"none of {total} clips gave an example: {why} ({count} clips)")
+        raise NoExamplesError(f"none of {total} clips gave an example: {why} ({count} clips)")
     return result
 
 
