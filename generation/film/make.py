@@ -13,7 +13,9 @@ again only what depends on it::
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -144,6 +146,7 @@ def make_film(
     encoder: StateEncoder | None = None,
     painter: Painter | None = None,
     identity: Mapping[str, str] | None = None,
+    renderers: int = 0,
     on_event: Callable[[FilmEvent], None] = lambda event: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> FilmResult:
@@ -159,6 +162,9 @@ def make_film(
         painter: paints key frames from captions; without it, they are decoded from states.
         identity: digests of the models by role (director, generator, decoder, painter): what was made by
             others is made again.
+        renderers: clips that are rendered at once, each as soon as its key frame exists; the generator is
+            then called from as many threads. 0 renders the clips one by one after the last key frame.
+        on_event: called after each piece of work; with ``renderers`` from several threads, one at a time.
         cancelled: asked before each piece of work.
 
     Raises:
@@ -175,7 +181,7 @@ def make_film(
         plan.save(out)
         making = _Making(
             plan=plan, out=out, director=director, generator=generator, decoder=decoder, encoder=encoder,
-            painter=painter, options=options, on_event=on_event, cancelled=cancelled,
+            painter=painter, options=options, renderers=renderers, on_event=on_event, cancelled=cancelled,
         )  # fmt: skip
         return making.run()
 
@@ -190,26 +196,70 @@ class _Making:
     encoder: StateEncoder | None
     painter: Painter | None
     options: config.Recipe
+    renderers: int
     on_event: Callable[[FilmEvent], None]
     cancelled: Callable[[], bool]
     made: list[tuple[Kind, int]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    failed: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> FilmResult:
         for name in ("states", "keyframes", "clips"):
             (self.out / name).mkdir(exist_ok=True)
-        states: list[Tensor | None] = []
-        pictures: list[Picture] = []
-        for step, state in self._planned():
-            states.append(state)
-            if self.painter is None:
-                pictures.append(self._decoded(step, state))
-        if self.painter is not None:
-            pictures = self._painted(self.painter, states)
-            states = [self._seen(*each) for each in zip(self.plan.steps, pictures, strict=True)]
-        self._clips(states, pictures)
+        if self.renderers:
+            pictures = self._made_side_by_side()
+        else:
+            scenes = list(self._scenes())
+            last: Picture | None = None
+            for scene in scenes:
+                last = self._clip(*scene, last)
+            pictures = [picture for _, _, picture in scenes]
         self._film(pictures)
         self._sweep()
         return FilmResult(path=self.out / "film.mp4", plan=self.plan, made=tuple(self.made))
+
+    def _scenes(self) -> Iterator[tuple[PlannedStep, Tensor | None, Picture]]:
+        """Yield each step with its state and key frame, as soon as both exist."""
+        if self.painter is None:
+            for step, state in self._planned():
+                yield step, state, self._decoded(step, state)
+            return
+        states = [state for _, state in self._planned()]
+        for step, picture in zip(self.plan.steps, self._painted(self.painter, states), strict=True):
+            yield step, self._seen(step, picture), picture
+
+    def _made_side_by_side(self) -> list[Picture]:
+        """Render clips in threads while later steps are planned; return the key frames.
+
+        Chained clips start from the frame before them, so one thread renders those in order.
+        """
+        chain = self.options.film.chain_last_frame
+        pictures: list[Picture] = []
+        clips: list[Future[Picture | None]] = []
+
+        def render(scene: tuple[PlannedStep, Tensor | None, Picture], place: int) -> Picture | None:
+            try:
+                return self._clip(*scene, clips[place - 1].result() if chain and place else None)
+            except BaseException:
+                # Neither the director nor the other clips go on for a film that has failed.
+                self.failed.set()
+                raise
+
+        with ThreadPoolExecutor(1 if chain else self.renderers, thread_name_prefix="clip") as threads:
+            try:
+                for place, scene in enumerate(self._scenes()):
+                    pictures.append(scene[2])
+                    clips.append(threads.submit(render, scene, place))
+            except BaseException:
+                clip_failed = self.failed.is_set()
+                self.failed.set()
+                if not clip_failed:
+                    raise
+        errors = [error for each in clips if (error := each.exception()) is not None]
+        # The clips that stopped because another one failed say less than that one.
+        for error in sorted(errors, key=lambda error: isinstance(error, FilmCancelled)):
+            raise error
+        return pictures
 
     # Texts and states ---------------------------------------------------------------------------------
 
@@ -237,7 +287,7 @@ class _Making:
                 f"the director plans no step for {plan.goal!r}: train it for longer, or ask for --steps"
             )
         plan.complete = True
-        plan.save(self.out)
+        self._save()
 
     def _known(self) -> list[Step]:
         """The steps, from the first on, whose texts and states are there and agree."""
@@ -275,7 +325,7 @@ class _Making:
         if written.state is not None:
             step.state = f"states/step-{number:02}.safetensors"
             _write_state(self.out / step.state, written.state, self._state_key(number))
-        plan.save(self.out)
+        self._save()
         self._tell("plan", number, kept=False)
         return step
 
@@ -302,7 +352,7 @@ class _Making:
 
         return self._keyframes([step], key, make)[0]
 
-    def _painted(self, painter: Painter, states: Sequence[Tensor | None]) -> list[Picture]:
+    def _painted(self, painter: Painter, states: Sequence[Tensor | None]) -> Iterator[Picture]:
         """Key frames from captions, a few at a time, in view of those before."""
         steps, pictures = self.plan.steps, list[Picture]()
         while (start := len(pictures)) < len(steps):
@@ -314,8 +364,9 @@ class _Making:
             paint = partial(self._paint, painter, captions, known, imagined, seed)
             arrays = [*known, *map(_array, imagined)] if painter.uses_hints else known
             key = digest_of("painting", self.plan.models.get("painter"), captions, seed, *arrays)
-            pictures += self._keyframes(scene[len(known) :], key, paint)
-        return pictures
+            new = self._keyframes(scene[len(known) :], key, paint)
+            pictures += new
+            yield from new
 
     def _paint(
         self,
@@ -334,8 +385,6 @@ class _Making:
         self, steps: Sequence[PlannedStep], key: str, make: Callable[[], Pictures]
     ) -> list[Picture]:
         """Key frames of steps that are painted together."""
-        for step in steps:
-            step.keyframe = f"keyframes/step-{step.step:02}.png"
         paths = [self.out / f"keyframes/step-{step.step:02}.png" for step in steps]
         keys = [digest_of(key, place) for place in range(len(steps))]
         kept = [png_key(path) for path in paths] == keys
@@ -343,7 +392,9 @@ class _Making:
             self._check()
             for path, picture, own in zip(paths, make(), keys, strict=True):
                 write_png(path, picture, own)
-        self.plan.save(self.out)
+        for step in steps:
+            step.keyframe = f"keyframes/step-{step.step:02}.png"
+        self._save()
         for step in steps:
             self._tell("keyframe", step.step, kept=kept)
         return [read_picture(path.read_bytes()) for path in paths]
@@ -364,28 +415,37 @@ class _Making:
 
     # Clips and the film -------------------------------------------------------------------------------
 
-    def _clips(self, states: Sequence[Tensor | None], pictures: Sequence[Picture]) -> None:
-        """Render what is missing, in order; with chaining, each clip starts from the last frame before."""
+    def _clip(
+        self, step: PlannedStep, state: Tensor | None, picture: Picture, last: Picture | None
+    ) -> Picture | None:
+        """Render what is missing of a step's clips.
+
+        Args:
+            last: with chaining, the frame that ends the step before.
+
+        Returns:
+            with chaining, the frame that ends this step.
+        """
         many, chain = self.options.film.clips_per_step, self.options.film.chain_last_frame
-        last: Picture | None = None
-        for step, state, picture in zip(self.plan.steps, states, pictures, strict=True):
-            stem = f"clips/step-{step.step:02}"
-            stems = [stem, *(f"{stem}-{each}" for each in range(2, many + 1))]
-            step.clips = [f"{stem}.mp4" for stem in stems]
-            made = False
-            for place, stem in enumerate(stems):
-                clip, ending = self.out / f"{stem}.mp4", self.out / f"{stem}-last.png"
-                key, inputs = self._inputs(step, place, state, picture, last)
-                if mp4_key(clip) != key or (chain and png_key(ending) != key):
-                    self._check()
-                    video = self.generator.sample(**inputs)[0]
-                    if chain:
-                        write_png(ending, video[-1], key)
-                    film, fps = self.options.film, self.options.generator.fps
-                    write_clip(clip, video, fps=fps, short_side_px=film.upscale_px, key=key)
-                    made = True
-                last = read_picture(ending.read_bytes()) if chain else None
-            self._tell("clip", step.step, kept=not made)
+        stem = f"clips/step-{step.step:02}"
+        stems = [stem, *(f"{stem}-{each}" for each in range(2, many + 1))]
+        made = False
+        for place, stem in enumerate(stems):
+            clip, ending = self.out / f"{stem}.mp4", self.out / f"{stem}-last.png"
+            key, inputs = self._inputs(step, place, state, picture, last)
+            if mp4_key(clip) != key or (chain and png_key(ending) != key):
+                self._check()
+                video = self.generator.sample(**inputs)[0]
+                if chain:
+                    write_png(ending, video[-1], key)
+                film, fps = self.options.film, self.options.generator.fps
+                write_clip(clip, video, fps=fps, short_side_px=film.upscale_px, key=key)
+                made = True
+            last = read_picture(ending.read_bytes()) if chain else None
+        step.clips = [f"{stem}.mp4" for stem in stems]
+        self._save()
+        self._tell("clip", step.step, kept=not made)
+        return last
 
     def _inputs(
         self, step: PlannedStep, place: int, state: Tensor | None, picture: Picture, last: Picture | None
@@ -427,7 +487,7 @@ class _Making:
             write_png(sheet, self._sheet(chapters, pictures), shown)
             join(path, clips, chapters, title=plan.goal, key=key)
         plan.film = path.name
-        plan.save(self.out)
+        self._save()
         self._tell("film", 0, kept=kept)
 
     def _sheet(self, chapters: Sequence[Chapter], pictures: Sequence[Picture]) -> Picture:
@@ -451,14 +511,19 @@ class _Making:
                 path.unlink()
 
     def _check(self) -> None:
-        if self.cancelled():
+        if self.failed.is_set() or self.cancelled():
             raise FilmCancelled
 
+    def _save(self) -> None:
+        with self.lock:
+            self.plan.save(self.out)
+
     def _tell(self, kind: Kind, step: int, *, kept: bool) -> None:
-        if not kept:
-            self.made.append((kind, step))
-        total = len(self.plan.steps) if self.plan.complete else self.plan.steps_wanted
-        self.on_event(FilmEvent(kind=kind, step=step, total=total, kept=kept))
+        with self.lock:
+            if not kept:
+                self.made.append((kind, step))
+            total = len(self.plan.steps) if self.plan.complete else self.plan.steps_wanted
+            self.on_event(FilmEvent(kind=kind, step=step, total=total, kept=kept))
 
 
 def _chapter(step: PlannedStep) -> Chapter:

@@ -140,6 +140,9 @@ class Plan:
         if not (step.edited and step.action == action):
             step.action, step.caption, step.edited = action, "", True
             self.film = None
+            # States are predicted anew from the edited step on, so its pictures and those after it are old.
+            for later in self.steps[number - 1 :]:
+                later.keyframe, later.clips = None, []
 
 
 def open_plan(folder: Path, request: Request, models: Mapping[str, str]) -> Plan:
@@ -179,6 +182,10 @@ def open_plan(folder: Path, request: Request, models: Mapping[str, str]) -> Plan
                 f"{folder} has edited steps by another director: choose another folder, or the old director"
             )
         plan.steps, plan.complete, plan.film = [], False, None
+    if plan.models != dict(models):
+        plan.film = None
+        for step in plan.steps:
+            step.keyframe, step.clips = None, []
     plan.models = dict(models)
     return plan
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import pairwise
@@ -299,3 +301,75 @@ def test_a_turned_photo_is_upright_and_transparency_is_white() -> None:
 def test_other_pictures_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(PictureError, match=message):
         read_picture(data)
+
+
+@dataclass
+class Meeting(Renderer):
+    """A generator whose calls wait for each other, so that they must be made at the same time."""
+
+    barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=20))
+
+    def sample(self, captions: list[str], *given: Any, **more: Any) -> Any:
+        self.barrier.wait()
+        return super().sample(captions, *given, **more)
+
+
+@dataclass
+class Patient(Planner):
+    """A director that does not write its last step before a clip of the first was begun."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+
+    def plan(self, goal: str, *, steps: int | None, given: Sequence[Any], seed: int) -> Iterator[Any]:
+        for number, step in enumerate(super().plan(goal, steps=steps, given=given, seed=seed), start=1):
+            assert number != steps or self.begun.wait(20)
+            yield step
+
+
+def test_clips_are_rendered_side_by_side_while_the_plan_is_written(tmp_path: Path) -> None:
+    alone = Studio()
+    alone.make(tmp_path / "alone", steps=4)
+    director = Patient()
+    events: list[FilmEvent] = []
+
+    def seen(event: FilmEvent) -> None:
+        events.append(event)
+        if event.kind == "clip":
+            director.begun.set()
+
+    together = Studio(director=director, generator=Meeting())
+    together.make(tmp_path / "together", steps=4, renderers=2, on_event=seen)
+    assert contents(tmp_path / "together") == contents(tmp_path / "alone")
+    assert {(event.kind, event.step) for event in events} >= {("clip", step) for step in (1, 2, 3, 4)}
+
+
+def test_one_failing_clip_ends_the_film_and_its_error_is_raised(tmp_path: Path) -> None:
+    class Failing(Renderer):
+        def sample(self, captions: list[str], *given: Any, **more: Any) -> Any:
+            if "part 2" in captions[0]:
+                raise OSError("no memory")
+            return super().sample(captions, *given, **more)
+
+    with pytest.raises(OSError, match="no memory"):
+        Studio(generator=Failing()).make(tmp_path, steps=3, renderers=2)
+    Studio().make(tmp_path, steps=3, renderers=2)
+
+
+def test_chained_clips_begin_while_the_plan_is_written_and_stay_in_order(tmp_path: Path) -> None:
+    options = config.Recipe(film=config.Film(upscale_px=64, chain_last_frame=True))
+    Studio().make(tmp_path / "alone", steps=3, options=options)
+    Studio().make(tmp_path / "together", steps=3, options=options, renderers=3)
+    assert contents(tmp_path / "together") == contents(tmp_path / "alone")
+
+
+def test_an_edited_plan_lists_no_picture_of_before(tmp_path: Path) -> None:
+    Studio().make(tmp_path, steps=3)
+
+    def stop() -> bool:
+        return True
+
+    with pytest.raises(FilmCancelled):
+        Studio().make(tmp_path, edit=(2, "Fry it"), cancelled=stop)
+    steps = plan_of(tmp_path)["steps"]
+    assert [bool(step["keyframe"]) for step in steps] == [True, False, False]
+    assert [len(step["clips"]) for step in steps] == [1, 0, 0]
