@@ -14,7 +14,7 @@ from models.budget import Budget
 from models.errors import BudgetError, EndpointError, TransientError
 from models.language import Answer, Endpoint, LanguageClient, Problem
 from models.ledger import Ledger, Total
-from tests.models.test_language import (
+from tests.support.chat import (
     ChatServer,
     Reply,
     Store,

@@ -11,7 +11,7 @@ from models import llamacpp
 from models.errors import TransientError
 from models.language import Endpoint, LanguageClient, Question
 from models.server import Server, ServerError
-from tests.models.test_language import Store
+from tests.support.chat import Store
 from tests.support.embedded import embedded_server
 
 

@@ -9,9 +9,7 @@ from pydantic import ValidationError
 
 from stages.records import (
     VIDEO_JSON,
-    Action,
     Caption,
-    Clip,
     Drop,
     Evidence,
     Facts,
@@ -27,20 +25,7 @@ from stages.records import (
     Video,
     Watermark,
 )
-
-
-def clip(index: int, start_s: float, end_s: float) -> Clip:
-    return Clip(
-        clip_id=f"v-c{index:04d}", clip_index=index, start_s=start_s, end_s=end_s,
-        num_shots=1, sharpness=0.5, exposure=0.5, motion=0.01,
-    )  # fmt: skip
-
-
-def action(index: int, start_s: float, end_s: float) -> Action:
-    return Action(
-        action_id=f"v-a{index:04d}", start_s=start_s, end_s=end_s,
-        text="Chop the leek.", asr_text="so chop the leek", confidence=0.9, source="llm",
-    )  # fmt: skip
+from tests.support.records import action, clip
 
 
 def full_video() -> Video:

@@ -20,7 +20,7 @@ from stages.base import Workspace
 from stages.probe import Probe
 from stages.records import Interval, Reason, Sentence, Transcript, Video, Word
 from stages.transcribe import SpeechSettings, Transcribe, sentences
-from tests.models.test_language import Store
+from tests.support.chat import Store
 
 
 def words(*spoken: tuple[str, float, float]) -> list[SpokenWord]:

@@ -19,8 +19,8 @@ from stages.base import Workspace
 from stages.records import Kind, OverlayBox, Reason, Transcript, Video, Watermark
 from stages.transcribe import Transcribe
 from stages.watermark import Box, FilterWatermarks, box_iou, judge_overlay, persistent_text
-from tests.models.test_language import Store
-from tests.stages.test_records import clip
+from tests.support.chat import Store
+from tests.support.records import clip
 
 CORNER: Box = (0.8, 0.0, 1.0, 0.1)
 MIDDLE: Box = (0.4, 0.4, 0.6, 0.5)

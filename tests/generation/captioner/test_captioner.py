@@ -29,8 +29,8 @@ from pipeline.curation.config import Config
 from pipeline.dataset.examples import Examples, split_videos, write_part
 from pipeline.platform.config import ConfigError, load
 from stages.frames import packed_frames
-from tests.models.test_language import ChatServer, Reply, completion
-from tests.pipeline.captions.test_evaluation import Story, Told, write_dataset
+from tests.support.captions import Story, Told, write_dataset
+from tests.support.chat import ChatServer, Reply, completion
 
 STEPS = 12
 RECIPE = Captioner(

@@ -20,10 +20,10 @@ from generation.store import new_learner, save_learner
 from pipeline.cli.main import main
 from pipeline.evaluation.figures import Figure, as_markdown, measured, missing, write
 from pipeline.evaluation.intervals import Estimate
-from tests.generation.evaluation.test_films import BLUE, GREEN, RED, save_film
-from tests.generation.evaluation.test_networks import save_tiny_clip, save_tiny_videomae
-from tests.models.test_language import ChatServer, Reply, completion
-from tests.pipeline.evaluation.test_rating_sheet import ratings
+from tests.support.chat import ChatServer, Reply, completion
+from tests.support.films import BLUE, GREEN, RED, save_film
+from tests.support.networks import save_tiny_clip, save_tiny_videomae
+from tests.support.ratings import ratings
 
 RECIPE = config.Recipe(
     director=config.Director(

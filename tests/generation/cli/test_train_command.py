@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from generation.config import Recipe
 from generation.store import load_learner
 from pipeline.cli.main import main
-from tests.generation.data.test_features import STORIES, write_counting_video, write_dataset
+from tests.support.narrated import STORIES, write_counting_video, write_dataset
 
 SMALL = {
     "state": {"picture_px": 32},

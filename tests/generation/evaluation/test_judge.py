@@ -15,8 +15,8 @@ from generation.evaluation.films import Film, find_films
 from generation.evaluation.judge import SCALES, judge, judged_figures
 from generation.film.stills import write_png
 from models.language import LanguageClient
-from tests.generation.evaluation.test_films import BLUE, GREEN, RED, figure, save_film, value
-from tests.models.test_language import ChatServer, Reply, Store, completion, endpoint, replies
+from tests.support.chat import ChatServer, Reply, Store, completion, endpoint, replies
+from tests.support.films import BLUE, GREEN, RED, figure, save_film, value
 
 
 @pytest.fixture

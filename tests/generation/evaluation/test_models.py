@@ -24,8 +24,8 @@ from generation.evaluation.planning import director_figures, foresee
 from generation.evaluation.text_image import Clip
 from generation.generator.model import Generator
 from pipeline.evaluation.figures import Figure
-from tests.generation.evaluation.test_films import MeanColour, figure, value
-from tests.generation.evaluation.test_networks import save_tiny_clip
+from tests.support.films import MeanColour, figure, value
+from tests.support.networks import save_tiny_clip
 
 STATISTICS = Statistics(torch.full((2, 8), 0.5), torch.full((2, 8), 2.0))
 STORIES, STEPS = 10, 4

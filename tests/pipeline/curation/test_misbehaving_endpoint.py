@@ -22,7 +22,7 @@ import pytest
 from examples.drawing import moving_blobs
 from examples.media import Scene, write_video
 from pipeline.cli.main import main
-from tests.models.test_language import ChatServer, Reply
+from tests.support.chat import ChatServer, Reply
 
 ROOT = Path(__file__).parents[3]
 CAPTION = "A cook stirs the soup with a wooden spoon."

@@ -18,7 +18,7 @@ from pipeline.curation.config import Config
 from pipeline.curation.job import curate
 from pipeline.curation.plan import Plan, Row, plan, tokens_of
 from pipeline.platform.config import load
-from tests.models.test_language import ChatServer, Reply, completion
+from tests.support.chat import ChatServer, Reply, completion
 
 CAPTION = "A grey blob moves over a plain wall. A second blob rests beside it."
 

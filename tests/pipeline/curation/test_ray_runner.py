@@ -29,7 +29,7 @@ from pipeline.platform.config import ConfigError
 from pipeline.platform.memo import Memo
 from stages.base import Pool, Stage, Workspace
 from stages.records import Reason, Transcript, Video
-from tests.models.test_language import ChatServer, completion
+from tests.support.chat import ChatServer, completion
 
 ROOT = Path(__file__).parents[3]
 JOIN = """

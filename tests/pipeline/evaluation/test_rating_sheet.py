@@ -16,9 +16,9 @@ import pytest
 
 from generation.evaluation.film_sheet import rated_figures, write_film_sheet
 from generation.evaluation.films import Film, find_films
-from generation.evaluation.judge import SCALES
 from pipeline.evaluation.rating_sheet import RatingError
-from tests.generation.evaluation.test_films import BLUE, GREEN, RED, save_film, value
+from tests.support.films import BLUE, GREEN, RED, save_film, value
+from tests.support.ratings import key_of, ratings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -28,11 +28,6 @@ def films(tmp_path: Path) -> list[Film]:
     for name, colours in {"ours/a": [RED, BLUE], "ours/b": [GREEN], "rival/a": [BLUE]}.items():
         save_film(tmp_path / name, colours)
     return find_films([tmp_path / "ours", tmp_path / "rival"])
-
-
-def key_of(folder: Path) -> dict[str, Any]:
-    tree: dict[str, Any] = json.loads((folder / "key.json").read_text())
-    return tree
 
 
 def test_the_sheet_is_blind_and_stands_alone(films: list[Film], tmp_path: Path) -> None:
@@ -59,25 +54,6 @@ def test_what_a_film_says_cannot_break_the_sheet(tmp_path: Path) -> None:
     write_film_sheet(find_films([tmp_path / "x"]), tmp_path / "sheet", seed=0)
     html = (tmp_path / "sheet/sheet.html").read_text()
     assert "<script>alert" not in html and "&lt;/script&gt;&lt;script&gt;alert(1)" in html
-
-
-def ratings(folder: Path, rater: str, by_film: dict[str, int], **changes: Any) -> Path:
-    """A file as the sheet saves it: the same score of a film on every scale."""
-    key = key_of(folder)
-    found = {
-        code: dict.fromkeys(SCALES, by_film[film["film"]])
-        for code, film in key["items"].items()
-        if film["film"] in by_film
-    }
-    return ratings_file(folder, rater, found, **changes)
-
-
-def ratings_file(folder: Path, rater: str, found: dict[str, dict[str, int]], **changes: Any) -> Path:
-    """A file as the sheet of a folder saves it."""
-    path = folder / f"{rater}.json"
-    tree = {"sheet": key_of(folder)["sheet"], "rater": rater, "ratings": found}
-    path.write_text(json.dumps(tree | changes))
-    return path
 
 
 def test_ratings_of_several_people_are_scored_by_system(films: list[Film], tmp_path: Path) -> None:

@@ -43,10 +43,10 @@ from stages.records import (
     Watermark,
     Word,
 )  # fmt: skip
-from tests.models.test_image_tags import clock
-from tests.models.test_language import ChatServer, Reply, Store, completion
-from tests.stages.test_records import action, clip
+from tests.support.chat import ChatServer, Reply, Store, completion
 from tests.support.embedded import embedded_server
+from tests.support.pictures import clock
+from tests.support.records import action, clip
 
 NOWHERE = "http://127.0.0.1:9/v1"
 GOOD = "A hand sets a round white clock. The clock hangs on a wall."

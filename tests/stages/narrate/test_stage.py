@@ -28,7 +28,7 @@ from stages.records import (
     Transcript,
     Video,
 )
-from tests.models.test_language import ChatServer, Store, completion
+from tests.support.chat import ChatServer, Store, completion
 
 FACTS = Facts(
     container="mp4", video_codec="h264", audio_codec="aac", duration_s=40.0,

@@ -20,7 +20,7 @@ from stages import prompts
 from stages.base import Workspace
 from stages.records import Action, Drop, Kind, Reason, Sentence, Transcript, Video, Word
 from stages.refine.stage import Refine, RefineSettings, actions_of, fallback, into_blocks
-from tests.models.test_language import ChatServer, Reply, Store, completion
+from tests.support.chat import ChatServer, Reply, Store, completion
 from tests.support.embedded import embedded_server
 
 NOWHERE = "http://127.0.0.1:9/v1"

@@ -33,7 +33,7 @@ from stages.records import (
     Watermark,
 )
 from stages.relevance.stage import JudgeClips, JudgeVideo
-from tests.models.test_language import ChatServer, Reply, Store, completion
+from tests.support.chat import ChatServer, Reply, Store, completion
 
 Found = TypeVar("Found", bound=Stage)
 CLIP_S = 10.0
