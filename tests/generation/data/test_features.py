@@ -20,6 +20,7 @@ from generation.data import maker as feature_maker
 from generation.data.features import FeatureError, make_features
 from generation.data.maker import Scene, clip_times
 from generation.encoders.text import load_text
+from models.media import picking
 from models.media.picking import Wanted, pick
 from pipeline.platform.config import ConfigError
 from tests.support.narrated import (
@@ -110,7 +111,7 @@ def test_text_is_that_of_the_prompt_that_films_use(made: tuple[Path, Path]) -> N
 def test_a_second_run_decodes_nothing_and_a_new_caption_costs_no_pictures(
     made: tuple[Path, Path], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feature_maker, "open_media", _never)
+    monkeypatch.setattr(picking, "open_media", _never)
     monkeypatch.setattr(feature_maker, "load_encoder", _never)
     memo = made[0] / "_memo"
     with monkeypatch.context() as patch:
@@ -173,7 +174,7 @@ def test_a_codec_that_cannot_make_the_clips_is_told_before_anything_is_decoded(
     config = {"_class_name": "AutoencoderKLWan", "z_dim": 2, "temperal_downsample": [False, True, True],
               "latents_mean": [0.0, 0.0], "latents_std": [1.0, 1.0]}  # fmt: skip
     (codec / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(feature_maker, "open_media", _never)
+    monkeypatch.setattr(picking, "open_media", _never)
     recipe = Recipe.model_validate({"generator": {"codec": {"kind": "wan", "path": codec}, "frames": 8}})
     with pytest.raises(ConfigError, match=r"generator.frames: .*4k \+ 1"):
         make_features(dataset, tmp_path / "models", recipe, runner="local")
