@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from models.budget import Budget, Cost
 from models.errors import UsageError
 from models.ledger import Ledger
 from models.server import ServerError
@@ -92,7 +93,13 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
         spent = None
         try:
             with (
-                Tally(stages, len(waiting)) as tally,
+                Tally(
+                    stages,
+                    len(waiting),
+                    output / SCRATCH,
+                    budget=Budget(**config.budget.model_dump()),
+                    spent=_spent(ledger),
+                ) as tally,
                 closing(_curated(waiting, loaded, output, store, tally)) as curated,
             ):
                 for video in curated:
@@ -120,6 +127,21 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
     failed = summary["videos"].get("failed", 0)
     over_budget = failed > config.run.error_budget * len(sources)
     return Outcome(summary=summary, over_budget=over_budget, spent=spent)
+
+
+def _spent(ledger: Ledger) -> Cost:
+    """Upper bound of what earlier runs of this OUTPUT spent."""
+    return sum(
+        (
+            Cost(
+                requests=total.requests,
+                tokens=total.input_tokens + total.output_tokens,
+                usd=total.at_most_usd,
+            )
+            for total in ledger.totals()
+        ),
+        Cost(),
+    )
 
 
 def _curated(

@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,13 +22,13 @@ import ray
 import ray.exceptions
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
-from ray.util.metrics import Counter, Histogram
 
 from pipeline.curation.chain import Group, groups
 from pipeline.curation.config import PoolOptions
 from pipeline.curation.runners import Site
 from pipeline.curation.servers import reserved_cpus
 from pipeline.curation.worker import EVENTS_JSON, EventSink, StageEvent, crashed
+from pipeline.platform import metrics
 from pipeline.platform.packages import check_packages
 from stages.records import VIDEO_JSON, Video
 
@@ -62,7 +63,7 @@ class _GroupWorker:
         self._worker = site.worker(group.stages)
         self._deadline_s = site.config.run.video_deadline_s
         self._board = board
-        self._meters = _Meters()
+        self._meters = _Meters(group.pool)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         videos = [self.process(VIDEO_JSON.validate_json(text)) for text in batch["video"].to_pylist()]
@@ -75,10 +76,12 @@ class _GroupWorker:
         watchdog = threading.Timer(self._deadline_s, os._exit, [DEADLINE_EXIT])
         watchdog.daemon = True
         watchdog.start()
+        self._meters.busy(True)
         try:
             return self._worker.process(video, events.append)
         finally:
             watchdog.cancel()
+            self._meters.busy(False)
             for event in events:
                 self._meters.count(event)
             # Waits for it: the worker may be ended as soon as the video is back.
@@ -86,39 +89,45 @@ class _GroupWorker:
 
 
 class _Meters:
-    """The stages as Ray reports them to Prometheus; every label comes from a closed set."""
+    """What one worker exports, see :mod:`pipeline.platform.metrics`."""
 
-    def __init__(self) -> None:
-        self._items = Counter(
-            "videoauteur_stage_videos", "Videos that left a stage", tag_keys=("stage", "outcome")
-        )
-        self._drops = Counter(
-            "videoauteur_stage_drops", "Things dropped", tag_keys=("stage", "kind", "reason")
-        )
-        self._seconds = Histogram(
-            "videoauteur_stage_seconds",
-            "Time of one video in a stage",
-            boundaries=[0.01, 0.1, 1, 5, 30, 120, 600, 3600],
-            tag_keys=("stage",),
-        )
-        self._asked = {
-            name: Counter(f"videoauteur_model_{name}", about, tag_keys=("stage",))
-            for name, about in (
-                ("requests", "Requests to models"),
-                ("tokens", "Tokens read and written by models, at most where nobody knows"),
-                ("usd", "What they cost, at most where nobody knows"),
-            )
-        }
+    def __init__(self, pool: str) -> None:
+        self._pool = pool
+        self._read = self._written = 0
+        metrics.put("videoauteur_pool_workers", 1, pool=pool)
+        self.busy(False)
+
+    def busy(self, now: bool) -> None:
+        """Report whether the worker holds a video, and the bytes since the last report."""
+        metrics.put("videoauteur_pool_busy", float(now), pool=self._pool)
+        read, written = _bytes_read_and_written()
+        metrics.add("videoauteur_pool_bytes", read - self._read, pool=self._pool, direction="read")
+        metrics.add("videoauteur_pool_bytes", written - self._written, pool=self._pool, direction="written")
+        self._read, self._written = read, written
 
     def count(self, event: StageEvent) -> None:
-        self._items.inc(tags={"stage": event.stage, "outcome": event.outcome})
-        self._seconds.observe(event.seconds, tags={"stage": event.stage})
-        for name, counter in self._asked.items():
-            if value := getattr(event.asked, name):
-                counter.inc(value, tags={"stage": event.stage})
+        """Count what happened to a video in a stage."""
+        stage = event.stage
+        metrics.add("videoauteur_stage_videos", stage=stage, outcome=event.outcome)
+        metrics.observe("videoauteur_stage_seconds", event.seconds, stage=stage)
+        metrics.add("videoauteur_stage_video_seconds", event.video_s, stage=stage)
+        metrics.add("videoauteur_stage_retries", event.retries, stage=stage)
+        metrics.add("videoauteur_model_requests", event.asked.requests, stage=stage)
+        metrics.add("videoauteur_model_tokens", event.asked.tokens, stage=stage)
+        metrics.add("videoauteur_model_usd", event.asked.usd, stage=stage)
         for label, number in event.drops.items():
             kind, _, reason = label.partition("/")
-            self._drops.inc(number, tags={"stage": event.stage, "kind": kind, "reason": reason})
+            metrics.add("videoauteur_stage_drops", number, stage=stage, kind=kind, reason=reason)
+
+
+def _bytes_read_and_written() -> tuple[int, int]:
+    """Bytes that this process has moved by system calls; 0 and 0 where the system does not count."""
+    try:
+        lines = Path("/proc/self/io").read_text().splitlines()
+    except OSError:
+        return 0, 0
+    counts = dict(line.split(": ") for line in lines)
+    return int(counts["rchar"]), int(counts["wchar"])
 
 
 def run_ray(videos: Sequence[Video], site: Site, sink: EventSink) -> Iterator[Video]:
@@ -135,6 +144,7 @@ def run_ray(videos: Sequence[Video], site: Site, sink: EventSink) -> Iterator[Vi
         # The pools' actors hold what they were given until the last reference to them goes, and some
         # references stand in cycles.
         gc.collect()
+        metrics.add("videoauteur_worker_deaths", len(missing))
         for video in missing.values():
             yield _alone(video, site, board)
 

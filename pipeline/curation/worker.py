@@ -36,6 +36,8 @@ class StageEvent:
         outcome: ``rejected`` and ``failed`` end the video.
         drops: things dropped here, by ``kind/reason``.
         asked: requests to models, and what they cost; see :attr:`models.ledger.Ledger.here`.
+        retries: further tries after transient errors.
+        video_s: length of the video; 0 where it is unknown.
     """
 
     stage: str
@@ -43,6 +45,8 @@ class StageEvent:
     seconds: float
     drops: dict[str, int] = field(default_factory=dict)
     asked: Cost = field(default_factory=Cost)
+    retries: int = 0
+    video_s: float = 0.0
 
 
 EVENTS_JSON = TypeAdapter(list[StageEvent])
@@ -73,6 +77,7 @@ class ChainWorker:
         self._memo = memo
         self._retries = retries
         self._opened: set[str] = set()
+        self._retried = 0
         if scan is not None:
             scan.workspace = workspace
 
@@ -84,6 +89,7 @@ class ChainWorker:
             started = time.perf_counter()
             before = len(video.drops)
             asked = self._asked()
+            self._retried = 0
             try:
                 video, outcome = self._attempt(stage, video)
             except BadInputError as error:
@@ -109,6 +115,8 @@ class ChainWorker:
                     seconds=seconds,
                     drops=dict(drops),
                     asked=self._asked() - asked,
+                    retries=self._retried,
+                    video_s=video.facts.duration_s if video.facts else 0.0,
                 )
             )
         return video
@@ -129,6 +137,7 @@ class ChainWorker:
             except TransientError:
                 if attempt == self._retries:
                     raise
+                self._retried += 1
                 time.sleep(FIRST_RETRY_WAIT_S * 2**attempt)
         raise AssertionError("unreachable")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -23,10 +25,10 @@ def event(stage: str, outcome: Outcome = "measured", seconds: float = 0.5) -> St
 
 
 def test_off_a_terminal_there_are_plain_lines(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY_S", -1.0)
-    with Tally(["probe", "scan"], 2) as tally:
+    with Tally(["probe", "scan"], 2, tmp_path) as tally:
         for told in (event("probe"), event("probe", "rejected"), event("scan", "remembered")):
             tally.event(told)
     out, err = capsys.readouterr()
@@ -38,19 +40,19 @@ def test_off_a_terminal_there_are_plain_lines(
     ]
 
 
-def test_plain_lines_are_rare(capsys: pytest.CaptureFixture[str]) -> None:
-    with Tally(["probe"], 1000) as tally:
+def test_plain_lines_are_rare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Tally(["probe"], 1000, tmp_path) as tally:
         for _ in range(1000):
             tally.event(event("probe"))
     assert len(capsys.readouterr().err.splitlines()) < 100
 
 
 def test_on_a_terminal_there_is_a_bar_a_stage(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    with Tally(["probe", "scan", "clip"], 3) as tally:
+    with Tally(["probe", "scan", "clip"], 3, tmp_path) as tally:
         for told in (
             event("probe"), event("probe"), event("probe", "rejected"),
             event("scan"), event("scan", "failed"), event("clip"),
@@ -66,10 +68,10 @@ def test_on_a_terminal_there_is_a_bar_a_stage(
     ]
 
 
-def test_nothing_is_lost_between_threads() -> None:
+def test_nothing_is_lost_between_threads(tmp_path: Path) -> None:
     stages = ["probe", "scan"]
     outcomes: list[Outcome] = ["measured", "remembered", "rejected", "failed"]
-    with Tally(stages, 4000) as tally, ThreadPoolExecutor(8) as threads:
+    with Tally(stages, 4000, tmp_path) as tally, ThreadPoolExecutor(8) as threads:
         list(
             threads.map(
                 tally.event,
@@ -79,3 +81,21 @@ def test_nothing_is_lost_between_threads() -> None:
     expected = dict.fromkeys(outcomes, 500)
     assert tally.outcomes == {"probe": expected, "scan": expected}
     assert tally.seconds == {"probe": 1000.0, "scan": 1000.0}
+
+
+def test_the_state_of_a_run_is_left_in_a_file_while_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "STATUS_EVERY_S", -1.0)
+    with Tally(["probe", "scan", "clip"], 5, tmp_path) as tally:
+        for outcome in ("measured", "measured", "remembered", "rejected"):
+            tally.event(event("probe", outcome))
+        tally.event(event("scan", "failed"))
+        tally.event(event("scan"))
+        status = json.loads((tmp_path / "status.json").read_text())
+        assert {name: each["waiting"] for name, each in status["stages"].items()} == {
+            "probe": 1, "scan": 1, "clip": 1,
+        }  # fmt: skip
+        # One was rejected and one failed.
+        assert (status["planned"], status["finished"]) == (5, 2)
+        assert status["stages"]["probe"]["seconds"] == 2.0
