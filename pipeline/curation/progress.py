@@ -1,4 +1,4 @@
-"""Counts of a curation run by stage: shown on the terminal, exported, and left where `status` finds them."""
+"""Counts of a curation run by stage: shown on the terminal, exported, and left in a file for `status`."""
 
 from __future__ import annotations
 

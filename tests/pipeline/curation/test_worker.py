@@ -162,12 +162,13 @@ def test_what_a_stage_asked_of_models_is_told(bench: Bench) -> None:
     assert [told.asked for told in events] == [Cost(requests=2, tokens=8, usd=0.5), Cost()]
 
 
-def event(stage: str, outcome: worker.Outcome, **drops: int) -> StageEvent:
+def event(stage: str, outcome: worker.Outcome, retries: int = 0, **drops: int) -> StageEvent:
     return StageEvent(
         stage=stage,
         outcome=outcome,
         seconds=0.0,
         drops={label.replace("__", "/"): number for label, number in drops.items()},
+        retries=retries,
     )
 
 
@@ -209,16 +210,16 @@ def test_what_goes_wrong_is_sorted_and_ends_the_video(
     listen, cut = Listen(*errors), Cut()
     done, events = bench.run(listen, cut)
     assert done.drops == [Drop(kind=Kind.FILE, stage="listen", reason=reason, detail=detail)]
-    assert events == [event("listen", outcome, **{f"file__{reason}": 1})]
+    assert events == [event("listen", outcome, tries - 1, **{f"file__{reason}": 1})]
     assert (listen.measured, listen.closed) == (tries, 1)
     assert (cut.opened, cut.measured, cut.closed) == (0, 0, 0)
 
 
-def test_a_transient_failure_that_passes_leaves_no_trace(bench: Bench) -> None:
+def test_a_transient_failure_that_passes_leaves_no_trace_but_the_count_of_retries(bench: Bench) -> None:
     calm, _ = bench.run(Listen(words="calm"))
     listen = Listen(TransientError("busy"), TransientError("busy"), words="Calm")
     done, events = bench.run(listen)
-    assert (done, events) == (calm, [event("listen", "measured")])
+    assert (done, events) == (calm, [event("listen", "measured", 2)])
     assert listen.measured == 3
 
 
