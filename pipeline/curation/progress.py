@@ -107,6 +107,17 @@ class Tally(Live):
         """Videos that left the last stage, or ended before it."""
         return self._total - sum(self.waiting().values())
 
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Return ``seconds`` and the number of videos by outcome, for each stage in order."""
+        return {
+            name: {
+                "seconds": round(self.seconds[name], 3),
+                "video_s": round(self.video_s[name], 3),
+                **{kind: self.outcomes[name][kind] for kind in sorted(self.outcomes[name])},
+            }
+            for name in self._stages
+        }
+
     def _publish(self) -> None:
         """Write ``status.json``, whole or not at all, and set the gauges of the run."""
         waiting, finished = self.waiting(), self.finished()
@@ -120,13 +131,11 @@ class Tally(Live):
             "stages": {
                 name: {
                     "waiting": waiting[name],
-                    "seconds": round(self.seconds[name], 3),
-                    "video_s": round(self.video_s[name], 3),
                     "tokens": self.cost[name].tokens,
                     "usd": self.cost[name].usd,
-                    **self.outcomes[name],
+                    **figures,
                 }
-                for name in self._stages
+                for name, figures in self.figures().items()
             },
         }
         part = self._path.with_suffix(".part")

@@ -17,6 +17,10 @@ from pipeline.dataset.schema import TABLES
 from pipeline.report.text_statistics import text_statistics
 
 
+LENGTHS = ("seconds", "video_s")
+"""Keys of a stage that are no outcome."""
+
+
 def summarise(
     output: Path,
     rows: Mapping[str, int],
@@ -78,7 +82,7 @@ def as_text(summary: Mapping[str, Any], output: Path) -> str:
         lines.append(f"dropped {kind}s: " + ", ".join(f"{n} {r}" for r, n in reasons.items()))
     lines.append("time per stage")
     for name, figures in summary["stages"].items():
-        outcomes = ", ".join(f"{n} {kind}" for kind, n in figures.items() if kind != "seconds")
+        outcomes = ", ".join(f"{n} {kind}" for kind, n in figures.items() if kind not in LENGTHS)
         lines.append(f"  {name:<11}{figures['seconds']:>9.2f} s  {outcomes}")
     if summary["ledger"]:
         lines.append("asked of models, in all runs of this output")
