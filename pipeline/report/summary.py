@@ -16,7 +16,6 @@ from models.ledger import Total
 from pipeline.dataset.schema import TABLES
 from pipeline.report.text_statistics import text_statistics
 
-
 LENGTHS = ("seconds", "video_s")
 """Keys of a stage that are no outcome."""
 
