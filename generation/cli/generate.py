@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
@@ -54,28 +54,24 @@ def _generate(parsed: argparse.Namespace) -> int:
     from transformers.utils import logging as transformers_logging
 
     from generation.film.make import make_film
-    from generation.film.trained import TrainedModels, settings_of
+    from generation.film.plan import Request
+    from generation.film.trained import TrainedModels, film_models, settings_of
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    models = TrainedModels(parsed.models, settings_of(parsed.recipe, parsed.settings))
-    recipe = models.recipe()
-    first = _first_step(parsed.first_step, parsed.first_picture)
-    edit = _edit(parsed.edit)
-    planning, painting = models.director(), models.generator()
-    identity = {**planning.identity, **painting.identity}
-    painter: dict[str, Any] = {}
+    request = Request(
+        goal=parsed.goal, seed=parsed.seed, steps=parsed.steps, edit=_edit(parsed.edit),
+        first=_first_step(parsed.first_step, parsed.first_picture),
+    )  # fmt: skip
+    trained = TrainedModels(parsed.models, settings_of(parsed.recipe, parsed.settings))
+    recipe = trained.recipe()
+    painter = None
     if parsed.painter is not None:
         from generation.film.painting import load_painter
 
-        painter = {"painter": load_painter(parsed.painter, recipe.film.painter)}
-        identity["painter"] = painter["painter"].identity
+        painter = load_painter(parsed.painter, recipe.film.painter)
+    models = film_models(trained.director(), trained.generator(), recipe.generator, painter)
     with FilmProgress() as progress:
-        result = make_film(
-            parsed.goal, director=planning.director, generator=painting.generator,
-            decoder=painting.decoder, encoder=planning.encoder, options=recipe, out=parsed.out,
-            seed=parsed.seed, steps=parsed.steps, first=first, edit=edit, identity=identity,
-            on_event=progress.event, **painter,
-        )  # fmt: skip
+        result = make_film(request, models, parsed.out, options=recipe.film, on_event=progress.event)
     for step in result.plan.steps:
         print(f"{step.start_s:7.2f} s  {step.step}. {step.action}")
     print(result.path)

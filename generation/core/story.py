@@ -1,4 +1,4 @@
-"""What director, generator and film hand to each other."""
+"""The values that director, generator and film exchange."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Step:
 
     Attributes:
         action: short sentence in the present tense.
-        caption: what is seen.
-        state: raw visual state ``[tokens, width]``; None where it is not made yet.
+        caption: description of the picture.
+        state: raw visual state ``[tokens, width]``; None until it is predicted.
     """
 
     action: str
@@ -30,6 +30,21 @@ class Story:
     steps: tuple[Step, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The training clip that a generated clip starts from.
+
+    Attributes:
+        share: part of the result that is the training clip, in [0, 1]; 1 shows it unchanged.
+        distance: 1 - cosine of its standardised state and the planned one.
+    """
+
+    clip_id: str
+    video_id: str
+    share: float
+    distance: float
+
+
 def prompt_of(action: str, caption: str) -> str:
-    """The text of a step that conditions the generator: what is done, then what is seen."""
+    """Return the text of a step that conditions the generator: its action, then its caption."""
     return " ".join(dict.fromkeys(text.strip() for text in (action, caption) if text.strip()))

@@ -1,9 +1,8 @@
-"""From a goal to a film: plan, visual states, key frames, clips, one file.
+"""Make a film of a goal: plan, visual states, key frames, clips, one file.
 
-Everything that is made lies in the film's folder under a key of what it was made from: the texts and the
-state it depends on, the seed, and the identity of the model. Files are written whole or not at all. So a
-killed run goes on where it was, the same command twice does nothing the second time, and an edit makes
-again only what depends on it::
+Each file in the film's folder carries a key of its inputs: texts, state, seed and the identity of the model.
+Files are written whole or not at all. A killed run therefore resumes, a repeated command does nothing, and
+an edit makes again only what depends on it::
 
     OUT/plan.json            see generation.film.plan
     OUT/states/step-01.safetensors      OUT/keyframes/step-01.png      OUT/clips/step-01.mp4
@@ -14,12 +13,12 @@ again only what depends on it::
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,16 +28,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from generation import config
-from generation.core.states import Pictures, StateDecoder, StateEncoder
-from generation.core.story import Step, prompt_of
+from generation.core.states import Pictures
+from generation.core.story import Source, Step, prompt_of
 from generation.encoders.pictures import square
 from generation.film.footage import Chapter, as_srt, clip_frames, duration_of, join, mp4_key, write_clip
+from generation.film.parts import FilmModels, Painter, Retriever
 from generation.film.plan import (
     FilmError,
-    FirstStep,
     Plan,
     PlannedStep,
     Request,
+    credit_of,
     digest_of,
     first_picture,
     locked,
@@ -49,67 +49,23 @@ from generation.film.stills import Picture, SheetRow, contact_sheet, png_key, re
 
 FRAMES_ON_SHEET = 3
 KEY = "key"
+Video = NDArray[np.uint8]
+"""RGB frames ``[n, height, width, 3]``."""
 Kind = Literal["plan", "keyframe", "clip", "film"]
 
 
-class Director(Protocol):
-    """See :meth:`generation.director.model.Director.plan`."""
-
-    def plan(self, goal: str, *, steps: int | None, given: Sequence[Step], seed: int) -> Iterator[Step]:
-        """Steps from the first on; of those given, empty texts are written and missing states regressed."""
-
-
-class Generator(Protocol):
-    """See :meth:`generation.generator.model.Generator.sample`."""
-
-    def sample(
-        self,
-        captions: list[str],
-        states: Tensor | None,
-        *,
-        seed: int,
-        keyframes: Pictures | None,
-        first_frames: Pictures | None,
-    ) -> NDArray[np.uint8]:
-        """Clips ``[n, frames, height, width, 3]`` of raw states ``[n, tokens, width]``."""
-
-
-class Painter(Protocol):
-    """Paints key frames from captions, see :mod:`generation.film.painting`.
-
-    Attributes:
-        memory: how many of the pictures before it looks at.
-        cells: those and the ones it paints at once, together.
-        uses_hints: whether it wants to see what the director imagined.
-    """
-
-    memory: int
-    cells: int
-    uses_hints: bool
-
-    def paint(
-        self, captions: Sequence[str], *, known: Sequence[Picture], hints: Sequence[Picture], seed: int
-    ) -> Pictures:
-        """Pictures of the captions that come after those of ``known``.
-
-        Args:
-            captions: of the known pictures, then of those to paint.
-            hints: decoded states of those to paint, or nothing.
-        """
-
-
-class FilmCancelled(Exception):  # noqa: N818 - nothing went wrong
-    """Somebody asked to stop; what was made is kept."""
+class FilmCancelled(Exception):  # noqa: N818 - not an error
+    """The caller asked to stop; finished files stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmEvent:
-    """One thing is there.
+    """One finished piece of a film.
 
     Attributes:
         step: number from 1; 0 for the whole film.
         total: steps of the film; None while the director has not decided.
-        kept: it was there before.
+        kept: the piece existed before this call.
     """
 
     kind: Kind
@@ -120,10 +76,10 @@ class FilmEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmResult:
-    """The film that is there now.
+    """A finished film.
 
     Attributes:
-        made: kinds and steps of what this call made; the rest was there.
+        made: kinds and steps of the pieces that this call made; all others existed.
     """
 
     path: Path
@@ -132,36 +88,19 @@ class FilmResult:
 
 
 def make_film(
-    goal: str,
-    *,
-    director: Director,
-    generator: Generator,
-    decoder: StateDecoder,
-    options: config.Recipe,
+    request: Request,
+    models: FilmModels,
     out: Path,
-    seed: int | None = None,
-    steps: int | None = None,
-    first: FirstStep | None = None,
-    edit: tuple[int, str] | None = None,
-    encoder: StateEncoder | None = None,
-    painter: Painter | None = None,
-    identity: Mapping[str, str] | None = None,
+    *,
+    options: config.Film,
     renderers: int = 0,
     on_event: Callable[[FilmEvent], None] = lambda event: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> FilmResult:
-    """Make a film, or what is missing of it.
+    """Make a film, or its missing pieces.
 
     Args:
-        goal: see :class:`generation.film.plan.Request`; seed, steps and first, too.
-        options: its sections ``film`` and ``generator`` are read.
         out: the film's folder: new, empty, or with a film of the same request.
-        edit: number and new action of a step. Its caption is written anew; other texts stay; states are
-            predicted anew from it on.
-        encoder: makes the state of ``first.picture`` and those of painted key frames.
-        painter: paints key frames from captions; without it, they are decoded from states.
-        identity: digests of the models by role (director, generator, decoder, painter): what was made by
-            others is made again.
         renderers: clips that are rendered at once, each as soon as its key frame exists; the generator is
             then called from as many threads. 0 renders the clips one by one after the last key frame.
         on_event: called after each piece of work; with ``renderers`` from several threads, one at a time.
@@ -169,33 +108,29 @@ def make_film(
 
     Raises:
         FilmError: the folder holds another film or is in use, or the edit names no step.
-        FilmCancelled: ``cancelled`` said so.
+        FilmCancelled: ``cancelled`` returned true.
     """
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        plan = open_plan(out, Request(goal=goal, seed=seed, steps=steps, first=first), identity or {})
-        if edit:
-            plan.edit(*edit)
-        if encoder is None and (painter or plan.first_picture):
-            raise ValueError("states of pictures need an encoder")
+        plan = open_plan(out, request, models.identity)
+        if request.edit:
+            plan.edit(*request.edit)
+        if models.encoder is None and plan.first_picture:
+            raise FilmError("these models take no picture of the first step: leave it out")
         plan.save(out)
-        making = _Making(
-            plan=plan, out=out, director=director, generator=generator, decoder=decoder, encoder=encoder,
-            painter=painter, options=options, renderers=renderers, on_event=on_event, cancelled=cancelled,
+        job = _FilmJob(
+            plan=plan, models=models, out=out, options=options, renderers=renderers, on_event=on_event,
+            cancelled=cancelled,
         )  # fmt: skip
-        return making.run()
+        return job.run()
 
 
 @dataclass(slots=True, kw_only=True)
-class _Making:
+class _FilmJob:
     plan: Plan
+    models: FilmModels
     out: Path
-    director: Director
-    generator: Generator
-    decoder: StateDecoder
-    encoder: StateEncoder | None
-    painter: Painter | None
-    options: config.Recipe
+    options: config.Film
     renderers: int
     on_event: Callable[[FilmEvent], None]
     cancelled: Callable[[], bool]
@@ -220,20 +155,23 @@ class _Making:
 
     def _scenes(self) -> Iterator[tuple[PlannedStep, Tensor | None, Picture]]:
         """Yield each step with its state and key frame, as soon as both exist."""
-        if self.painter is None:
+        if self.models.retriever is not None:
+            yield from self._retrieved(self.models.retriever)
+        elif self.models.painter is not None:
+            states = [state for _, state in self._planned()]
+            painted = self._painted(self.models.painter, states)
+            for step, picture in zip(self.plan.steps, painted, strict=True):
+                yield step, self._encoded(step, picture), picture
+        else:
             for step, state in self._planned():
                 yield step, state, self._decoded(step, state)
-            return
-        states = [state for _, state in self._planned()]
-        for step, picture in zip(self.plan.steps, self._painted(self.painter, states), strict=True):
-            yield step, self._seen(step, picture), picture
 
     def _made_side_by_side(self) -> list[Picture]:
         """Render clips in threads while later steps are planned; return the key frames.
 
         Chained clips start from the frame before them, so one thread renders those in order.
         """
-        chain = self.options.film.chain_last_frame
+        chain = self.options.chain_last_frame
         pictures: list[Picture] = []
         clips: list[Future[Picture | None]] = []
 
@@ -264,17 +202,17 @@ class _Making:
     # Texts and states ---------------------------------------------------------------------------------
 
     def _planned(self) -> Iterator[tuple[PlannedStep, Tensor | None]]:
-        """Every step with its state, those that are there first, as the director writes them."""
+        """Yield every step with its state: first those that exist, then new ones as the director writes them."""
         plan, given = self.plan, self._known()
         there = len(given)
         for step, known in zip(plan.steps, given, strict=False):
-            self._tell("plan", step.step, kept=True)
+            self._report("plan", step.step, kept=True)
             yield step, known.state
         if not (plan.complete and there == len(plan.steps)):
             given += [Step(action=step.action, caption=step.caption) for step in plan.steps[there:]]
             given = self._with_first(given)
             self._check()
-            written = self.director.plan(plan.goal, steps=plan.steps_wanted, given=given, seed=plan.seed)
+            written = self.models.director.plan(plan.goal, steps=plan.steps_wanted, given=given, seed=plan.seed)
             for number, new in enumerate(written, start=1):
                 self._check()
                 if number > there:
@@ -290,13 +228,13 @@ class _Making:
         self._save()
 
     def _known(self) -> list[Step]:
-        """The steps, from the first on, whose texts and states are there and agree."""
+        """Return the leading steps whose texts exist and whose states were made from them."""
         known: list[Step] = []
         for step in self.plan.steps:
             state = None
             if step.state is not None:
                 state = _read_state(self.out / step.state, self._state_key(step.step))
-            texts_alone = step.state is None and step.caption and self.painter is not None
+            texts_alone = step.state is None and step.caption and self.models.painter is not None
             if state is None and not texts_alone:
                 break
             known.append(Step(action=step.action, caption=step.caption, state=state))
@@ -308,13 +246,13 @@ class _Making:
             return given
         state = None
         if plan.first_picture is not None:
-            assert self.encoder is not None
-            state = self.encoder.encode(first_picture(self.out)[None])[0]
+            assert self.models.encoder is not None
+            state = self.models.encoder.encode(first_picture(self.out)[None])[0]
         first = given[0] if given else Step(action=plan.first_text, caption="")
         return [Step(action=first.action, caption=first.caption, state=state), *given[1:]]
 
     def _note(self, number: int, written: Step) -> PlannedStep:
-        """Keep what the director wrote. A chain of one text uses it for both."""
+        """Store a step that the director wrote. A director of one text fills both with it."""
         plan = self.plan
         if number > len(plan.steps):
             plan.steps.append(PlannedStep(step=number, action="", caption=""))
@@ -326,20 +264,31 @@ class _Making:
             step.state = f"states/step-{number:02}.safetensors"
             _write_state(self.out / step.state, written.state, self._state_key(number))
         self._save()
-        self._tell("plan", number, kept=False)
+        self._report("plan", number, kept=False)
         return step
 
     def _state_key(self, number: int) -> str:
         plan = self.plan
         texts = [[step.action, step.caption] for step in plan.steps[:number]]
         asked = [plan.goal, plan.seed, plan.steps_wanted, plan.first_picture]
-        seen_by = self.encoder.name if plan.first_picture and self.encoder else None
+        seen_by = self.models.encoder.name if plan.first_picture and self.models.encoder else None
         return digest_of("state", plan.models.get("director"), seen_by, asked, texts)
 
     # Key frames ---------------------------------------------------------------------------------------
 
+    def _retrieved(self, retriever: Retriever) -> Iterator[tuple[PlannedStep, Tensor | None, Picture]]:
+        """Choose a source for each step of the finished plan; its middle frame is the key frame."""
+        planned = [(step, state) for step, state in self._planned()]
+        steps = [Step(action=step.action, caption=step.caption, state=state) for step, state in planned]
+        for (step, state), source in zip(planned, retriever.retrieve(steps), strict=True):
+            step.source = source
+            key = digest_of("source", self.models.identity.get("generator"), asdict(source))
+            make = partial(_one_picture, retriever, source)
+            yield step, state, self._keyframes([step], key, make)[0]
+
     def _decoded(self, step: PlannedStep, state: Tensor | None) -> Picture:
-        if state is None:
+        decoder = self.models.decoder
+        if state is None or decoder is None:
             raise FilmError("the director gives no visual states: key frames need --painter")
         given = self.plan.first_picture if step.step == 1 else None
         seed = seed_of(self.plan.seed, "keyframe", step.step)
@@ -347,13 +296,13 @@ class _Making:
 
         def make() -> Pictures:
             if given is not None:
-                return square(first_picture(self.out)[None], self.decoder.picture_px)
-            return self.decoder.decode(state[None], seed=seed)
+                return square(first_picture(self.out)[None], decoder.picture_px)
+            return decoder.decode(state[None], seed=seed)
 
         return self._keyframes([step], key, make)[0]
 
     def _painted(self, painter: Painter, states: Sequence[Tensor | None]) -> Iterator[Picture]:
-        """Key frames from captions, a few at a time, in view of those before."""
+        """Yield key frames painted from captions, a few at a time, in view of earlier ones."""
         steps, pictures = self.plan.steps, list[Picture]()
         while (start := len(pictures)) < len(steps):
             seed = seed_of(self.plan.seed, "painting", start)
@@ -377,14 +326,15 @@ class _Making:
         seed: int,
     ) -> Pictures:
         hints: Sequence[Picture] = []
-        if painter.uses_hints and len(known) + len(imagined) == len(captions):
-            hints = list(self.decoder.decode(torch.stack(list(imagined)), seed=seed))
+        decoder = self.models.decoder
+        if decoder and painter.uses_hints and len(known) + len(imagined) == len(captions):
+            hints = list(decoder.decode(torch.stack(list(imagined)), seed=seed))
         return painter.paint(captions, known=known, hints=hints, seed=seed)
 
     def _keyframes(
         self, steps: Sequence[PlannedStep], key: str, make: Callable[[], Pictures]
     ) -> list[Picture]:
-        """Key frames of steps that are painted together."""
+        """Return the key frames of steps that are painted together; make them if they are missing."""
         paths = [self.out / f"keyframes/step-{step.step:02}.png" for step in steps]
         keys = [digest_of(key, place) for place in range(len(steps))]
         kept = [png_key(path) for path in paths] == keys
@@ -396,20 +346,21 @@ class _Making:
             step.keyframe = f"keyframes/step-{step.step:02}.png"
         self._save()
         for step in steps:
-            self._tell("keyframe", step.step, kept=kept)
+            self._report("keyframe", step.step, kept=kept)
         return [read_picture(path.read_bytes()) for path in paths]
 
-    def _seen(self, step: PlannedStep, picture: Picture) -> Tensor | None:
-        """The state of a painted picture, which the generator is to follow."""
-        if self.options.generator.condition != "state":
+    def _encoded(self, step: PlannedStep, picture: Picture) -> Tensor | None:
+        """Return the state of a painted picture, for a generator that follows states."""
+        if self.models.condition != "state":
             return None
-        assert self.encoder is not None
-        key = digest_of("seen", self.encoder.name, picture)
+        if self.models.encoder is None:
+            raise ValueError("states of painted key frames need an encoder")
+        key = digest_of("seen", self.models.encoder.name, picture)
         path = self.out / f"states/step-{step.step:02}-seen.safetensors"
         state = _read_state(path, key)
         if state is None:
             self._check()
-            state = self.encoder.encode(picture[None])[0]
+            state = self.models.encoder.encode(picture[None])[0]
             _write_state(path, state, key)
         return state
 
@@ -426,47 +377,52 @@ class _Making:
         Returns:
             with chaining, the frame that ends this step.
         """
-        many, chain = self.options.film.clips_per_step, self.options.film.chain_last_frame
+        many, chain = self.options.clips_per_step, self.options.chain_last_frame
         stem = f"clips/step-{step.step:02}"
         stems = [stem, *(f"{stem}-{each}" for each in range(2, many + 1))]
         made = False
         for place, stem in enumerate(stems):
             clip, ending = self.out / f"{stem}.mp4", self.out / f"{stem}-last.png"
-            key, inputs = self._inputs(step, place, state, picture, last)
+            key, render = self._renderer(step, place, state, picture, last)
             if mp4_key(clip) != key or (chain and png_key(ending) != key):
                 self._check()
-                video = self.generator.sample(**inputs)[0]
+                video = render()
                 if chain:
                     write_png(ending, video[-1], key)
-                film, fps = self.options.film, self.options.generator.fps
-                write_clip(clip, video, fps=fps, short_side_px=film.upscale_px, key=key)
+                write_clip(
+                    clip, video, fps=self.models.fps, short_side_px=self.options.upscale_px, key=key
+                )
                 made = True
             last = read_picture(ending.read_bytes()) if chain else None
         step.clips = [f"{stem}.mp4" for stem in stems]
         self._save()
-        self._tell("clip", step.step, kept=not made)
+        self._report("clip", step.step, kept=not made)
         return last
 
-    def _inputs(
+    def _renderer(
         self, step: PlannedStep, place: int, state: Tensor | None, picture: Picture, last: Picture | None
-    ) -> tuple[str, dict[str, Any]]:
-        """What a clip is sampled from, and its key."""
-        condition = self.options.generator.condition
+    ) -> tuple[str, Callable[[], Video]]:
+        """Return the key of a clip's inputs, and a function that renders the clip."""
+        models, source = self.models, step.source
         prompt = prompt_of(step.action, step.caption)
         seed = seed_of(self.plan.seed, "clip", step.step, place)
-        seen = None if state is None or condition != "state" else state
-        shown = picture if condition == "keyframe" else None
+        seen = state if models.condition == "state" else None
+        shown = picture if models.condition == "keyframe" else None
         key = digest_of(
-            "clip", self.plan.models.get("generator"), prompt, seed, None if seen is None else _array(seen),
-            shown, last, self.options.generator.fps, self.options.film.upscale_px,
+            "clip", models.identity.get("generator"), prompt, seed, None if seen is None else _array(seen),
+            shown, last, models.fps, self.options.upscale_px, *([] if source is None else [asdict(source)]),
         )  # fmt: skip
-        return key, {
-            "captions": [prompt],
-            "states": None if seen is None else seen[None],
-            "seed": seed,
-            "keyframes": None if shown is None else shown[None],
-            "first_frames": None if last is None else last[None],
-        }
+
+        def render() -> Video:
+            if models.retriever is not None and source is not None:
+                return models.retriever.sample_from(source, prompt, seen, seed=seed)
+            return models.generator.sample(
+                [prompt], None if seen is None else seen[None], seed=seed,
+                keyframes=None if shown is None else shown[None],
+                first_frames=None if last is None else last[None],
+            )[0]  # fmt: skip
+
+        return key, render
 
     def _film(self, pictures: Sequence[Picture]) -> None:
         self._check()
@@ -488,7 +444,7 @@ class _Making:
             join(path, clips, chapters, title=plan.goal, key=key)
         plan.film = path.name
         self._save()
-        self._tell("film", 0, kept=kept)
+        self._report("film", 0, kept=kept)
 
     def _sheet(self, chapters: Sequence[Chapter], pictures: Sequence[Picture]) -> Picture:
         rows = []
@@ -496,7 +452,7 @@ class _Making:
             video = [frame for clip in step.clips for frame in clip_frames(self.out / clip)]
             places = np.linspace(0, len(video) - 1, FRAMES_ON_SHEET).round().astype(int)
             shown = [picture, *(video[at] for at in places)]
-            rows.append(SheetRow(title=chapter.title, text=step.caption, pictures=shown))
+            rows.append(SheetRow(title=chapter.title, text=_shown_text(step), pictures=shown))
         return contact_sheet(self.plan.goal, rows)
 
     def _sweep(self) -> None:
@@ -518,7 +474,7 @@ class _Making:
         with self.lock:
             self.plan.save(self.out)
 
-    def _tell(self, kind: Kind, step: int, *, kept: bool) -> None:
+    def _report(self, kind: Kind, step: int, *, kept: bool) -> None:
         with self.lock:
             if not kept:
                 self.made.append((kind, step))
@@ -526,14 +482,24 @@ class _Making:
             self.on_event(FilmEvent(kind=kind, step=step, total=total, kept=kept))
 
 
+def _one_picture(retriever: Retriever, source: Source) -> Pictures:
+    return retriever.picture(source)[None]
+
+
 def _chapter(step: PlannedStep) -> Chapter:
     assert step.start_s is not None and step.end_s is not None
-    text = step.action if step.caption == step.action else f"{step.action}\n{step.caption}"
+    lines = dict.fromkeys((step.action, step.caption))
+    text = "\n".join([*lines, *([] if step.source is None else [credit_of(step.source)])])
     # An empty line would end a subtitle.
     text = "\n".join(line for line in text.splitlines() if line.strip())
     return Chapter(
         start_s=step.start_s, end_s=step.end_s, title=f"{step.step}. {step.action}".strip(), text=text
     )
+
+
+def _shown_text(step: PlannedStep) -> str:
+    """Return what stands under a step's title on the contact sheet."""
+    return step.caption if step.source is None else f"{step.caption} [{credit_of(step.source)}]"
 
 
 def _array(state: Tensor) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
-"""The plan of a film, ``plan.json``: what was asked for, what the director wrote, where the files lie.
+"""The plan of a film, ``plan.json``: the request, the steps that the director wrote, the paths of the files.
 
-It is the one file that a film's folder needs; everything else is made again from it and the models.
+It is the one file that a film's folder needs; the models make all others from it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from generation.core.story import Source
 from generation.film.stills import Picture, read_picture, write_png
 from models.errors import UsageError
 
@@ -25,7 +27,7 @@ FIRST_PICTURE = "first.png"
 
 
 class FilmError(UsageError):
-    """The film cannot be made as asked; the text says what to do."""
+    """The film cannot be made as requested; the message says what to do."""
 
 
 class FilmBusyError(FilmError):
@@ -34,10 +36,10 @@ class FilmBusyError(FilmError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstStep:
-    """The first step as the user wants it.
+    """A first step given by the user.
 
     Attributes:
-        picture: of what it should look like; None lets the director imagine it.
+        picture: its key frame; with None the director predicts one.
     """
 
     text: str
@@ -46,24 +48,31 @@ class FirstStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a film is asked to be. None takes what was asked for before, if the film is there already.
+    """A request for a film. None takes the value of the existing film in the folder, if there is one.
 
     Attributes:
         goal: "How to make X?".
-        seed: of everything that is sampled; 0 unless it is given.
-        steps: how many; unless given, the director decides.
-        first: the first step; unless given, the director writes it.
+        seed: of all sampling; default 0.
+        steps: number of steps; with None the director decides.
+        first: the first step; with None the director writes it.
+        edit: number and new action of a step. Its caption is rewritten, other texts stay, and states are
+            predicted again from this step on.
     """
 
     goal: str
     seed: int | None = None
     steps: int | None = None
     first: FirstStep | None = None
+    edit: tuple[int, str] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class PlannedStep:
-    """A step; its files are relative to the film's folder, its times are seconds of the film."""
+    """A step of a film; paths are relative to the film's folder, times are seconds of the film.
+
+    Attributes:
+        source: the training clip that the step's clip starts from; None for a clip that starts from noise.
+    """
 
     step: int
     action: str
@@ -74,18 +83,19 @@ class PlannedStep:
     clips: list[str] = field(default_factory=list)
     start_s: float | None = None
     end_s: float | None = None
+    source: Source | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What ``plan.json`` holds.
+    """The contents of ``plan.json``.
 
     Attributes:
-        first_text: the first step as it was given.
-        first_picture: sha256 of its picture, which lies in ``first.png``.
+        first_text: action of the first step, where the user gave it.
+        first_picture: sha256 of its picture, which is stored in ``first.png``.
         models: role to a digest of weights and recipe.
         complete: the director has written the last step.
-        film: the finished film; None until then.
+        film: path of the finished film; None until then.
     """
 
     goal: str
@@ -100,22 +110,22 @@ class Plan:
     version: int = VERSION
 
     def save(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the plan, whole or not at all."""
         part = folder / f"{FILE}.part"
         part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         part.replace(folder / FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Plan | None:
-        """The plan in a folder; None where there is none.
+        """Return the plan in a folder; None where there is none.
 
         Raises:
-            FilmError: it is not one of ours.
+            FilmError: the file is damaged or of another version.
         """
         path = folder / FILE
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
-            plan = cls(**(tree | {"steps": [PlannedStep(**step) for step in tree["steps"]]}))
+            plan = cls(**(tree | {"steps": [_step(step) for step in tree["steps"]]}))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError, KeyError) as error:
@@ -125,7 +135,7 @@ class Plan:
         return plan
 
     def edit(self, number: int, action: str) -> None:
-        """Change a step's action; its caption is open from now on. The same edit twice is one.
+        """Change a step's action and clear its caption. Repeating an edit changes nothing.
 
         Raises:
             FilmError: there is no such step (yet), or no action.
@@ -146,9 +156,9 @@ class Plan:
 
 
 def open_plan(folder: Path, request: Request, models: Mapping[str, str]) -> Plan:
-    """The plan in a folder, held against the request; or a new one.
+    """Return the plan in a folder, checked against the request, or a new one.
 
-    A plan by another director is begun anew.
+    A plan by another director is restarted.
 
     Raises:
         FilmError: the folder holds something else, or the plan has edits that another director would lose.
@@ -190,17 +200,32 @@ def open_plan(folder: Path, request: Request, models: Mapping[str, str]) -> Plan
     return plan
 
 
+def credit_of(source: Source) -> str:
+    """Return the line that names a clip's source in subtitles and on the contact sheet."""
+    if source.share == 0:
+        return f"generated; nearest training clip {source.clip_id}, distance {source.distance:.2f}"
+    return (
+        f"retrieval-augmented: {source.share:.0%} of training clip {source.clip_id}, "
+        f"distance {source.distance:.2f}"
+    )
+
+
+def _step(tree: dict[str, Any]) -> PlannedStep:
+    source = tree.get("source")
+    return PlannedStep(**(tree | {"source": Source(**source) if source else None}))
+
+
 def first_picture(folder: Path) -> Picture:
-    """The picture that the first step was given."""
+    """Return the picture that the user gave for the first step."""
     return read_picture((folder / FIRST_PICTURE).read_bytes())
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a film to one process; a killed one lets go.
+    """Lock a film's folder for this process; the lock of a killed process is released.
 
     Raises:
-        FilmBusyError: another process is at it.
+        FilmBusyError: another process holds the lock.
     """
     with (folder / LOCK).open("w") as file:
         try:
@@ -211,7 +236,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def digest_of(*parts: object) -> str:
-    """sha256 over texts, numbers, None, arrays and lists of them; equal parts give equal digests."""
+    """Return the sha256 of texts, numbers, None, arrays and lists of them; equal parts give equal digests."""
     whole = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -223,5 +248,5 @@ def digest_of(*parts: object) -> str:
 
 
 def seed_of(*parts: object) -> int:
-    """A seed that depends on nothing but the parts."""
+    """Return a seed that is a function of the parts alone."""
     return int(digest_of(*parts)[:15], 16)

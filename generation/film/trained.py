@@ -1,7 +1,7 @@
-"""The trained models of one folder, as films need them.
+"""The trained models of one folder, loaded for films and the service.
 
-A model's own recipe says what it is; a user may change how it samples, and everything of ``film`` and
-``serve``. Both the model's weights and how it samples are part of its identity.
+A model's own recipe defines it; a user may change its sampling options and the sections ``film`` and
+``serve``. Weights and sampling options together are a model's identity.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.platform.config import ConfigError, Section, leaves, load
 
 if TYPE_CHECKING:
     from generation.core.states import StateDecoder, StateEncoder
-    from generation.film.make import Director, Generator
+    from generation.film.parts import Director, FilmModels, Generator, Painter, Retriever
 
 Role = Literal["director", "generator", "decoder"]
 CHANGEABLE = (
@@ -29,9 +29,9 @@ CHANGEABLE = (
 
 
 def settings_of(recipe: str | None, settings: Sequence[str]) -> tuple[str, ...]:
-    """What a recipe and ``--set`` change, as ``a.b=value`` settings over the models' own recipes.
+    """Return the changes that a recipe and ``--set`` make to the models' own recipes, as ``a.b=value``.
 
-    Of a recipe's file the parts that make the models what they are are passed over.
+    Keys of the recipe's file that define the models are skipped.
 
     Raises:
         ConfigError: a setting is unknown, of the wrong kind, or can only be changed by training.
@@ -52,7 +52,7 @@ def settings_of(recipe: str | None, settings: Sequence[str]) -> tuple[str, ...]:
 
 
 def recipe_file(name: str) -> Path:
-    """The file of a ready recipe, or the one that is named.
+    """Return the path of a recipe that comes with the project, or of a YAML file.
 
     Raises:
         ConfigError: there is neither.
@@ -65,21 +65,21 @@ def recipe_file(name: str) -> Path:
 
 
 class Models(Protocol):
-    """Where director, generator and what goes with them come from. Is sent to other processes."""
+    """A source of director and generator. Instances are sent to other processes."""
 
     def recipe(self) -> config.Recipe:
-        """What films and the service are made by."""
+        """Return the recipe of films and service."""
 
     def director(self) -> DirectorParts:
-        """Load what plans."""
+        """Load the director and its encoder."""
 
     def generator(self) -> GeneratorParts:
-        """Load what paints."""
+        """Load the generator and its decoder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorParts:
-    """What plans; ``identity`` is the director's."""
+    """The models that plan; ``identity`` is the director's."""
 
     director: Director
     encoder: StateEncoder
@@ -88,29 +88,54 @@ class DirectorParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorParts:
-    """What paints; ``identity`` is the generator's and the decoder's."""
+    """The models that make pictures; ``identity`` is that of generator and decoder.
+
+    Attributes:
+        decoder: paints key frames from states; None with a retriever.
+        retriever: the generator, if it starts from training clips.
+    """
 
     generator: Generator
-    decoder: StateDecoder
+    decoder: StateDecoder | None
+    retriever: Retriever | None = None
     identity: Mapping[str, str]
+
+
+def film_models(
+    planning: DirectorParts,
+    rendering: GeneratorParts,
+    options: config.Generator,
+    painter: Painter | None = None,
+) -> FilmModels:
+    """Return the models of a film from their two halves, and a painter for key frames."""
+    from generation.film.parts import FilmModels
+
+    identity = {**planning.identity, **rendering.identity}
+    if painter is not None:
+        identity["painter"] = painter.identity
+    return FilmModels(
+        director=planning.director, encoder=planning.encoder, generator=rendering.generator,
+        decoder=rendering.decoder, retriever=rendering.retriever, painter=painter,
+        condition=options.condition, fps=options.fps, identity=identity,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModels:
-    """A folder that ``videoauteur train`` wrote.
+    """The models in a folder that ``videoauteur train`` wrote.
 
     Attributes:
-        settings: over the models' own recipes, see :func:`settings_of`.
+        settings: changes to the models' own recipes, see :func:`settings_of`.
     """
 
     folder: Path
     settings: tuple[str, ...] = ()
 
     def recipe(self) -> config.Recipe:
-        """The generator's recipe, with the settings.
+        """Return the generator's recipe with the settings.
 
         Raises:
-            ConfigError: director or generator is not there, or they are of different visual states.
+            ConfigError: director or generator is missing, or they have different visual states.
         """
         director, generator = self._recipe("director"), self._recipe("generator")
         if director.state != generator.state:
@@ -121,7 +146,7 @@ class TrainedModels:
         return generator
 
     def director(self) -> DirectorParts:
-        """The director and the encoder of its states."""
+        """Load the director and the encoder of its states."""
         from generation.encoders.factory import load_encoder
         from generation.encoders.weights import best_device
         from generation.store import load_director
@@ -133,7 +158,7 @@ class TrainedModels:
         return DirectorParts(director=director, encoder=load_encoder(recipe.state), identity=identity)
 
     def generator(self) -> GeneratorParts:
-        """The generator and the decoder of states."""
+        """Load the generator and the decoder of states."""
         from generation.encoders.flow_decoder import FlowDecoder
         from generation.encoders.weights import best_device
         from generation.store import load_decoder_for, load_generator
