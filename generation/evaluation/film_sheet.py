@@ -43,7 +43,7 @@ def write_film_sheet(films: Sequence[Film], out: Path, *, seed: int) -> str:
             text=film.goal,
             rows=[
                 Row(
-                    text=shot.action or shot.caption,
+                    text=shot.step.action or shot.step.caption,
                     pictures=[as_jpeg(shot.video[at]) for at in evenly(len(shot.video), SHOT_PICTURES)],
                 )
                 for shot in film.shots

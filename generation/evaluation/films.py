@@ -17,7 +17,7 @@ from generation.evaluation.networks import PictureNetwork, evenly
 from generation.evaluation.stories import coherence_figures
 from generation.evaluation.text_image import Clip, clip_i, clip_t
 from generation.film.footage import clip_frames
-from generation.film.plan import FILE, FilmError, Plan
+from generation.film.plan import FILE, FilmError, Plan, PlannedStep
 from generation.film.stills import Picture, read_picture
 from pipeline.evaluation.figures import Figure, measured, missing
 
@@ -27,15 +27,14 @@ NO_CLIP = "no CLIP given: --clip FOLDER"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shot:
-    """A step of a film.
+    """The pictures of a film's step.
 
     Attributes:
         state: as the director planned it; None where a painter made the key frame.
         video: all frames of its clips, RGB.
     """
 
-    action: str
-    caption: str
+    step: PlannedStep
     state: Tensor | None
     keyframe: Picture
     video: Pictures
@@ -93,8 +92,7 @@ def read_film(folder: Path) -> Film:
         try:
             shots.append(
                 Shot(
-                    action=step.action,
-                    caption=step.caption,
+                    step=step,
                     state=load_file(folder / step.state)["state"] if step.state else None,
                     keyframe=read_picture((folder / step.keyframe).read_bytes()),
                     video=np.stack([frame for clip in step.clips for frame in clip_frames(folder / clip)]),
@@ -123,7 +121,7 @@ def film_figures(
     """
     coherence = coherence_figures(
         f"films {films[0].system}",
-        [[shot.action for shot in film.shots] for film in films],
+        [[shot.step.action for shot in film.shots] for film in films],
         [shot_states(film, network, statistics) for film in films],
         [_planned(film, statistics) for film in films],
         [film.name for film in films],
@@ -140,7 +138,7 @@ def _agreement(films: Sequence[Film], clip: Clip | None, seed: int) -> list[Figu
         return [missing(of, name, NO_CLIP) for name in names]
     owners = [film.name for film in films for _ in film.shots]
     shots = [shot for film in films for shot in film.shots]
-    prompts = [prompt_of(shot.action, shot.caption) for shot in shots]
+    prompts = [prompt_of(shot.step.action, shot.step.caption) for shot in shots]
     videos, stills = [shot.video for shot in shots], [shot.keyframe[None] for shot in shots]
     scores = (clip_t(clip, prompts, videos), clip_t(clip, prompts, stills), clip_i(clip, stills, videos))
     note = clip.note(prompts)

@@ -56,7 +56,7 @@ def question(film: Film) -> Question:
     sheet = film.folder / "contact_sheet.png"
     pictures = [read_picture(sheet.read_bytes())] if sheet.is_file() else []
     pictures += [shot.video[len(shot.video) // 2] for shot in film.shots]
-    steps = [{"action": shot.action, "caption": shot.caption} for shot in film.shots]
+    steps = [{"action": shot.step.action, "caption": shot.step.caption} for shot in film.shots]
     return Question(
         instructions=(files(__package__) / "judge.txt").read_text(encoding="utf-8").strip(),
         material=json.dumps({"goal": film.goal, "steps": steps}, ensure_ascii=False),

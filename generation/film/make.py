@@ -1,6 +1,6 @@
 """Make a film of a goal: plan, visual states, key frames, clips, one file.
 
-Each file in the film's folder carries a key of its inputs: texts, state, seed and the identity of the model.
+Each file in the film's folder carries a key of its inputs: texts, state, seed and identity of the model.
 Files are written whole or not at all. A killed run therefore resumes, a repeated command does nothing, and
 an edit makes again only what depends on it::
 
@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -202,7 +202,7 @@ class _FilmJob:
     # Texts and states ---------------------------------------------------------------------------------
 
     def _planned(self) -> Iterator[tuple[PlannedStep, Tensor | None]]:
-        """Yield every step with its state: first those that exist, then new ones as the director writes them."""
+        """Yield every step with its state: existing ones, then new ones as the director writes them."""
         plan, given = self.plan, self._known()
         there = len(given)
         for step, known in zip(plan.steps, given, strict=False):
@@ -212,7 +212,9 @@ class _FilmJob:
             given += [Step(action=step.action, caption=step.caption) for step in plan.steps[there:]]
             given = self._with_first(given)
             self._check()
-            written = self.models.director.plan(plan.goal, steps=plan.steps_wanted, given=given, seed=plan.seed)
+            written = self.models.director.plan(
+                plan.goal, steps=plan.steps_wanted, given=given, seed=plan.seed
+            )
             for number, new in enumerate(written, start=1):
                 self._check()
                 if number > there:
@@ -389,9 +391,7 @@ class _FilmJob:
                 video = render()
                 if chain:
                     write_png(ending, video[-1], key)
-                write_clip(
-                    clip, video, fps=self.models.fps, short_side_px=self.options.upscale_px, key=key
-                )
+                write_clip(clip, video, fps=self.models.fps, short_side_px=self.options.upscale_px, key=key)
                 made = True
             last = read_picture(ending.read_bytes()) if chain else None
         step.clips = [f"{stem}.mp4" for stem in stems]
@@ -416,11 +416,13 @@ class _FilmJob:
         def render() -> Video:
             if models.retriever is not None and source is not None:
                 return models.retriever.sample_from(source, prompt, seen, seed=seed)
-            return models.generator.sample(
+            clips = models.generator.sample(
                 [prompt], None if seen is None else seen[None], seed=seed,
                 keyframes=None if shown is None else shown[None],
                 first_frames=None if last is None else last[None],
-            )[0]  # fmt: skip
+            )  # fmt: skip
+            clip: Video = clips[0]
+            return clip
 
         return key, render
 

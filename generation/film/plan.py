@@ -1,4 +1,4 @@
-"""The plan of a film, ``plan.json``: the request, the steps that the director wrote, the paths of the files.
+"""The plan of a film, ``plan.json``: the request, the director's steps, the paths of the files.
 
 It is the one file that a film's folder needs; the models make all others from it.
 """
@@ -236,7 +236,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def digest_of(*parts: object) -> str:
-    """Return the sha256 of texts, numbers, None, arrays and lists of them; equal parts give equal digests."""
+    """Return the sha256 of texts, numbers, None, arrays and lists of them; equal parts, equal digests."""
     whole = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):

@@ -28,9 +28,11 @@ from torch import Tensor
 
 from generation import config
 from generation.core.states import Pictures, StateDecoder, StateEncoder
-from generation.core.story import Step
+from generation.core.story import Source, Step
 from generation.film.make import FilmCancelled, make_film
+from generation.film.parts import FilmModels
 from generation.film.plan import Request
+from generation.film.stills import Picture
 from generation.film.trained import Models, TrainedModels, settings_of
 from generation.service.http import build_app
 from generation.service.jobs import Jobs
@@ -82,15 +84,25 @@ class GeneratorReplica:
 
     def facts(self) -> dict[str, Any]:
         """What the front must know of it."""
-        return {"identity": dict(self._parts.identity), "picture_px": self._parts.decoder.picture_px}
+        decoder = self._parts.decoder
+        return {
+            "identity": dict(self._parts.identity),
+            "picture_px": None if decoder is None else decoder.picture_px,
+            "retrieves": self._parts.retriever is not None,
+        }
 
     def decode(self, z: Tensor, seed: int) -> Pictures:
         """See :meth:`generation.core.states.StateDecoder.decode`."""
+        assert self._parts.decoder is not None
         return self._parts.decoder.decode(z, seed=seed)
 
     def sample(self, captions: list[str], states: Tensor | None, more: Mapping[str, Any]) -> NDArray[Any]:
         """See :meth:`generation.generator.model.Generator.sample`."""
         return self._parts.generator.sample(captions, states, **more)
+
+    def retriever(self, method: str, *arguments: Any, **more: Any) -> Any:
+        """Call a method of :class:`generation.film.parts.Retriever`."""
+        return getattr(self._parts.retriever, method)(*arguments, **more)
 
 
 class Front:
@@ -124,16 +136,21 @@ class Front:
 
     def _make(self, request: Request, out: Path, cancelled: Cancelled) -> None:
         planning = Remote(self._director, cancelled)
-        painting = Remote(self._generator, cancelled)
+        rendering = Remote(self._generator, cancelled)
         with self._asking:
             # Once: later, a replica may be at long work.
-            facts = self._facts = self._facts or (planning.call("facts"), painting.call("facts"))
-        make_film(
-            request.goal, seed=request.seed, steps=request.steps, first=request.first, out=out,
-            director=RemoteDirector(planning), encoder=RemoteEncoder(planning, **facts[0]["encoder"]),
-            generator=RemoteGenerator(painting), decoder=RemoteDecoder(painting, facts[1]["picture_px"]),
-            identity=facts[0]["identity"] | facts[1]["identity"], options=self._recipe, cancelled=cancelled,
+            facts = self._facts = self._facts or (planning.call("facts"), rendering.call("facts"))
+        planner, renderer = facts
+        generator = RemoteGenerator(rendering)
+        picture_px = renderer["picture_px"]
+        models = FilmModels(
+            director=RemoteDirector(planning), encoder=RemoteEncoder(planning, **planner["encoder"]),
+            generator=generator, retriever=generator if renderer["retrieves"] else None,
+            decoder=None if picture_px is None else RemoteDecoder(rendering, picture_px),
+            condition=self._recipe.generator.condition, fps=self._recipe.generator.fps,
+            identity=planner["identity"] | renderer["identity"],
         )  # fmt: skip
+        make_film(request, models, out, options=self._recipe.film, cancelled=cancelled)
 
 
 class Remote:
@@ -143,7 +160,7 @@ class Remote:
         self._handle = handle
         self._cancelled = cancelled
 
-    def call(self, method: str, *arguments: Any) -> Any:
+    def call(self, method: str, *arguments: Any, **more: Any) -> Any:
         """The answer of some replica.
 
         Raises:
@@ -151,7 +168,7 @@ class Remote:
         """
         losses = 0
         while True:
-            response = getattr(self._handle, method).remote(*arguments)
+            response = getattr(self._handle, method).remote(*arguments, **more)
             try:
                 return self._wait_for(response)
             except LOST:
@@ -241,6 +258,25 @@ class RemoteGenerator:
         """See :meth:`generation.generator.model.Generator.sample`."""
         clips: NDArray[np.uint8] = self._remote.call("sample", captions, states, more)
         return clips
+
+    def retrieve(self, steps: Sequence[Step]) -> list[Source]:
+        """See :meth:`generation.film.parts.Retriever.retrieve`."""
+        sources: list[Source] = self._remote.call("retriever", "retrieve", steps)
+        return sources
+
+    def picture(self, source: Source) -> Picture:
+        """See :meth:`generation.film.parts.Retriever.picture`."""
+        picture: Picture = self._remote.call("retriever", "picture", source)
+        return picture
+
+    def sample_from(
+        self, source: Source, caption: str, state: Tensor | None, *, seed: int
+    ) -> NDArray[np.uint8]:
+        """See :meth:`generation.film.parts.Retriever.sample_from`."""
+        clip: NDArray[np.uint8] = self._remote.call(
+            "retriever", "sample_from", source, caption, state, seed=seed
+        )
+        return clip
 
 
 def application(models: Models, folder: Path) -> serve.Application:

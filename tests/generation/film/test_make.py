@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import pairwise
@@ -19,7 +19,8 @@ from PIL import Image
 from generation import config
 from generation.film.footage import clip_frames
 from generation.film.make import FilmCancelled, FilmEvent, FilmResult, make_film
-from generation.film.plan import FilmError, FirstStep
+from generation.film.parts import FilmModels, Retriever
+from generation.film.plan import FilmError, FirstStep, Request
 from generation.film.stills import PictureError, read_picture
 from tests.support.film_parts import FRAMES, Decoder, Encoder, Planner, Renderer
 
@@ -36,10 +37,21 @@ class Studio:
     decoder: Decoder = field(default_factory=Decoder)
 
     def make(
-        self, out: Path, goal: str = GOAL, options: config.Recipe = OPTIONS, **more: Any
+        self,
+        out: Path,
+        goal: str = GOAL,
+        options: config.Recipe = OPTIONS,
+        identity: Mapping[str, str] | None = None,
+        retriever: Retriever | None = None,
+        **more: Any,
     ) -> FilmResult:
-        parts = {"director": self.director, "generator": self.generator, "decoder": self.decoder}
-        return make_film(goal, options=options, out=out, encoder=Encoder(), **parts, **more)
+        of_request = {name: more.pop(name) for name in ("seed", "steps", "first", "edit") if name in more}
+        models = FilmModels(
+            director=self.director, generator=self.generator, decoder=self.decoder, encoder=Encoder(),
+            retriever=retriever, condition=options.generator.condition, fps=options.generator.fps,
+            identity=identity or {},
+        )  # fmt: skip
+        return make_film(Request(goal=goal, **of_request), models, out, options=options.film, **more)
 
     @property
     def work(self) -> int:

@@ -22,6 +22,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from generation import config
 from generation.film.make import make_film
 from generation.film.painting import RollingPainter, TextPainter, load_painter
+from generation.film.parts import FilmModels
+from generation.film.plan import Request
 from generation.film.stills import Picture, read_picture
 from pipeline.platform.config import ConfigError
 from tests.support.film_parts import Decoder, Encoder, Planner, Renderer
@@ -131,11 +133,12 @@ def test_a_film_with_painted_key_frames(kind: str, tmp_path: Path, request: pyte
 
     def make(**more: Any) -> Any:
         log = Renderer()
-        result = make_film(
-            "How to make spring rolls?", director=Planner(default=5), generator=log, decoder=Decoder(),
-            encoder=Encoder(), options=config.Recipe(film=config.Film(upscale_px=32)), out=tmp_path,
-            painter=painter, identity={"painter": painter.identity}, **more,
+        models = FilmModels(
+            director=Planner(default=5), generator=log, decoder=Decoder(), encoder=Encoder(),
+            painter=painter, identity={"painter": painter.identity},
         )  # fmt: skip
+        request = Request(goal="How to make spring rolls?", **more)
+        result = make_film(request, models, tmp_path, options=config.Film(upscale_px=32))
         return result, log
 
     result, _ = make()
