@@ -40,7 +40,8 @@ from benchmarks.machine import machine, markdown
 from generation.config import Recipe
 from generation.core.states import Statistics
 from generation.core.story import Step, Story
-from generation.director.model import Director
+from generation.director.model import DirectorModel
+from generation.director.recalling import new_director
 from generation.encoders.factory import load_encoder
 from generation.encoders.sentences import load_sentences
 from generation.evaluation.states import assignment_exact, cosine, mse, recall, retrieval
@@ -147,11 +148,11 @@ def picture(path: Path) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path, formats=("JPEG", "PNG")).convert("RGB"))
 
 
-def fit(recipe: Recipe, stories: Sequence[Story], statistics: Statistics, seed: int) -> Director:
+def fit(recipe: Recipe, stories: Sequence[Story], statistics: Statistics, seed: int) -> DirectorModel:
     """A director trained by the function that ``videoauteur train`` uses."""
     options = recipe.director.train.model_copy(update={"seed": seed})
     torch.manual_seed(seed)
-    director = Director(recipe.director, recipe.state, statistics)
+    director = new_director(recipe.director, recipe.state, statistics)
     with tempfile.TemporaryDirectory() as folder:
         rows = [
             {
@@ -180,7 +181,7 @@ def fit(recipe: Recipe, stories: Sequence[Story], statistics: Statistics, seed: 
     return director.eval()
 
 
-def predictions(director: Director, stories: Sequence[Story], shown: bool) -> Array:
+def predictions(director: DirectorModel, stories: Sequence[Story], shown: bool) -> Array:
     """The director's, see :data:`Predict`."""
     found = director.predict(stories, history="true" if shown else "own")
     return torch.stack(found).flatten(2).numpy()

@@ -60,7 +60,7 @@ from generation.evaluation.frechet import few_samples, frechet_distance
 from generation.evaluation.networks import VideoFeatures
 from generation.evaluation.states import cosine, recall
 from generation.film.footage import duration_of
-from generation.generator.model import Generator
+from generation.generator.model import GeneratorModel
 from generation.training.loop import train
 from models.media.picking import Wanted, pick
 from pipeline.dataset.loader import ShardBatches
@@ -265,13 +265,13 @@ def nearest(predicted: Array, true: Array) -> list[int]:
 
 def fit(
     recipe: Recipe, changes: dict[str, Any], rows: Sequence[Row], statistics: Statistics, seed: int
-) -> Generator:
+) -> GeneratorModel:
     """A generator of this condition, trained on all clips."""
     options = recipe.generator.model_copy(
         update={**changes, "train": recipe.generator.train.model_copy(update={"seed": seed})}
     )
     torch.manual_seed(seed)
-    generator = Generator(options, recipe.state, statistics)
+    generator = GeneratorModel(options, recipe.state, statistics)
     with tempfile.TemporaryDirectory() as folder:
         table = pa.Table.from_pylist([dict(row) for row in rows])
         pq.write_table(table, f"{folder}/part-all.parquet", row_group_size=4)
@@ -287,7 +287,7 @@ def fit(
 
 
 def sample(
-    generator: Generator, rows: Sequence[Row], states: torch.Tensor, keyframes: Videos, *, seed: int
+    generator: GeneratorModel, rows: Sequence[Row], states: torch.Tensor, keyframes: Videos, *, seed: int
 ) -> Videos:
     """Every clip made again; clip ``i`` is drawn from ``seed + i`` under every condition."""
     reads_keyframes = generator.options.condition == "keyframe"

@@ -24,9 +24,10 @@ from benchmarks.machine import machine, markdown
 from generation.config import Recipe
 from generation.core.learner import Learner, Row
 from generation.core.states import Statistics
-from generation.director.model import Director
+from generation.director.model import DirectorModel
+from generation.director.recalling import new_director
 from generation.encoders.codecs import load_codec
-from generation.generator.model import Generator
+from generation.generator.model import GeneratorModel
 from generation.training.loop import row_seed, train
 from pipeline.platform.config import load
 
@@ -76,12 +77,12 @@ def director(recipe: Recipe) -> tuple[Learner, list[Row]]:
         }
         for number in range(4)
     ]
-    return Director(recipe.director, recipe.state, statistics()), rows
+    return new_director(recipe.director, recipe.state, statistics()), rows
 
 
 def generator(recipe: Recipe) -> tuple[Learner, list[Row]]:
     """The twin and clips of noise."""
-    learner = Generator(recipe.generator, recipe.state, statistics())
+    learner = GeneratorModel(recipe.generator, recipe.state, statistics())
     text = recipe.generator.text.max_tokens
     size = recipe.state.picture_px
     rows: list[Row] = [
@@ -157,7 +158,7 @@ def growth(longest: int) -> dict[int, float]:
     recipe = load(None, settings, Recipe).config
     torch.manual_seed(0)
     made, _ = director(recipe)
-    assert isinstance(made, Director)
+    assert isinstance(made, DirectorModel)
     made.eval()
     seconds, count = {}, 2
     list(made.plan("How to make soup?", steps=2))

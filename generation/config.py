@@ -229,7 +229,6 @@ class Transformer(Section):
     ``dtype``: of the weights from a folder; bfloat16 only for those that LoRA leaves frozen.
     """
 
-    class_name: Literal["WanTransformer3DModel"] = "WanTransformer3DModel"
     path: Path | None = None
     train: Literal["full", "lora"] = "full"
     lora: Lora = Lora()

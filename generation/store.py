@@ -24,8 +24,8 @@ from generation.core.states import StateDecoder, Statistics
 from pipeline.platform.config import ConfigError, load
 
 if TYPE_CHECKING:
-    from generation.director.model import Director
-    from generation.generator.model import Generator
+    from generation.director.model import DirectorModel
+    from generation.generator.model import GeneratorModel
 
 Kind = Literal["director", "generator", "decoder"]
 OWN_DECODERS = ("imagenet", "clip_vae")
@@ -46,13 +46,13 @@ def new_learner(kind: Kind, recipe: Recipe, statistics: Statistics) -> Learner:
         )
     # Each needs libraries that take seconds to import.
     if kind == "director":
-        from generation.director.model import Director
+        from generation.director.recalling import new_director
 
-        return Director(recipe.director, recipe.state, statistics)
+        return new_director(recipe.director, recipe.state, statistics)
     if kind == "generator":
-        from generation.generator.model import Generator
+        from generation.generator.model import GeneratorModel
 
-        return Generator(recipe.generator, recipe.state, statistics)
+        return GeneratorModel(recipe.generator, recipe.state, statistics)
     if recipe.state.family not in OWN_DECODERS:
         raise ConfigError(
             f"state.family {recipe.state.family} has a decoder of its own; there is nothing to train "
@@ -98,14 +98,14 @@ def load_learner(kind: Kind, models: Path) -> Learner:
     return learner.eval()
 
 
-def load_director(models: Path) -> Director:
+def load_director(models: Path) -> DirectorModel:
     """MODELS/director; see :func:`load_learner`."""
-    return cast("Director", load_learner("director", models))
+    return cast("DirectorModel", load_learner("director", models))
 
 
-def load_generator(models: Path) -> Generator:
+def load_generator(models: Path) -> GeneratorModel:
     """MODELS/generator; see :func:`load_learner`."""
-    return cast("Generator", load_learner("generator", models))
+    return cast("GeneratorModel", load_learner("generator", models))
 
 
 def load_decoder_for(models: Path) -> StateDecoder:

@@ -1,4 +1,12 @@
-"""How a story lies before a language model, place by place."""
+"""The order in which a story is laid out before a language model.
+
+A step is read and written as text and visual state in turn: *action, caption, state*, the factorisation of
+the paper (section Director). One sequence is::
+
+    GOAL | Step 1: ACTION end [sentence] | Seen: CAPTION end [sentence] | queries | state | Step 2: ...
+
+Headings are given and texts are learned; an empty action ends the story.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +17,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from generation import config
 from generation.core.learner import Row
 from generation.core.story import Step, Story
+from generation.encoders.backbones import Language
 
 HEADINGS = {"action": "\nStep {number}: ", "caption": "\nSeen: "}
 PAD, TEXT, STATE, QUERY, SENTENCE = range(5)
@@ -18,7 +28,14 @@ PAD, TEXT, STATE, QUERY, SENTENCE = range(5)
 
 @dataclass(slots=True)
 class Layout:
-    """Place by place: what stands there, the token's number, and whether it is to be foreseen."""
+    """A sequence of positions.
+
+    Attributes:
+        kinds: of each position: PAD, TEXT, STATE, QUERY or SENTENCE.
+        ids: token number of each position; 0 where a vector stands.
+        learned: whether the position's token carries loss.
+        sentences: texts of the SENTENCE positions, in order.
+    """
 
     kinds: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
@@ -26,15 +43,15 @@ class Layout:
     sentences: list[str] = field(default_factory=list)
 
     def text(self, ids: Sequence[int], *, learned: bool = False) -> Layout:
-        """Append words."""
+        """Append tokens."""
         return self._append(TEXT, ids, learned)
 
     def slots(self, kind: int, count: int) -> Layout:
-        """Append places for vectors."""
+        """Append positions for vectors."""
         return self._append(kind, [0] * count, False)
 
     def sentence(self, text: str) -> Layout:
-        """Append the place of a text's vector."""
+        """Append the position of a text's sentence vector."""
         self.sentences.append(text)
         return self.slots(SENTENCE, 1)
 
@@ -45,9 +62,76 @@ class Layout:
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class StoryLayout:
+    """Lays stories out by the options of a director.
+
+    Attributes:
+        options: of the director.
+        language: its tokenizer is used.
+        writes: whether texts appear as tokens. Without text loss and with sentence vectors they are
+            omitted: the sentence vectors already encode the text.
+    """
+
+    options: config.Director
+    language: Language
+    writes: bool
+
+    def opening(self, goal: str, steps: int | None) -> Layout:
+        """Return the goal, with the number of steps if it is given."""
+        count = "" if steps is None else f" ({steps} steps)"
+        return Layout().text(self.language.start + self.language.ids(f"{goal}{count}"))
+
+    def heading(self, name: str, place: int) -> Layout:
+        """Return the heading of a text of step ``place``, counted from 0."""
+        return self._head(Layout(), name, place)
+
+    def text(self, text: str) -> Layout:
+        """Return a known text without its end."""
+        return Layout().text(self.language.ids(text) if self.writes else [])
+
+    def end_of(self, text: str, layout: Layout) -> Layout:
+        """Append the end of a text."""
+        if self.writes:
+            layout.text([self.language.end])
+        if self.options.sentences != "none":
+            layout.sentence(text)
+        return layout
+
+    def queries(self) -> Layout:
+        """Return the positions that a state is regressed from."""
+        return Layout().slots(QUERY, self.options.tokens_out)
+
+    def state(self) -> Layout:
+        """Return the positions that a state is read in."""
+        return Layout().slots(STATE, self.options.tokens_in)
+
+    def story(self, layout: Layout, story: Story, window: range, *, ends: bool) -> Layout:
+        """Append steps; the state of the last one is read only if the story's end follows."""
+        end = [self.language.end]
+        for place in window:
+            for name in self.options.chain:
+                text = getattr(story.steps[place], name)
+                if self.writes:
+                    self._head(layout, name, place).text(self.language.ids(text) + end, learned=True)
+                if self.options.sentences != "none":
+                    layout.sentence(text)
+            last = place == window[-1]
+            if last or self.options.regress == "every":
+                layout.slots(QUERY, self.options.tokens_out)
+            if ends or not last:
+                layout.slots(STATE, self.options.tokens_in)
+        if ends and self.writes:
+            self._head(layout, self.options.chain[0], window.stop).text(end, learned=True)
+        return layout
+
+    def _head(self, layout: Layout, name: str, place: int) -> Layout:
+        return layout.text(self.language.ids(HEADINGS[name].format(number=place + 1)))
+
+
 def story_of(row: Row) -> Story:
-    """A row of the ``stories`` table, see :mod:`generation.data.features`."""
-    states = safetensors.torch.load(row["tensors"])["states"]
+    """Return the story in a row of the ``stories`` table, see :mod:`generation.data.features`."""
+    states = safetensors.torch.load(row["tensors"])["states"].float()
     texts = zip(row["actions"], row["captions"], states, strict=True)
     return Story(
         goal=row["goal"],
@@ -56,5 +140,5 @@ def story_of(row: Row) -> Story:
 
 
 def states_of(story: Story) -> Tensor:
-    """Raw states of the steps that have one, ``[steps, tokens, width]``."""
+    """Return the raw states of the steps that have one, ``[steps, tokens, width]``."""
     return torch.stack([step.state for step in story.steps if step.state is not None])

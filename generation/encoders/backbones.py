@@ -36,6 +36,7 @@ class Language:
         tokenizer: text to token numbers.
         width: of the hidden states.
         end: number of the token that ends a text.
+        start: tokens that the tokenizer puts before a text by itself, such as BOS.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class Language:
     tokenizer: Any
     width: int
     end: int
+    start: list[int]
 
     def ids(self, text: str) -> list[int]:
         """Numbers of a text's tokens, with nothing added."""
@@ -95,7 +97,9 @@ def load_backbone(options: Backbone) -> Language:
         inject_adapter_in_model(lora_config(options.lora), decoder)
     end = tokenizer.eos_token_id
     width = model.get_input_embeddings().weight.shape[1]
-    return Language(model, decoder, model.get_input_embeddings(), head, tokenizer, width, end)
+    return Language(
+        model, decoder, model.get_input_embeddings(), head, tokenizer, width, end, _start(tokenizer)
+    )
 
 
 def lora_config(options: Lora) -> LoraConfig:
@@ -114,6 +118,12 @@ def choose(logits: Tensor, temperature: float, top_p: float, random: torch.Gener
     before = probability.cumsum(0) - probability
     nucleus = probability.where(before < top_p, 0)
     return int(order[int(torch.multinomial(nucleus, 1, generator=random))])
+
+
+def _start(tokenizer: Any) -> list[int]:
+    """Return the special tokens before a text; Llama and Gemma were trained with one, Qwen without."""
+    whole, bare = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    return cast(list[int], whole[: next(at for at, token in enumerate(whole) if token == bare[0])])
 
 
 def _language_half(model: Any) -> nn.Module:

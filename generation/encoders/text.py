@@ -1,8 +1,4 @@
-"""What the generator is told: caption tokens, and visual states made robust.
-
-A generator trained on true states meets predicted ones when films are made. The paper closes that gap
-with a regulariser, ``S(M(z + eps))``, without which states condition worse than key frames do.
-"""
+"""Caption tokens: the last hidden states of a frozen text encoder."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from generation.evaluation.frechet import few_samples, frechet_estimate
 from generation.evaluation.networks import PictureNetwork, VideoNetwork, evenly
 from generation.evaluation.states import cosine
 from generation.evaluation.text_image import Clip, clip_i, clip_t
-from generation.generator.model import Generator
+from generation.generator.model import GeneratorModel
 from pipeline.evaluation.figures import Figure, measured, missing
 
 CLIPS_AT_ONCE = 4
@@ -73,7 +73,7 @@ class Instruments:
     clip: Clip | None
 
 
-def read_clips(rows: Sequence[Row], generator: Generator) -> list[RealClip]:
+def read_clips(rows: Sequence[Row], generator: GeneratorModel) -> list[RealClip]:
     """Real clips of rows, as the generator's codec shows their latents."""
     clips = []
     for row in rows:
@@ -91,7 +91,7 @@ def read_clips(rows: Sequence[Row], generator: Generator) -> list[RealClip]:
 
 
 def variants(
-    generator: Generator, clips: Sequence[RealClip], foreseen: Foreseen
+    generator: GeneratorModel, clips: Sequence[RealClip], foreseen: Foreseen
 ) -> tuple[list[Variant], list[Figure]]:
     """What this generator can be asked for, and what it cannot.
 
@@ -122,7 +122,9 @@ def variants(
     return [Variant(name="predicted states", states=predicted, first=False), *found], []
 
 
-def make(generator: Generator, clips: Sequence[RealClip], variant: Variant, *, seed: int) -> list[Pictures]:
+def make(
+    generator: GeneratorModel, clips: Sequence[RealClip], variant: Variant, *, seed: int
+) -> list[Pictures]:
     """The clips made again; clip ``i`` is drawn from ``seed + i``."""
     made: list[Pictures] = []
     for start in range(0, len(clips), CLIPS_AT_ONCE):
@@ -135,7 +137,7 @@ def make(generator: Generator, clips: Sequence[RealClip], variant: Variant, *, s
 
 
 def inverse_figures(
-    generator: Generator,
+    generator: GeneratorModel,
     clips: Sequence[RealClip],
     foreseen: Foreseen,
     instruments: Instruments,

@@ -13,7 +13,7 @@ from torch import Tensor
 from generation.core.learner import Row
 from generation.core.story import Step, Story, prompt_of
 from generation.director.layout import story_of
-from generation.director.model import Director
+from generation.director.model import DirectorModel
 from generation.evaluation.states import (
     MAX_ASSIGNED,
     assignment_exact,
@@ -31,7 +31,7 @@ STORIES_AT_ONCE = 8
 States = NDArray[np.float64]
 
 
-def director_figures(director: Director, rows: Sequence[Row], *, seed: int) -> list[Figure]:
+def director_figures(director: DirectorModel, rows: Sequence[Row], *, seed: int) -> list[Figure]:
     """Figures over rows of the ``stories`` table; intervals are over stories."""
     stories = [story_of(row) for row in rows]
     owners = [str(row["video_id"]) for row in rows]
@@ -42,7 +42,7 @@ def director_figures(director: Director, rows: Sequence[Row], *, seed: int) -> l
     ]
 
 
-def foresee(director: Director, rows: Sequence[Row], *, seed: int) -> dict[tuple[str, str], Tensor]:
+def foresee(director: DirectorModel, rows: Sequence[Row], *, seed: int) -> dict[tuple[str, str], Tensor]:
     """Raw states of the steps of ``stories`` rows, from goal and texts: no true picture is seen.
 
     Returns:
@@ -61,7 +61,7 @@ def foresee(director: Director, rows: Sequence[Row], *, seed: int) -> dict[tuple
 
 
 def _foresight(
-    director: Director, stories: list[Story], true: list[States], owners: list[str], seed: int
+    director: DirectorModel, stories: list[Story], true: list[States], owners: list[str], seed: int
 ) -> list[Figure]:
     """The true history and the step's texts are given; its state is foreseen."""
     with_truth, alone = [], []
@@ -108,7 +108,7 @@ def _foresight(
 
 
 def _plans(
-    director: Director, stories: list[Story], true: list[States], owners: list[str], seed: int
+    director: DirectorModel, stories: list[Story], true: list[States], owners: list[str], seed: int
 ) -> list[Figure]:
     """Only the goal and the number of steps are given."""
     plans = [

@@ -43,7 +43,7 @@ LEAST_TIME = 0.05
 """Bounds the velocity that follows from clean latents."""
 
 
-class Generator(Learner):
+class GeneratorModel(Learner):
     """Captions and states to clips.
 
     How it is conditioned (``condition``):

@@ -24,7 +24,8 @@ from generation import config
 from generation.core.states import Statistics
 from generation.core.story import Step, Story
 from generation.director.layout import story_of
-from generation.director.model import Director
+from generation.director.model import DirectorModel
+from generation.director.recalling import new_director
 from generation.director.repetition import apart, overlap
 from pipeline.platform.config import ConfigError, load
 
@@ -44,16 +45,16 @@ def row(number: int, steps: int) -> dict[str, Any]:
     }
 
 
-def director(**options: Any) -> Director:
+def director(**options: Any) -> DirectorModel:
     torch.manual_seed(0)
-    made = Director(config.Director(**{"backbone": SMALL, **options}), STATE, STATISTICS)
+    made = new_director(config.Director(**{"backbone": SMALL, **options}), STATE, STATISTICS)
     return made.eval()
 
 
 VERBS = (("cut", "fry", "rub", "boil", "eat"), ("mix", "knead", "wait", "bake", "eat"))
 
 
-def fit(model: Director, rows: list[dict[str, Any]], steps: int) -> list[float]:
+def fit(model: DirectorModel, rows: list[dict[str, Any]], steps: int) -> list[float]:
     optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=5e-3)
     losses = []
     for step in range(steps):

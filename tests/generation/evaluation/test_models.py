@@ -16,13 +16,13 @@ from torch import Tensor
 from generation import config
 from generation.core.states import Pictures, Statistics
 from generation.core.story import Step, Story
-from generation.director.model import Director
+from generation.director.model import DirectorModel
 from generation.encoders.codecs import Pixels
 from generation.evaluation.inverse import Instruments, inverse_figures, make, read_clips, variants
 from generation.evaluation.networks import VideoFeatures
 from generation.evaluation.planning import director_figures, foresee
 from generation.evaluation.text_image import Clip
-from generation.generator.model import Generator
+from generation.generator.model import GeneratorModel
 from pipeline.evaluation.figures import Figure
 from tests.support.films import MeanColour, figure, value
 from tests.support.networks import save_tiny_clip
@@ -70,7 +70,7 @@ class Foretold:
 
 
 def figures_of(kind: str) -> list[Figure]:
-    return director_figures(cast(Director, Foretold(kind)), ROWS, seed=0)
+    return director_figures(cast(DirectorModel, Foretold(kind)), ROWS, seed=0)
 
 
 def of(figures: list[Figure], name: str) -> list[Figure]:
@@ -115,7 +115,7 @@ def test_a_director_that_tells_it_backwards() -> None:
 
 
 def test_foreseen_states_are_raw() -> None:
-    found = foresee(cast(Director, Foretold("truth")), ROWS, seed=0)
+    found = foresee(cast(DirectorModel, Foretold("truth")), ROWS, seed=0)
     true = safetensors.torch.load(ROWS[3]["tensors"])["states"]
     assert len(found) == STORIES * STEPS
     assert torch.allclose(found["v3", "fry it pan 1"], true[1], atol=1e-5)
@@ -179,7 +179,7 @@ def instruments(clip: Clip | None = None) -> Instruments:
 
 
 def inverse(echo: Echo, foreseen: dict[tuple[str, str], Tensor], clip: Clip | None = None) -> list[Figure]:
-    generator = cast(Generator, echo)
+    generator = cast(GeneratorModel, echo)
     return inverse_figures(generator, read_clips(CLIP_ROWS, generator), foreseen, instruments(clip), seed=7)
 
 
@@ -188,7 +188,7 @@ DISTANCE = "frechet(mean and change of mean-colour)"
 
 def test_inverse_generation_with_states(tmp_path: Path) -> None:
     """True states give the real clips again; states of other clips do not."""
-    generator = cast(Generator, Echo("state"))
+    generator = cast(GeneratorModel, Echo("state"))
     clips = read_clips(CLIP_ROWS, generator)
     wrong = {(clip.video_id, clip.prompt): -clip.state for clip in clips}
     figures = inverse(Echo("state"), wrong, Clip(save_tiny_clip(tmp_path / "clip")))
@@ -219,24 +219,24 @@ def test_inverse_generation_with_and_without_the_first_key_frame() -> None:
     first = [call["first"] for call in echo.calls]
     assert first[:3] == [None] * 3 and np.array_equal(
         np.concatenate(first[3:]),
-        np.stack([clip.video[0] for clip in read_clips(CLIP_ROWS, cast(Generator, echo))]),
+        np.stack([clip.video[0] for clip in read_clips(CLIP_ROWS, cast(GeneratorModel, echo))]),
     )
     assert [call["seed"] for call in echo.calls] == [7, 11, 15] * 2, "both from the same noise"
     assert echo.calls[0]["captions"] == ["Do 0.", "Do 1.", "Do 2.", "Do 3."]
 
 
 def test_what_a_generator_cannot_go_without_is_said() -> None:
-    clips = read_clips(CLIP_ROWS, cast(Generator, Echo("state")))
-    asked, reasons = variants(cast(Generator, Echo("keyframe")), clips, {})
+    clips = read_clips(CLIP_ROWS, cast(GeneratorModel, Echo("state")))
+    asked, reasons = variants(cast(GeneratorModel, Echo("keyframe")), clips, {})
     assert [each.name for each in asked] == ["first key frame"] and asked[0].first
     assert "train one with generator.condition caption or state" in reasons[0].note
-    asked, reasons = variants(cast(Generator, Echo("state")), clips, {})
+    asked, reasons = variants(cast(GeneratorModel, Echo("state")), clips, {})
     assert [each.name for each in asked] == ["true states", "true states and first key frame"]
     assert reasons[0].note == "the models have no director, or its stories are not those of the clips"
 
 
 def test_one_clip_alone_has_no_distance() -> None:
-    echo = cast(Generator, Echo("state"))
+    echo = cast(GeneratorModel, Echo("state"))
     clips = read_clips(CLIP_ROWS[:1], echo)
     assert len(make(echo, clips, variants(echo, clips, {})[0][0], seed=0)) == 1
     found = figure(

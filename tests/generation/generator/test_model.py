@@ -19,7 +19,7 @@ from generation.core import flow
 from generation.core.learner import Row
 from generation.core.states import Statistics
 from generation.encoders.codecs import Videos
-from generation.generator.model import Generator
+from generation.generator.model import GeneratorModel
 from models.media import frames, open_media
 from pipeline.platform.config import ConfigError
 
@@ -36,13 +36,13 @@ def tiny(**options: Any) -> config.Generator:
     return config.Generator.model_validate({**sizes, "transformer": transformer, **options})
 
 
-def build(options: config.Generator, state: config.State = STATE) -> Generator:
+def build(options: config.Generator, state: config.State = STATE) -> GeneratorModel:
     torch.manual_seed(0)
     shape = (state.tokens, state.width)
-    return Generator(options, state, Statistics(torch.full(shape, 2.0), torch.full(shape, 3.0)))
+    return GeneratorModel(options, state, Statistics(torch.full(shape, 2.0), torch.full(shape, 3.0)))
 
 
-def row(model: Generator, seed: int, **tensors: Tensor) -> Row:
+def row(model: GeneratorModel, seed: int, **tensors: Tensor) -> Row:
     """What a feature table holds of a clip."""
     generator = torch.Generator().manual_seed(seed)
     made = {
@@ -54,11 +54,11 @@ def row(model: Generator, seed: int, **tensors: Tensor) -> Row:
     return {"clip_id": f"clip-{seed}", "caption": CAPTION, "tensors": save(made | tensors)}
 
 
-def losses(model: Generator, rows: list[Row], seeds: list[int]) -> Tensor:
+def losses(model: GeneratorModel, rows: list[Row], seeds: list[int]) -> Tensor:
     return model(model.collate(rows, seeds))["loss"]
 
 
-def fit(model: Generator, rows: list[Row], *, steps: int, lr: float = 3e-3) -> None:
+def fit(model: GeneratorModel, rows: list[Row], *, steps: int, lr: float = 3e-3) -> None:
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr)
     for step in range(steps):
         loss = losses(model, rows, [step * len(rows) + index for index in range(len(rows))]).mean()
