@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of one request or of many."""
+    """Cost of one request, or of many."""
 
     requests: int = 0
     tokens: int = 0
@@ -29,7 +29,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a request did cost."""
+    """Tokens and money that one request used."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -51,7 +51,7 @@ class Budget:
     max_requests: int | None = None
 
     def exceeded(self, cost: Cost) -> str | None:
-        """The bound that a cost is over, in words; None if it is within all."""
+        """Return the bound that a cost exceeds, in words; None if it is within all."""
         for name, bound, value in (
             ("max_usd", self.max_usd, cost.usd),
             ("max_tokens", self.max_tokens, cost.tokens),
@@ -69,7 +69,7 @@ MESSAGE_TOKENS = 16
 
 
 def most_tokens(request: Mapping[str, Any]) -> int:
-    """A bound on the tokens that a chat request is charged for, read and written.
+    """Return an upper bound on the tokens that a chat request is charged for, read and written.
 
     A token is at least one byte. The bound on pictures holds for frames of ordinary size; it is what a
     reservation is made of, and the account holds what the server says.

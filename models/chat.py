@@ -57,14 +57,14 @@ Azure, DeepSeek, Moonshot and DashScope with 400."""
 
 
 class Declined(StrEnum):
-    """Why one question gets no answer, however often it is asked."""
+    """Reasons why a question gets no answer, however often it is sent."""
 
     REFUSED = "refused"
     BAD_REQUEST = "bad_request"
 
 
 class DeclinedError(Exception):
-    """This question is not answered, others may be."""
+    """Refusal of one question; others may be answered."""
 
     def __init__(self, why: Declined, status: int) -> None:
         super().__init__(why)
@@ -73,7 +73,7 @@ class DeclinedError(Exception):
 
 
 class FailedTryError(Exception):
-    """No answer this time; another try may bring one.
+    """Try that brought no answer; another one may.
 
     Attributes:
         outcome: for the ledger: ``busy``, ``server_error``, ``timeout``, ``broken``, ``unreachable`` or
@@ -101,7 +101,7 @@ class FailedTryError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What a model said.
+    """Answer of a model.
 
     Attributes:
         finish: why it stopped: ``stop``, ``length``, ``content_filter``, another word of the server, or
@@ -211,7 +211,7 @@ def _refusal(said: str, option: str, options: Mapping[str, str]) -> EndpointErro
 
 
 def _error_of(said: object) -> dict[str, Any]:
-    """The error in an answer; empty where there is none in any known form."""
+    """Return the error in an answer; empty if there is none in any known form."""
     if not isinstance(said, dict):
         return {}
     error = said.get("error", said.get("detail"))
@@ -222,7 +222,7 @@ def _error_of(said: object) -> dict[str, Any]:
 
 
 def _completion(said: object) -> Completion | None:
-    """The first choice; None where the answer is no chat completion."""
+    """Return the first choice; None if the answer is no chat completion."""
     try:
         choice = said["choices"][0]  # type: ignore[index]
         message = choice["message"]
@@ -238,7 +238,7 @@ def _completion(said: object) -> Completion | None:
 
 
 def _clean(text: str | None) -> str:
-    """Text that every encoder takes: JSON can carry halves of surrogate pairs."""
+    """Replace halves of surrogate pairs, which JSON can carry and encoders refuse."""
     return (text or "").encode("utf-8", "replace").decode()
 
 

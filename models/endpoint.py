@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """An OpenAI-compatible server.
+    """OpenAI-compatible server.
 
     Attributes:
         base_url: with the ``/v1``.
@@ -39,20 +39,20 @@ class Endpoint:
     others: tuple[Endpoint, ...] = ()
 
     def by_model(self) -> list[list[Endpoint]]:
-        """All addresses, those of one model together, this one's model first."""
+        """Return all addresses grouped by model, this one's model first."""
         groups: dict[str, list[Endpoint]] = {}
         for each in (self, *self.others):
             groups.setdefault(each.model, []).append(each)
         return list(groups.values())
 
     def usd(self, input_tokens: int, output_tokens: int) -> float:
-        """What so many tokens cost."""
+        """Return the price of some tokens, in US dollars."""
         return (input_tokens * self.input_price + output_tokens * self.output_price) / 1e6
 
     def form(
         self, messages: list[dict[str, Any]], schema: dict[str, Any], max_tokens: int
     ) -> dict[str, Any]:
-        """The body of a request; the same question has the same one."""
+        """Build the body of a request; equal questions have equal bodies."""
         if self.schema_form == "json_schema":
             wanted: dict[str, Any] = {
                 "type": "json_schema",

@@ -36,12 +36,12 @@ Keep = Callable[[Completion, Endpoint], None]
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Read once: it takes longer than a short answer."""
+    """Load the certificates once: it takes longer than a short answer."""
     return httpx2.create_ssl_context()
 
 
 class Failover:
-    """The addresses of an endpoint for one event loop; an asynchronous context manager.
+    """Addresses of an endpoint for one event loop; an asynchronous context manager.
 
     Args:
         endpoint: with its others.
@@ -75,7 +75,7 @@ class Failover:
         await self._stack.aclose()
 
     async def ask(self, form: Form, keep: Keep) -> None:
-        """Ask until there is an answer.
+        """Send a question, again if needed, until there is an answer.
 
         Args:
             form: the request to an address.
@@ -112,7 +112,7 @@ class Failover:
         started: list[float],
         groups_left: int,
     ) -> None:
-        """Ask the addresses of one model, each try at the one that has failed this question least."""
+        """Ask the addresses of one model, each time the one that has failed this question least."""
         failures: Counter[int] = Counter()
         usable = [pace for pace in group if pace.refusal is None]
         hopeless = all(pace.abandoned for pace in usable)
@@ -152,12 +152,12 @@ class Failover:
                 raise TransientError(f"{message} (tried {tried} times)") from error
 
     def _wait_s(self, group: Sequence[Pace[Endpoint]], failures: Counter[int]) -> float:
-        """Before the next try: nothing where an address is left that has failed less."""
+        """Return the wait before the next try, in seconds; 0 if an address is left that has failed less."""
         counts = {failures[number] for number, pace in enumerate(group) if pace.refusal is None}
         return 0.0 if len(counts) > 1 else backoff_s(max(counts, default=1))
 
     async def _send(self, pace: Pace[Endpoint], request: dict[str, Any], keep: Keep, until: float) -> None:
-        """One request, with its two entries in the ledger."""
+        """Send one request, with its two entries in the ledger."""
         place = pace.place
         number = await self._enter(place, request)
         outcome, usage, status = "interrupted", None, None

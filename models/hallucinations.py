@@ -48,7 +48,7 @@ FILLERS = re.compile(
 
 
 def without_unsaid(passages: Sequence[Passage], voice: Sequence[Span]) -> tuple[list[SpokenWord], int]:
-    """The words that were said, and how many were taken out.
+    """Return the words that were spoken, and how many others were removed.
 
     Taken out are passages that their own decoder holds for silence, words away from any voice, all
     but the first round of a loop, passages that still compress like one, marks such as ``[Music]``,
@@ -77,7 +77,7 @@ def without_unsaid(passages: Sequence[Passage], voice: Sequence[Span]) -> tuple[
 
 
 def _without_marks(words: Sequence[SpokenWord]) -> list[SpokenWord]:
-    """Words outside marks for sounds, which may be several words long."""
+    """Remove marks for sounds, which may be several words long."""
     ends = list(accumulate(len(word.text) for word in words))
     marks = [match.span() for match in MARK.finditer("".join(word.text for word in words))]
     return [
@@ -88,7 +88,7 @@ def _without_marks(words: Sequence[SpokenWord]) -> list[SpokenWord]:
 
 
 def _without_loops(words: list[SpokenWord]) -> list[SpokenWord]:
-    """Of every loop, the first round."""
+    """Keep the first round of every loop."""
     for size in range(1, MAX_PHRASE_WORDS + 1):
         plain = [_plain(word.text) for word in words]
         kept: list[SpokenWord] = []

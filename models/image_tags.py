@@ -20,7 +20,7 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class ImageTagger:
-    """Names what a picture shows, from a closed vocabulary; gives the features that the names rest on.
+    """Classifier of pictures into a closed vocabulary, and the features behind its classes.
 
     Args:
         threads: fixed, so that results are the same wherever they are computed.
@@ -36,7 +36,7 @@ class ImageTagger:
         self._names: list[str] = json.loads(weights.imagenet_names().read_text(encoding="utf-8"))
 
     def tag(self, images: Sequence[NDArray[np.uint8]], *, top: int) -> list[tuple[str, float]]:
-        """The classes most probable over all pictures together.
+        """Return the classes most probable over all pictures together.
 
         Args:
             images: BGR pictures ``[h, w, 3]`` of any size.
@@ -52,7 +52,7 @@ class ImageTagger:
         return [(self._names[int(i)], float(probability[i])) for i in order]
 
     def features(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """What the classes are read from: the last layer's features, mean over the picture's places.
+        """Return the last layer's features, averaged over the places of each picture.
 
         Args:
             images: BGR pictures ``[h, w, 3]`` of any size.
@@ -70,7 +70,7 @@ def _batch(images: Sequence[NDArray[np.uint8]]) -> Tensor:
 
 
 def _prepare(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Centre square, 224 x 224, RGB, normalised, channels first."""
+    """Crop to the centre square, 224 x 224, RGB, normalised, channels first."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -44,11 +44,11 @@ _terminated: list[bool] = []
 
 
 class EndError(Exception):
-    """The parent is gone, or wants us to be."""
+    """Order to end: the parent is gone or asked for it."""
 
 
 class Keeper:
-    """Starts, watches, restarts and ends the server."""
+    """Process that starts, watches, restarts and ends the server."""
 
     def __init__(self, command: Sequence[str], host: str, deadline_s: float, log: BinaryIO) -> None:
         self._command = command
@@ -62,7 +62,7 @@ class Keeper:
         self._watchdog = _fork_watchdog()
 
     def run(self) -> str:
-        """Keep the server up; returns why it was given up.
+        """Keep the server running; return why it was given up.
 
         Raises:
             EndError: the parent is gone, or wants us to be.
@@ -118,7 +118,7 @@ class Keeper:
         return False
 
     def _watch(self, engine: subprocess.Popen[bytes]) -> None:
-        """Returns once the server died or hangs."""
+        """Return as soon as the server died or hangs."""
         answered = time.monotonic()
         while engine.poll() is None and time.monotonic() - answered < HUNG_S:
             _sleep(RUNNING_POLL_S)
@@ -152,7 +152,7 @@ class Keeper:
                 time.sleep(0.01)
 
     def last_words(self) -> str:
-        """The end of what the server wrote since it was last started."""
+        """Return the end of the server's output since its last start."""
         with Path(self._log.name).open("rb") as log:
             log.seek(max(self._began, log.seek(0, os.SEEK_END) - TAIL_BYTES))
             return log.read().decode(errors="replace")
@@ -188,7 +188,7 @@ def main() -> None:
 
 
 def _sleep(seconds: float) -> None:
-    """Wait; nothing ever arrives on standard input, so that it is readable means that it is closed.
+    """Wait; standard input becomes readable only when it is closed.
 
     Raises:
         EndError: it is closed, or there was a SIGTERM.
@@ -212,7 +212,7 @@ def _free_port(host: str) -> int:
 
 
 def _fork_watchdog() -> int:
-    """A fork that outlives the keeper by a moment, to kill what it kept.
+    """Fork a process that outlives the keeper by a moment, to kill the server.
 
     Returns:
         Where to write the number of each new process group; the kernel closes it when the keeper ends.

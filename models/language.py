@@ -33,18 +33,18 @@ MAX_SHOWN_AGAIN = 8000
 
 
 class AnswerStore(Protocol):
-    """Keeps JSON text under a key. A value once stored is never changed."""
+    """Store of JSON text by key. A stored value never changes."""
 
     def get(self, key: str) -> str | None:
-        """The value, or None."""
+        """Return the value, or None."""
 
     def put(self, key: str, value: str) -> None:
-        """Store a value; it is safe from a kill when this returns."""
+        """Store a value; it survives a kill once this returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One request.
+    """One request to a model.
 
     Attributes:
         instructions: what to do; ours alone.
@@ -65,7 +65,7 @@ class Question:
     max_tokens: int = 512
 
     def messages(self) -> list[dict[str, Any]]:
-        """The conversation in OpenAI's form."""
+        """Build the conversation in OpenAI's form."""
         content: list[dict[str, Any]] = [
             {
                 "type": "image_url",
@@ -86,7 +86,7 @@ class Question:
 
 
 class Problem(StrEnum):
-    """Why there is no usable answer."""
+    """Reasons why there is no usable answer."""
 
     EMPTY = "empty"
     INVALID_JSON = "invalid_json"
@@ -99,7 +99,7 @@ class Problem(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A JSON object as the schema wants it, or the reason why there is none.
+    """JSON object that fits the schema, or the reason why there is none.
 
     Attributes:
         content: the object. With the problem ``WRONG_SCHEMA`` it is one that breaks the schema somewhere,
@@ -117,7 +117,7 @@ class Answer:
 
 
 class LanguageClient:
-    """Asks an endpoint many questions at once and remembers the answers.
+    """Client of an endpoint: sends many questions at once and remembers the answers.
 
     Args:
         endpoint: with its other addresses.
@@ -139,7 +139,7 @@ class LanguageClient:
         ]
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
-        """Answers in the order of the questions.
+        """Return the answers, in the order of the questions.
 
         Raises:
             EndpointError: it refuses the key, the model or the form of the request; not asked again.
@@ -179,7 +179,7 @@ class LanguageClient:
 
 
 class _Call:
-    """The questions of one call of :meth:`LanguageClient.ask`.
+    """Questions of one call of :meth:`LanguageClient.ask`.
 
     Attributes:
         remembered: answers that were in the store already.
@@ -193,7 +193,7 @@ class _Call:
         self.remembered = 0
 
     async def answer(self, question: Question) -> Answer:
-        """The answer, after one attempt to have it mended where it is not what the schema wants."""
+        """Return the answer, after one attempt to have it repaired if it does not fit the schema."""
         try:
             stored = await self._stored(question)
         except DeclinedError as error:
@@ -215,7 +215,7 @@ class _Call:
         )
 
     async def _stored(self, question: Question) -> dict[str, Any]:
-        """What was answered, from the store or from the endpoint; stored in any case."""
+        """Return the answer from the store or from the endpoint; it is stored in any case."""
         messages = question.messages()
 
         def form(place: Endpoint) -> dict[str, Any]:
@@ -243,7 +243,7 @@ _DECLINED = {Declined.REFUSED: Problem.REFUSED, Declined.BAD_REQUEST: Problem.BA
 
 
 def request_key(request: dict[str, Any]) -> str:
-    """Hash of a full request; the server's address is no part of it."""
+    """Hash a full request; the server's address is no part of it."""
     text = json.dumps(request, sort_keys=True, ensure_ascii=False)
     return "answer-" + hashlib.sha256(text.encode()).hexdigest()
 
@@ -262,7 +262,7 @@ def _packed(completion: Completion, place: Endpoint) -> str:
 
 
 def _read(stored: dict[str, Any], question: Question) -> tuple[Answer, str | None]:
-    """What a stored answer says, and what to complain of where the model can mend it."""
+    """Parse a stored answer; return also a complaint that the model can act on."""
     usage = stored.get("usage") or {}
     answer = Answer(
         content=None,

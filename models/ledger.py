@@ -25,7 +25,7 @@ SPENT = "spent"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
-    """What one stage asked of one model.
+    """Requests of one stage to one model, added up.
 
     Attributes:
         requests: sent: ``answered``, ``failed`` and ``unfinished`` together.
@@ -52,7 +52,7 @@ class Total:
 
 
 class Ledger:
-    """Writes to the account and reads all of it.
+    """Account of all requests of a run: writes this process's entries and reads all.
 
     Args:
         folder: shared by all writers; made on the first writing.
@@ -71,7 +71,7 @@ class Ledger:
         """What this object wrote down as ended; where nobody knows the cost, the most that it may be."""
 
     def sent(self, stage: str, model: str, most: Cost) -> int | None:
-        """Write down a request that is about to be sent.
+        """Record a request that is about to be sent.
 
         Args:
             most: what it may cost at most.
@@ -98,7 +98,7 @@ class Ledger:
             return self._open(record, most)
 
     def ended(self, number: int, outcome: str, usage: Usage | None, *, status: int | None = None) -> None:
-        """Write down how a request ended.
+        """Record how a request ended.
 
         Args:
             outcome: ``answered``, or why not.
@@ -114,27 +114,27 @@ class Ledger:
         self.here += replace(most, requests=1)
 
     def remembered(self, stage: str, model: str, count: int) -> None:
-        """Write down answers that were taken from the store."""
+        """Record answers that were taken from the store."""
         self._write({"remembered": count, "stage": stage, "model": model})
 
     def stopped(self) -> str | None:
-        """Why no request can be sent any more, once a writer found the budget spent."""
+        """Return why no request can be sent any more, once the budget is spent."""
         try:
             return (self._folder / SPENT).read_text()
         except FileNotFoundError:
             return None
 
     def resume(self) -> None:
-        """Let requests be sent again, for a run that may have a larger budget."""
+        """Allow requests again, for a run that may have a larger budget."""
         (self._folder / SPENT).unlink(missing_ok=True)
 
     def totals(self) -> list[Total]:
-        """Everything that is written down, by stage and model."""
+        """Add up all entries, by stage and model."""
         self._account.read()
         return self._account.totals()
 
     def close(self) -> None:
-        """Close the file; what is on its way then counts as unfinished."""
+        """Close the file; requests in flight then count as unfinished."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -167,7 +167,7 @@ class Ledger:
 
 
 class _Account:
-    """All files of a folder, read as far as they were written."""
+    """All files of a folder, read as far as they are written."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -177,7 +177,7 @@ class _Account:
         self._closed = Cost()
 
     def read(self) -> None:
-        """Take in what was written since the last time."""
+        """Read the entries written since the last call."""
         for path in sorted(self._folder.glob("*.jsonl")):
             offset = self._read_to.get(path.name, 0)
             if path.stat().st_size == offset:
@@ -194,7 +194,7 @@ class _Account:
             self._read_to[path.name] = offset
 
     def spent(self, own: str) -> tuple[Cost, Cost]:
-        """What is spent, and what those on their way may cost at most.
+        """Return the cost of ended requests, and the upper bound of those in flight.
 
         Args:
             own: the file of the one who asks.
@@ -265,7 +265,7 @@ def _most(records: Mapping[int, Mapping[str, Any]]) -> Cost:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether the process that writes a file still lives."""
+    """Return whether the process that writes a file is still alive."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

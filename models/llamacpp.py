@@ -28,7 +28,7 @@ def command(
     python: str = sys.executable,
     more: Sequence[str] = (),
 ) -> Command:
-    """How to serve a model.
+    """Build the command that serves a model.
 
     Args:
         model: GGUF file.

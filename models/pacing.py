@@ -29,7 +29,7 @@ Place = TypeVar("Place")
 
 
 class Pace(Generic[Place]):
-    """What one client has learned of one address.
+    """State of one address, as its client has learned it.
 
     Args:
         place: the address.
@@ -58,27 +58,27 @@ class Pace(Generic[Place]):
 
     @property
     def resting(self) -> bool:
-        """Whether nobody was there, and it is too early to look again while others can be asked."""
+        """Return whether the address was unreachable and its next test is not due yet."""
         return time.monotonic() < self._rests_until
 
     @property
     def has_room(self) -> bool:
-        """Whether another request may be sent."""
+        """Return whether another request may be sent."""
         return self.in_flight < max(1, int(self.limit))
 
     def answered(self) -> None:
-        """A request went well."""
+        """Record a request that succeeded."""
         self.spoke()
         self.limit = min(self._most, self.limit + 1 / self.limit)
 
     def spoke(self) -> None:
-        """Somebody is there, whatever was said."""
+        """Record that the address is reachable, whatever it answered."""
         self.silences = 0
         self.abandoned = False
         self._rests_until = 0.0
 
     def busy(self, sent: float, wait_s: float | None) -> None:
-        """The address has too much to do.
+        """Record that the address is overloaded.
 
         Args:
             sent: when the request was sent; what was sent before it slowed down tells nothing new.
@@ -92,7 +92,7 @@ class Pace(Generic[Place]):
             self.not_before = max(self.not_before, now + wait_s)
 
     def silent(self) -> None:
-        """A request got no HTTP answer."""
+        """Record a request without any HTTP answer."""
         self.silences += 1
         if self.silences >= SILENCES:
             rest_s = min(LONGEST_REST_S, 2.0 ** (self.silences - SILENCES))
@@ -100,11 +100,11 @@ class Pace(Generic[Place]):
 
 
 class WaitTooLongError(Exception):
-    """All addresses ask to be left alone for longer than there is time."""
+    """Demand of all addresses to wait for longer than there is time."""
 
 
 class Traffic:
-    """The requests of one event loop."""
+    """Requests of one event loop."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
@@ -113,7 +113,7 @@ class Traffic:
     async def slot(
         self, paces: Sequence[Pace[Place]], failures: Counter[int], until: float | None, patience_s: float
     ) -> AsyncIterator[Pace[Place]]:
-        """A place in the traffic to one of some addresses, the least busy that has failed least.
+        """Reserve a place at the least busy of the addresses that have failed least.
 
         Args:
             paces: of which at least one has not refused.
@@ -162,13 +162,13 @@ class Traffic:
 
 
 def backoff_s(tries: int) -> float:
-    """How long to wait after so many tries failed without a word on it: doubling, with a jitter."""
+    """Return the wait after some failed tries, in seconds: doubling, with a jitter."""
     wait_s: float = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1))
     return wait_s * random.uniform(0.75, 1.0)
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """How long a server asks to be left alone, in seconds; None if it does not say.
+    """Return the wait that a server asks for, in seconds; None if it does not say.
 
     Args:
         headers: of its answer: ``retry-after-ms``, which some providers send, or ``Retry-After``, seconds

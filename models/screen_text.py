@@ -13,7 +13,7 @@ from rapidocr import RapidOCR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextBox:
-    """A line of text; ``box`` is (x0, y0, x1, y1) as fractions of the picture."""
+    """Line of text; ``box`` is (x0, y0, x1, y1) as fractions of the picture."""
 
     text: str
     box: tuple[float, float, float, float]
@@ -21,7 +21,7 @@ class TextBox:
 
 
 class TextReader:
-    """Reads the lines of text in a picture.
+    """Reader of the lines of text in a picture.
 
     Args:
         threads: fixed, so that results are the same wherever they are computed.
@@ -41,7 +41,7 @@ class TextReader:
         )
 
     def read(self, image: NDArray[np.uint8]) -> list[TextBox]:
-        """Lines in a BGR picture ``[h, w, 3]``, top to bottom."""
+        """Return the lines in a BGR picture ``[h, w, 3]``, top to bottom."""
         found = self._engine(image, use_cls=False)
         if found.boxes is None or found.txts is None or found.scores is None:
             return []

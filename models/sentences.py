@@ -34,7 +34,7 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors whose dot product is the cosine likeness of the texts' meanings.
+        """Return vectors whose dot product is the cosine similarity of the texts' meanings.
 
         Args:
             texts: English; longer ones than 256 tokens are cut.

@@ -21,12 +21,12 @@ MARGIN_S = 30.0
 
 
 class ServerError(ReportedError):
-    """A model server does not come up, or no longer; the text ends with what it wrote."""
+    """Model server that does not start or no longer runs; the text ends with its output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A program that serves a model over the OpenAI protocol.
+    """Program that serves a model over the OpenAI protocol.
 
     Attributes:
         name: what it is, for messages.
@@ -40,7 +40,7 @@ class Command:
 
 
 class Server:
-    """Runs a model server; a context manager.
+    """Running model server; a context manager.
 
     The server is a grandchild: a keeper between us starts it anew when it dies, on the same port, and
     ends it with all its children when this object is closed or this process ends, however it does.
@@ -83,7 +83,7 @@ class Server:
         """With the ``/v1``."""
 
     def check(self) -> None:
-        """Look whether it is still being kept up.
+        """Raise if the server was given up.
 
         Raises:
             ServerError: it died again and again and was given up.
@@ -92,7 +92,7 @@ class Server:
             raise ServerError(f"{self._name} was given up: {_told(self._listen(0))}")
 
     def close(self) -> None:
-        """End the server; returns when all its processes are gone."""
+        """End the server; return when all its processes are gone."""
         assert self._keeper.stdin is not None and self._keeper.stdout is not None
         self._keeper.stdin.close()
         try:
@@ -104,7 +104,7 @@ class Server:
         self._keeper.stdout.close()
 
     def _listen(self, seconds: float) -> dict[str, str]:
-        """The keeper's next message; empty if there is none."""
+        """Return the keeper's next message; empty if there is none."""
         assert self._keeper.stdout is not None
         ready, _, _ = select.select([self._keeper.stdout], [], [], seconds)
         line = self._keeper.stdout.readline() if ready else b""

@@ -75,7 +75,7 @@ class FasterWhisper:
     def _decoded(
         self, samples: NDArray[np.float32], language: str | None, task: str = "transcribe"
     ) -> tuple[list[Passage], TranscriptionInfo]:
-        """What is said; passages that fell into a loop are decoded once more without repetition."""
+        """Decode speech; passages that fell into a loop are decoded once more without repetition."""
 
         def decode(language: str | None, no_repeat: int) -> tuple[list[Segment], TranscriptionInfo]:
             segments, info = self._pipeline.transcribe(
@@ -102,7 +102,7 @@ class FasterWhisper:
     def translate(
         self, samples: NDArray[np.float32], spans: Sequence[Span], language: str
     ) -> list[str] | None:
-        """Each span's speech in English, or None where the model does not know the language.
+        """Return the speech of each span in English; None if the model does not know the language.
 
         Decoded as one text and divided by the times of its words. Decoded one by one, sentences were
         translated far worse ("and put the chip on it" for an onion that is cut), in three times the time.
@@ -114,7 +114,7 @@ class FasterWhisper:
         return divided(words, spans)
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         self._whisper.model.unload_model()
 
 
@@ -135,7 +135,7 @@ def _passage(segment: Segment) -> Passage:
 
 
 def _judged(language: str, passages: Sequence[Passage], voice: Sequence[Span]) -> tuple[float, Heard]:
-    """How well a language fits, and what is heard in it; words that nobody said speak against it."""
+    """Return how well a language fits and its words; hallucinated words count against it."""
     words, removed = without_unsaid(passages, voice)
     total = len(words) + removed
     confidence = sum(passage.confidence * len(passage.words) for passage in passages) / max(1, total)
@@ -146,7 +146,7 @@ def _judged(language: str, passages: Sequence[Passage], voice: Sequence[Span]) -
 
 
 def divided(words: Iterable[SpokenWord], spans: Sequence[Span]) -> list[str]:
-    """The text of each span: every word goes to the one that its middle lies in, or else is nearest to."""
+    """Return the text of each span: a word goes to the span that holds its middle, or to the nearest."""
     texts = [""] * len(spans)
 
     def distance(middle: float, span: Span) -> float:
@@ -160,12 +160,12 @@ def divided(words: Iterable[SpokenWord], spans: Sequence[Span]) -> list[str]:
 
 
 def model_folder(model: str) -> Path:
-    """Where a packaged model lies, or the folder that was named."""
+    """Return the folder of a packaged model, or the folder that was named."""
     return EMBEDDED[model]() if model in EMBEDDED else Path(model)
 
 
 def voiced(samples: NDArray[np.float32], *, longest_s: float = math.inf) -> list[Span]:
-    """Stretches of voice in mono samples ``[n]`` at 16 kHz (Silero), without padding."""
+    """Find stretches of voice in mono samples ``[n]`` at 16 kHz (Silero), without padding."""
     options = VadOptions(
         min_silence_duration_ms=round(1000 * MIN_PAUSE_S), speech_pad_ms=0, max_speech_duration_s=longest_s
     )
@@ -176,7 +176,7 @@ def voiced(samples: NDArray[np.float32], *, longest_s: float = math.inf) -> list
 
 
 def snap_to_voice(words: Sequence[SpokenWord], voice: Sequence[Span]) -> list[SpokenWord]:
-    """Cut each word to the stretch of voice it mostly lies in; the last one there reaches its end.
+    """Cut each word to the stretch of voice that holds most of it; the last one there reaches its end.
 
     Whisper's attention times stretch the first word after a pause back over the pause, by seconds, and
     let go of the last one before a pause too early. Voice activity knows better where sound begins and

@@ -15,7 +15,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpokenWord:
-    """A word as the recogniser heard it; times in seconds from the first sample."""
+    """Word as the recogniser heard it; times in seconds from the first sample."""
 
     start_s: float
     end_s: float
@@ -39,7 +39,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What was said.
+    """Result of recognition.
 
     Attributes:
         language: ISO 639-1 code, empty when nothing was said.
@@ -52,15 +52,15 @@ class Heard:
 
 
 class SpeechRecogniser(Protocol):
-    """An engine that is loaded; samples are mono ``[n]`` at 16 kHz."""
+    """Loaded engine for speech; samples are mono ``[n]`` at 16 kHz."""
 
     def hear(self, samples: NDArray[np.float32]) -> Heard:
-        """The words that are spoken, with their times."""
+        """Return the spoken words, with their times."""
 
     def translate(
         self, samples: NDArray[np.float32], spans: Sequence[Span], language: str
     ) -> list[str] | None:
-        """Each span's speech in English, or None where the model does not know the language."""
+        """Return the speech of each span in English; None if the model does not know the language."""
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Release the model."""

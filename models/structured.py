@@ -15,7 +15,7 @@ MAX_COMPLAINT = 400
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """The object that a text is, or that its first fenced block is.
+    """Parse the object that a text is, or that its first fenced block is.
 
     Raises:
         ValueError: there is none, or it holds what JSON, a file or a table cannot.
@@ -33,7 +33,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def mismatch(content: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
-    """What is wrong with an object, in words; None where it is as the schema wants it."""
+    """Return how an object differs from the schema, in words; None if it fits."""
     error = best_match(Draft202012Validator(schema).iter_errors(content))
     if error is None:
         return None

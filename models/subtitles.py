@@ -53,7 +53,7 @@ class Cue:
     lines: tuple[str, ...]
 
     def words(self) -> list[SpokenWord]:
-        """Its words, spread over its time by their letters; a cue does not tell more."""
+        """Spread the words over the cue's time by their letters."""
         texts = " ".join(self.lines).split()
         letters = sum(len(text) for text in texts)
         found: list[SpokenWord] = []
@@ -83,13 +83,13 @@ class Subtitles:
 
     @property
     def is_punctuated(self) -> bool:
-        """Whether sentences can be told by their full stops."""
+        """Return whether full stops mark the sentences."""
         text = " ".join(line for cue in self.cues for line in cue.lines)
         return len(re.findall(r"[.?!。？！]", text)) * WORDS_A_STOP >= len(text.split())
 
 
 def side_cars(video: Path, language: str | None) -> list[Path]:
-    """Files beside a video that may be its subtitles, the best first.
+    """List files beside a video that may be its subtitles, the best first.
 
     ``NAME.srt`` and ``NAME.vtt``, then those with a language: the given one, or else ``en``.
     """
@@ -99,7 +99,7 @@ def side_cars(video: Path, language: str | None) -> list[Path]:
 
 
 def read_side_car(video: Path, language: str | None, *, until_s: float) -> Subtitles | None:
-    """The first side-car file that can be used; see :func:`side_cars`."""
+    """Read the first usable side-car file; see :func:`side_cars`."""
     for path in side_cars(video, language):
         text = _decoded(path.read_bytes())
         try:
@@ -118,7 +118,7 @@ def read_side_car(video: Path, language: str | None, *, until_s: float) -> Subti
 
 
 def read_embedded(video: Path, language: str | None, *, until_s: float) -> Subtitles | None:
-    """The first stream of text subtitles, of the given language if there is one of it."""
+    """Read the first stream of text subtitles, in the given language if there is one."""
     try:
         with open_media(video) as container:
             streams = [
@@ -181,12 +181,12 @@ def _cues(container: InputContainer, stream: SubtitleStream) -> Iterator[Cue]:
 
 
 def _plain(line: str) -> str:
-    """A line without styles and without what is heard but not said."""
+    """Remove styles, and sounds that are described but not spoken."""
     return " ".join(SOUNDS.sub(" ", TAGS.sub("", html.unescape(line))).split())
 
 
 def _without_repeats(cues: Iterable[Cue]) -> Iterator[Cue]:
-    """Cues without the lines that the one right before them still shows."""
+    """Remove lines that the previous cue still shows."""
     before: Cue | None = None
     for cue in cues:
         shown = before.lines if before and cue.start_s - before.end_s <= ROLL_UP_GAP_S else ()

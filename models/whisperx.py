@@ -136,7 +136,7 @@ class WhisperX:
     def translate(
         self, samples: NDArray[np.float32], spans: Sequence[Span], language: str
     ) -> list[str] | None:
-        """Each span's speech in English, or None where the model does not know the language.
+        """Return the speech of each span in English; None if the model does not know the language.
 
         Alignment helps nothing here: words of one language cannot be aligned with another's sound.
         """

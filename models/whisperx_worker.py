@@ -26,7 +26,7 @@ Request = tuple[dict[str, Any], Any]
 
 
 class Engine:
-    """The loaded recogniser, and the aligner of the language that was spoken last."""
+    """Loaded recogniser, and the aligner of the language spoken last."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         # First, so that an environment without it says so at once.
@@ -36,7 +36,7 @@ class Engine:
         from whisperx.vads import Vad
 
         class GivenChunks(Vad):  # type: ignore[misc]
-            """Stands where WhisperX looks for a voice; the chunks are known already."""
+            """Stand-in for WhisperX's voice detection; the chunks are known already."""
 
             chunks: list[dict[str, Any]] = []  # noqa: RUF012
 
@@ -64,7 +64,7 @@ class Engine:
         self._aligner: tuple[str, Any, dict[str, Any]] | None = None
 
     def answer(self, request: dict[str, Any], samples: Any) -> dict[str, Any]:
-        """What is said in the given stretches of voice: passages of words with times."""
+        """Recognise the given stretches of voice: passages of words with times."""
         chunks = merged(request["spans"])
         language = self._language(samples, chunks)
         self._voice.chunks = chunks
@@ -93,7 +93,7 @@ class Engine:
         return str(self._pipeline.detect_language(samples[first:]))
 
     def _aligned(self, samples: Any, segment: dict[str, Any], language: str) -> list[list[Any]]:
-        """(start, end, text, score) of each word; spread by letters where nothing can align them."""
+        """Return (start, end, text, score) of each word; spread by letters if nothing can align them."""
         model, vocabulary = self._aligner_of(language)
         spaced = language not in self._alignment.LANGUAGES_WITHOUT_SPACES
         space = " " if spaced else ""
@@ -115,7 +115,7 @@ class Engine:
         return self._aligner[1:]
 
     def _load_aligner(self, language: str) -> tuple[Any, dict[str, Any]]:
-        """The model and what WhisperX calls its metadata; no model for a language that has none.
+        """Load the aligner and its metadata; no model for a language that has none.
 
         WhisperX's own loader would unpickle what it downloads. This takes the same models as data.
         """
@@ -141,7 +141,7 @@ class Engine:
 
 
 def _of_torchaudio(name: str) -> tuple[Any, dict[str, int]]:
-    """One of torchaudio's pipelines and the codes of its letters."""
+    """Load one of torchaudio's pipelines and the codes of its letters."""
     import torchaudio
 
     bundle = getattr(torchaudio.pipelines, name)
@@ -150,7 +150,7 @@ def _of_torchaudio(name: str) -> tuple[Any, dict[str, int]]:
 
 
 def _of_transformers(name: str, *, local: bool) -> tuple[Any, dict[str, int]]:
-    """A folder's model, or one of the hub, and the codes of its letters."""
+    """Load a model from a folder or hub, and the codes of its letters."""
     from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
 
     model = Wav2Vec2ForCTC.from_pretrained(name, use_safetensors=True, local_files_only=local)
@@ -159,7 +159,7 @@ def _of_transformers(name: str, *, local: bool) -> tuple[Any, dict[str, int]]:
 
 
 class MissingAlignerError(Exception):
-    """The model that aligns cannot be had."""
+    """Alignment model that cannot be had."""
 
 
 class _Whole:
@@ -168,7 +168,7 @@ class _Whole:
 
 
 def merged(spans: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
-    """Neighbouring stretches of voice as chunks of at most 30 s, in the form that WhisperX wants."""
+    """Join neighbouring stretches of voice into chunks of at most 30 s, in WhisperX's form."""
     chunks: list[dict[str, Any]] = []
     for start, end in spans:
         if chunks and end - chunks[-1]["start"] <= CHUNK_S:
@@ -180,7 +180,7 @@ def merged(spans: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
 
 
 def spread(texts: Sequence[str], start_s: float, end_s: float, log_probability: float) -> list[list[Any]]:
-    """Words over an interval by their letters, all of the same probability."""
+    """Spread words over an interval by their letters, all of the same probability."""
     pace = (end_s - start_s) / max(1, sum(len(text) for text in texts))
     score = float(np.exp(log_probability))
     words: list[list[Any]] = []
@@ -216,7 +216,7 @@ def main() -> None:
 
 
 def _listen(requests: queue.SimpleQueue[Request]) -> None:
-    """Read requests also while one is worked on, so that the end of the input is never missed."""
+    """Read requests also during work, so that the end of the input is never missed."""
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)
         sound = sys.stdin.buffer.read(request["bytes"])

@@ -28,7 +28,7 @@ TIE = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchRule:
-    """When does an action belong to a clip?
+    """Condition under which an action belongs to a clip.
 
     ``(|start - start| < max_start_diff_s and clip ends later and IoU > min_iou) or IoU > sufficient_iou``
 
@@ -70,12 +70,12 @@ class Pairs:
         return len(self.clips)
 
     def take(self, which: np.ndarray) -> Pairs:
-        """Some of the pairs, by mask or by positions."""
+        """Return some of the pairs, by mask or by positions."""
         return Pairs(**{name: getattr(self, name)[which] for name in self.__slots__})
 
 
 class MatchActions(Stage):
-    """Finds the pairs; a clip that no action belongs to is dropped if a match is required."""
+    """Pairs of clips and actions; a clip without an action is dropped if a match is required."""
 
     name: ClassVar[str] = "match"
     version: ClassVar[int] = 2
@@ -118,7 +118,7 @@ def match(
     *,
     pairs: Literal["all", "one_to_one"] = "all",
 ) -> tuple[list[Match], list[Unmatched]]:
-    """The pairs of one video, by clip and then by action, and why the other items have none.
+    """Return the pairs of one video, by clip and then by action, and why other items have none.
 
     Both arguments are in order of time. Clips without an action come before actions without a clip.
     """
@@ -152,7 +152,7 @@ def find_pairs(
     action_end_s: np.ndarray,
     rule: MatchRule,
 ) -> Pairs:
-    """All pairs for which the rule holds, by clip and then by action.
+    """Return all pairs for which the rule holds, by clip and then by action.
 
     No threshold is below 0, so only what overlaps can match. Actions are sorted by start, and each clip
     looks at a window of them; windows are held against the rule in blocks. Memory: the pairs found,
@@ -179,7 +179,7 @@ def find_pairs(
 
 
 def _windows(first: np.ndarray, counts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Clips with each of the sorted actions in their windows, whole clips in each block."""
+    """Yield clips with each of the sorted actions in their windows, whole clips in each block."""
     upto = np.cumsum(counts)
     begin = 0
     while begin < len(counts):
@@ -199,7 +199,7 @@ def held_against(
     action_end_s: Sequence[float] | np.ndarray,
     rule: MatchRule,
 ) -> Pairs:
-    """Hold pairs against the rule, each clip against the action in the same place."""
+    """Check pairs against the rule, each clip against the action in the same place."""
     clip_start, clip_end = np.asarray(clip_start_s, float), np.asarray(clip_end_s, float)
     action_start, action_end = np.asarray(action_start_s, float), np.asarray(action_end_s, float)
     overlap = np.minimum(clip_end, action_end) - np.maximum(clip_start, action_start)
@@ -220,7 +220,7 @@ def held_against(
 
 
 def assigned(pairs: Pairs) -> Pairs:
-    """The pairs of a one-to-one assignment with the largest sum of IoU.
+    """Return the pairs of a one-to-one assignment with the largest sum of IoU.
 
     Assignments whose sums differ by less than a billionth are told apart by nearer starts, and those
     that agree there too by the order of the items. Items are assigned group by group, a group being
@@ -250,7 +250,7 @@ def assigned(pairs: Pairs) -> Pairs:
 def why_unmatched(
     item: Clip | Action, others: Sequence[Clip] | Sequence[Action], rule: MatchRule
 ) -> Unmatched:
-    """The first condition of the rule that the nearest partner fails.
+    """Return the first condition of the rule that the nearest partner fails.
 
     Nearest is the one of highest IoU, then with the smaller distance of starts, then the first; where
     the rule holds for some, and an assignment gave them to others, one of those. In order:
@@ -287,7 +287,7 @@ def why_unmatched(
 
 
 def best_matches(matches: list[Match]) -> dict[str, Match]:
-    """For each clip id its best pair: highest IoU, then the smaller distance of starts, then the id."""
+    """Return the best pair of each clip id: highest IoU, then smaller distance of starts, then id."""
     ranked = sorted(matches, key=lambda pair: (-pair.iou, pair.start_diff_s, pair.action_id), reverse=True)
     return {pair.clip_id: pair for pair in ranked}
 

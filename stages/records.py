@@ -26,18 +26,18 @@ class Interval:
         return self.end_s - self.start_s
 
     def overlap_s(self, other: Interval) -> float:
-        """Seconds that both intervals share; 0 when they do not meet."""
+        """Return the seconds that both intervals share; 0 if they do not meet."""
         return max(0.0, min(self.end_s, other.end_s) - max(self.start_s, other.start_s))
 
     def iou(self, other: Interval) -> float:
-        """Overlap over joint extent, in [0, 1] (paper: max(e) - min(s), also when they are apart)."""
+        """Return overlap over joint extent, in [0, 1] (paper: max(e) - min(s), also if they are apart)."""
         extent = max(self.end_s, other.end_s) - min(self.start_s, other.start_s)
         return self.overlap_s(other) / extent if extent > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the container says about itself.
+    """Properties of a file as its container states them.
 
     Attributes:
         duration_s: length of the video stream, or of the container where the stream is silent on it.
@@ -65,7 +65,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayBox:
-    """A part of the picture that stays while the rest changes.
+    """Part of the picture that stays while the rest changes.
 
     Attributes:
         box: ``(x0, y0, x1, y1)`` as fractions of the picture.
@@ -78,7 +78,7 @@ class OverlayBox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What one pass over the frames measured.
+    """Measurements of one pass over the frames.
 
     The four lists run along the packed frames: one entry a frame on the fixed grid.
 
@@ -103,7 +103,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word(Interval):
-    """A recognised word, as it is written, and how sure the recogniser is of it."""
+    """Recognised word as it is written, and the recogniser's confidence."""
 
     text: str
     confidence: float
@@ -163,7 +163,7 @@ class Clip(Interval):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watermark:
-    """How likely a clip carries an overlay that is not part of the scene.
+    """Likelihood that a clip carries an overlay that is not part of the scene.
 
     Attributes:
         box: where, as fractions of the picture; None when nothing was seen.
@@ -239,7 +239,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmatched:
-    """Why an action or a clip has no partner, in terms of the one that comes nearest.
+    """Reason why an action or a clip has no partner, in terms of the nearest one.
 
     Attributes:
         item_id: the clip or the action.
@@ -254,7 +254,7 @@ class Unmatched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relevance:
-    """How much a video or a clip has to do with the topic that was asked for.
+    """Relation of a video or a clip to the requested topic.
 
     Attributes:
         clip_id: None for the whole video.
@@ -303,7 +303,7 @@ class Narrative:
 
 
 class Kind(StrEnum):
-    """What was dropped."""
+    """Kinds of dropped items."""
 
     FILE = "file"
     CLIP = "clip"
@@ -311,7 +311,7 @@ class Kind(StrEnum):
 
 
 class NoMatch(StrEnum):
-    """Why an action or a clip has no partner."""
+    """Reasons why an action or a clip has no partner."""
 
     NOTHING_NEAR = "nothing_near"
     TOO_FAR = "too_far"
@@ -322,7 +322,7 @@ class NoMatch(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why something was dropped. The set is closed: metrics and reports use it as a label."""
+    """Reasons for dropping something. The set is closed: metrics and reports use it as a label."""
 
     UNREADABLE = "unreadable"
     EMPTY_FILE = "empty_file"
@@ -379,7 +379,7 @@ FAILURES = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drop:
-    """One thing that was dropped, by which stage, and why.
+    """One dropped item, with its stage and reason.
 
     Attributes:
         item_id: the clip's or action's id; None for a whole file.
@@ -426,27 +426,27 @@ class Video:
 
     @property
     def rejected(self) -> Drop | None:
-        """The drop that ended the whole file, if any."""
+        """Return the drop that ended the whole file, if any."""
         return next((drop for drop in self.drops if drop.kind is Kind.FILE), None)
 
     @property
     def kept_clips(self) -> list[Clip]:
-        """Clips that no stage has dropped, in order of time."""
+        """Return clips that no stage has dropped, in order of time."""
         dropped = {drop.item_id for drop in self.drops if drop.kind is Kind.CLIP}
         return [clip for clip in self.clips if clip.clip_id not in dropped]
 
     @property
     def kept_actions(self) -> list[Action]:
-        """Actions that no stage has dropped, in order of time."""
+        """Return actions that no stage has dropped, in order of time."""
         dropped = {drop.item_id for drop in self.drops if drop.kind is Kind.ACTION}
         return [action for action in self.actions if action.action_id not in dropped]
 
     def drop(self, *drops: Drop) -> Self:
-        """This video with more dropped from it."""
+        """Return this video with more drops."""
         return replace(self, drops=[*self.drops, *drops])
 
     def reject(self, stage: str, reason: Reason, detail: str) -> Self:
-        """This video, given up as a whole."""
+        """Return this video, rejected as a whole."""
         return self.drop(Drop(kind=Kind.FILE, stage=stage, reason=reason, detail=detail))
 
 

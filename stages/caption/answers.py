@@ -26,7 +26,7 @@ Check = Callable[[str], list[Complaint]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What came of one question.
+    """Result of one question.
 
     Attributes:
         text: keeps to all rules; empty with a problem.
@@ -44,7 +44,7 @@ class Written:
 
 
 def instructions(prompt: str, limits: Limits) -> str:
-    """A prompt with the limits that it names filled in."""
+    """Fill the limits into a prompt."""
     return prompts.text(prompt).format(max_sentences=limits.max_sentences, max_words=limits.max_words)
 
 
@@ -64,7 +64,7 @@ def caption_question(
 def ask_for_texts(
     client: LanguageClient, questions: Sequence[Question], checks: Sequence[Check], limits: Limits
 ) -> list[Written]:
-    """A text for each question that keeps to the limits and passes the question's own check.
+    """Return a text for each question that keeps to the limits and passes the question's own check.
 
     An answer that does not is sent back once, with what is wrong with it. What is then only too long or
     tells something twice is cut.
@@ -87,7 +87,7 @@ def ask_for_texts(
 
 
 def text_of(answer: Answer) -> str:
-    """The caption of an answer, tidy; empty where it has none."""
+    """Return the caption of an answer, tidied; empty if it has none."""
     text = answer.content.get("caption") if answer.content else None
     return tidy(text) if isinstance(text, str) else ""
 
@@ -106,7 +106,7 @@ def _objection(wrong: Sequence[Complaint]) -> str:
 
 
 def _best(attempts: Sequence[Answer], check: Check, limits: Limits) -> Written:
-    """The last attempt that is good, or good once it is cut; else why the last one is not."""
+    """Return the last attempt that is good, or good once cut; otherwise why the last one is not."""
     spent = Written(
         text="",
         model=attempts[-1].model,

@@ -37,14 +37,14 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """Frames in a row that show the same: the best of them, and how many they are."""
+    """Run of frames that show the same: the best of them, and their number."""
 
     index: int
     count: int
 
 
 def choose(evidence: Evidence, part: Interval, count: int, how: Choice) -> list[float]:
-    """Times of at most ``count`` packed frames of a stretch of a video, in order.
+    """Choose at most ``count`` packed frames of a part of a video; return their times in order.
 
     Args:
         how: ``even`` in time; ``coverage`` for many looks where much changes.
@@ -58,7 +58,7 @@ def choose(evidence: Evidence, part: Interval, count: int, how: Choice) -> list[
 
 
 def spread(times: Sequence[float], count: int) -> list[float]:
-    """At most ``count`` of the times, evenly placed, never the very edges when there is a choice."""
+    """Choose at most ``count`` of the times, evenly placed, not the very edges if there is a choice."""
     if len(times) <= count:
         return list(times)
     return [times[int((number + 0.5) * len(times) / count)] for number in range(count)]
@@ -67,7 +67,7 @@ def spread(times: Sequence[float], count: int) -> list[float]:
 def covering(
     motion: Sequence[float], sharpness: Sequence[float], exposure: Sequence[float], count: int
 ) -> list[int]:
-    """The frames from which the others are least far, as indices in order; see :class:`Evidence`.
+    """Choose the frames from which the others are least far, as indices in order.
 
     Frames lie on a line, at equal parts of accumulated change and of time. The line is divided into
     ``count`` stretches such that squared distances within them are smallest, and each is shown by a
@@ -90,7 +90,7 @@ def covering(
 
 
 def _looks(motion: Sequence[float], quality: Sequence[float]) -> list[_Look]:
-    """Runs of frames that show the same, each by its best frame."""
+    """Group frames that show the same; each group has its best frame."""
     runs: list[list[int]] = []
     moved = 0.0
     for index, step in enumerate(motion):
@@ -104,7 +104,7 @@ def _looks(motion: Sequence[float], quality: Sequence[float]) -> list[_Look]:
 
 
 def _line(motion: Sequence[float]) -> NDArray[np.float64]:
-    """Places of all frames, ``[n]`` from 0 to 1. The first frame's motion lies before the stretch."""
+    """Place all frames on a line, ``[n]`` from 0 to 1; the first frame's motion lies before the part."""
     steps = np.array([0.0, *motion[1:]])
     change = np.maximum(0.0, steps - np.quantile(steps[1:], NOISE_QUANTILE)) if len(steps) > 1 else steps
     change[:1] = 0.0
@@ -116,7 +116,7 @@ def _line(motion: Sequence[float]) -> NDArray[np.float64]:
 
 
 def divided(line: NDArray[np.float64], weights: NDArray[np.float64], count: int) -> list[int]:
-    """Where to cut ordered places into ``count`` stretches with the least squares within them.
+    """Cut ordered places into ``count`` parts with the least squares within them.
 
     Fisher's exact one-dimensional clustering (natural breaks) by dynamic programming.
 
@@ -148,7 +148,7 @@ def divided(line: NDArray[np.float64], weights: NDArray[np.float64], count: int)
 
 
 def _sharp_middle(line: NDArray[np.float64], quality: Sequence[float], start: int, end: int) -> int:
-    """The sharpest frame in the middle half of a stretch."""
+    """Return the sharpest frame in the middle half of a part."""
     places = line[start:end]
     away = np.round(np.abs(places - places.mean()), 9)
     near = max(float(away.min()), float(places[-1] - places[0]) / 4)
@@ -159,7 +159,7 @@ def _sharp_middle(line: NDArray[np.float64], quality: Sequence[float], start: in
 
 
 def pictured(jpeg: bytes, side_px: int, crop: Crop) -> bytes:
-    """A frame as a model is shown it, as JPEG.
+    """Encode a frame as a model is shown it, as JPEG.
 
     Args:
         side_px: of the short side; a smaller frame is not enlarged.

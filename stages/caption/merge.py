@@ -26,7 +26,7 @@ MAX_LOST = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What stands around a clip: captions of its neighbours and what is said during it, or nothing."""
+    """Context of a clip: captions of its neighbours and speech during it, or nothing."""
 
     before: str
     after: str
@@ -39,7 +39,7 @@ def merge_captions(
     around: Mapping[str, Surroundings],
     limits: Limits,
 ) -> list[Caption]:
-    """The captions, rewritten where that succeeds.
+    """Rewrite the captions; one whose rewriting fails stays as it is.
 
     Args:
         around: by clip id; a clip that is not in it, or that has no caption, is left as it is.
@@ -76,7 +76,7 @@ def _question(caption: Caption, around: Surroundings, limits: Limits) -> Questio
 
 
 def _check(caption: Caption, around: Surroundings) -> Check:
-    """What else a rewritten caption must keep to."""
+    """Check the further rules of a rewritten caption."""
 
     def check(text: str) -> list[Complaint]:
         wrote, own = content_words(text), content_words(caption.text)

@@ -67,7 +67,7 @@ class CaptionSettings:
 
 
 class WriteCaptions(Stage):
-    """Captions clips; one that gets no usable caption is dropped."""
+    """Captions of clips; a clip without a usable caption is dropped."""
 
     name: ClassVar[str] = "caption"
     version: ClassVar[int] = 4
@@ -127,7 +127,7 @@ class WriteCaptions(Stage):
         return video
 
     def _wanted(self, video: Video) -> list[Clip]:
-        """The clips to describe."""
+        """Return the clips to describe."""
         clips = video.kept_clips
         if self.settings.only_matched:
             return clips
@@ -135,7 +135,7 @@ class WriteCaptions(Stage):
         return [clip for clip in video.clips if clip in clips or clip.clip_id in unmatched]
 
     def _see(self, video: Video, clips: list[Clip]) -> list[Caption]:
-        """Captions by a vision model; where it gives none, the entry tells why."""
+        """Caption by a vision model; an entry without text says why."""
         assert video.evidence is not None and self.vision_model is not None
         settings = self.settings
         frames = self.workspace.frames_path(video)
@@ -172,7 +172,7 @@ class WriteCaptions(Stage):
 
 
 def facts_of(video: Video, clip: Clip, context: Sequence[Context]) -> dict[str, str | float]:
-    """What a seeing model is told about a clip; what is not known is left out."""
+    """Return the facts about a clip that a vision model gets; unknown ones are left out."""
     facts: dict[str, str | float] = {"seconds": round(clip.duration_s, 1)}
     if "speech" in context and (said := said_during(video.transcript, clip)):
         facts["said"] = said
@@ -186,7 +186,7 @@ def facts_of(video: Video, clip: Clip, context: Sequence[Context]) -> dict[str, 
 
 
 def said_during(transcript: Transcript | None, clip: Clip) -> str:
-    """The words whose middle lies in a clip; a sentence without times of words with most of itself."""
+    """Return the words spoken in a clip; a sentence without word times counts if most of it is inside."""
     words: list[str] = []
     for sentence in transcript.sentences if transcript else []:
         if sentence.words and not sentence.english:
@@ -199,14 +199,14 @@ def said_during(transcript: Transcript | None, clip: Clip) -> str:
 
 
 def neighbours(video: Video, clip: Clip) -> tuple[Clip | None, Clip | None]:
-    """The kept clips before and after one, which may itself be dropped."""
+    """Return the kept clips before and after one, which may itself be dropped."""
     before = [other for other in video.kept_clips if other.clip_index < clip.clip_index]
     after = [other for other in video.kept_clips if other.clip_index > clip.clip_index]
     return (before[-1] if before else None), (after[0] if after else None)
 
 
 def surroundings(video: Video, captions: Sequence[Caption]) -> dict[str, Surroundings]:
-    """What the second pass is told about the clips, by id; those that stand alone are left out."""
+    """Return the context of each clip for the second pass, by id; a clip without any is left out."""
     texts = {caption.clip_id: caption.text for caption in captions}
     clips = {clip.clip_id: clip for clip in video.clips}
     found = {}

@@ -71,7 +71,7 @@ _RANGE = frozenset({"to", "or", "and", "-", "–", "a", "an"})
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A text taken apart.
+    """Text taken apart.
 
     Attributes:
         decisive: how often each (number, unit) is named and ``("not", "")`` said. Wholes and fractions
@@ -91,7 +91,7 @@ class _Amount:
 
 
 def read(text: str) -> Reading:
-    """Tell a text's amounts and negations from its other words."""
+    """Separate a text's amounts and negations from its other words."""
     tokens = TOKEN.findall(_HUNDRED_AND.sub(r"\1", text.lower().replace("’", "'")))
     amounts: list[_Amount] = []
     words: list[str] = []
@@ -134,12 +134,12 @@ def read(text: str) -> Reading:
 
 
 def is_amount(token: str) -> bool:
-    """Whether a lower-case word is a number in digits or in words."""
+    """Return whether a lower-case word is a number in digits or in words."""
     return token in NUMBER_WORDS or _value("", token, "") is not None
 
 
 def _value(before: str, token: str, after: str) -> Fraction | None:
-    """The number that a token is between its neighbours; None for other tokens."""
+    """Return the number that a token is between its neighbours; None for other tokens."""
     if token == "one" and before not in NUMBER_WORDS:
         counts = after[:1].isalnum() and after not in _AFTER_PRONOUN and before not in _BEFORE_PRONOUN
         return Fraction(1) if counts else None
@@ -159,7 +159,7 @@ def _value(before: str, token: str, after: str) -> Fraction | None:
 
 
 def _unit(following: list[str]) -> tuple[str, int]:
-    """The unit that comes right after a number, and how many tokens name it."""
+    """Return the unit right after a number, and how many tokens name it."""
     taken = 1 if following[:1] in (["a"], ["an"]) and following[1:2] and following[1] in _SINGULAR else 0
     unit = UNITS.get(following[taken]) if len(following) > taken else None
     if unit is None:

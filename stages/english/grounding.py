@@ -39,7 +39,7 @@ DROPPED_FREELY = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How far an action's words may be from those that were spoken.
+    """Bounds on the difference between an action's words and the spoken ones.
 
     Attributes:
         max_invented: share of an action's content words that need not have been spoken in its lines.
@@ -51,7 +51,7 @@ class Limits:
 
 
 def grounded(texts: Sequence[str], spoken: str, limits: Limits) -> bool:
-    """Whether actions say, all together, what was spoken: nothing invented, nothing lost.
+    """Return whether actions together say what was spoken: nothing invented, nothing lost.
 
     Each must keep to the spoken words by itself; amounts, negations and content may be spread over
     them, and each amount must be in one of them.
@@ -78,7 +78,7 @@ def _invents_little(wrote: Reading, said: Reading, limit: float) -> bool:
 
 
 def _leave_present(texts: Sequence[str], said: Reading) -> bool:
-    """Whether an action begins with a verb in another form than the plain one that was spoken."""
+    """Return whether an action begins with another form of a verb whose plain form was spoken."""
     verbs = [words[0] for text in texts if (words := read(text).words)]
     return any(
         verb not in said.words
@@ -89,7 +89,7 @@ def _leave_present(texts: Sequence[str], said: Reading) -> bool:
 
 
 def unlike(words: Sequence[str], others: Sequence[str]) -> list[str]:
-    """The words that have nothing spelled nearly alike among the others; numbers, nothing equal."""
+    """Return the words without a near spelling among the others; numbers must be equal."""
     return [
         word
         for word in words
@@ -99,7 +99,7 @@ def unlike(words: Sequence[str], others: Sequence[str]) -> list[str]:
 
 
 def same_action(text: str, other: str) -> bool:
-    """Whether two actions differ in nothing but articles, case, plurals and how amounts are written."""
+    """Return whether two actions differ only in articles, case, plurals and the form of amounts."""
     return _core(text) == _core(other)
 
 

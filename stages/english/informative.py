@@ -71,7 +71,7 @@ _HEAT = re.compile(
 
 
 def why_not(text: str) -> Reason | None:
-    """Why a line or an action's text says nothing that is done; None where it may.
+    """Return why a text says nothing that is done; None if it may.
 
     Args:
         text: English, as it was spoken or written.
@@ -110,7 +110,7 @@ def why_not(text: str) -> Reason | None:
 
 
 def _of_clauses(text: str) -> list[tuple[str, Reason | Says | None]]:
-    """Each clause and what it is; its neighbours in the same breath may tell."""
+    """Classify each clause; its neighbours in the same breath may decide."""
     found: list[tuple[str, Reason | Says | None]] = []
     for sentence in _STOP.split(text):
         governed = listed = False
@@ -128,7 +128,7 @@ def _of_clauses(text: str) -> list[tuple[str, Reason | Says | None]]:
 
 
 def _of_clause(clause: str) -> Reason | Says | None:
-    """None where something is done; UNCLEAR where nothing is known of it; else why not."""
+    """Return None if something is done; UNCLEAR if unknown; otherwise why not."""
     if SPONSOR.search(clause):
         return Reason.SPONSOR
     if GREETING.search(clause):
@@ -150,7 +150,7 @@ def _asked(text: str) -> bool:
 
 
 def needed(text: str) -> bool:
-    """Whether a text only lists what is needed, or says how much comes of it: it serves four."""
+    """Return whether a text only lists ingredients, or says how much results: it serves four."""
     if _INGREDIENTS.search(text) or _HEAT.search(text):
         return True
     yields = _YIELDS.search(text)
@@ -169,7 +169,7 @@ def needed(text: str) -> bool:
 
 
 def bare_amount(text: str) -> bool:
-    """Whether a text is amounts, times or temperatures with at most things: two cups of flour, one egg."""
+    """Return whether a text is only amounts, times or temperatures, with at most things: one egg."""
     words = tokens(text)
     start = next((at for at, word in enumerate(words) if word not in _ABOUT), len(words))
     article = start > 0 and words[start - 1] in ("a", "an", "another")
@@ -183,7 +183,7 @@ def bare_amount(text: str) -> bool:
 
 
 def _is_thing(piece: str) -> bool:
-    """Whether a piece of a list is a thing with what it is like: brown sugar."""
+    """Return whether a piece of a list is a thing with its property: brown sugar."""
     words = tokens(piece)
     return (
         len(words) == 2
@@ -194,7 +194,7 @@ def _is_thing(piece: str) -> bool:
 
 
 def _no_verb(words: Sequence[str]) -> bool:
-    """Whether no verb is among the words but as the name of a thing: one large onion, warm water."""
+    """Return whether the words hold no verb, except as the name of a thing: warm water."""
     if _NO_PHRASE & set(words):
         return False
     for at, word in enumerate(words):

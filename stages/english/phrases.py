@@ -6,7 +6,7 @@ import re
 
 
 def _phrases(lines: str) -> re.Pattern[str]:
-    """Any of the patterns, one or more a line; a line goes on after a backslash."""
+    """Compile alternatives, one or more a line; a backslash continues a line."""
     joined = re.sub(r"\\\n\s*", "", lines)
     return re.compile("|".join(filter(None, map(str.strip, joined.splitlines()))))
 

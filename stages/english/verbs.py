@@ -78,7 +78,7 @@ NOUNS_TOO = frozenset(
 
 
 def _forms(base: str) -> Iterator[str]:
-    """The regular forms of a verb: with -s, -ed and -ing."""
+    """Return the regular forms of a verb: with -s, -ed and -ing."""
     yield base + ("es" if base.endswith(("s", "x", "z", "ch", "sh", "o")) else "s")
     stem = base
     if base.endswith("y") and base[-2] not in "aeou":

@@ -14,7 +14,7 @@ from stages.records import Narrative, Reason, Step, Video
 
 
 class Narrate(Stage):
-    """Makes the steps: each kept clip, in order, with its action of highest IoU; and the goal.
+    """Narrative of a video: each kept clip in order with its action of highest IoU, and the goal.
 
     Args:
         min_steps: fewer steps make no narrative.
@@ -68,7 +68,7 @@ class Narrate(Stage):
 
 
 def steps_of(video: Video) -> list[Step]:
-    """One step a kept clip, in order."""
+    """Build one step for each kept clip, in order."""
     actions = {action.action_id: action for action in video.kept_actions}
     captions = {caption.clip_id: caption.text for caption in video.captions}
     best = best_matches(video.matches)
@@ -97,7 +97,7 @@ def steps_of(video: Video) -> list[Step]:
 
 
 def integrity(video: Video) -> float:
-    """Share of the kept actions that belong to a kept clip, in [0, 1]; of none, all are told."""
+    """Return the share of kept actions that belong to a kept clip, in [0, 1]; 1 if there are none."""
     clips = {clip.clip_id for clip in video.kept_clips}
     told = {pair.action_id for pair in video.matches if pair.clip_id in clips}
     actions = video.kept_actions

@@ -92,7 +92,7 @@ NOT_THE_GOAL = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Title:
-    """A goal and where it was found.
+    """Goal of a video and its source.
 
     Attributes:
         text: "How to ...?", or empty.
@@ -104,7 +104,7 @@ class Title:
 
 
 def title_of(video: Video) -> Title:
-    """The goal as rules find it."""
+    """Find the goal by rules."""
     assert video.facts is not None
     found = (
         ("container", goal(video.facts.title)),
@@ -118,7 +118,7 @@ def title_of(video: Video) -> Title:
 
 
 def goal(text: str) -> str:
-    """A title as a goal; empty where it names nothing."""
+    """Turn a title into a goal; empty if it names nothing."""
     if NO_TITLE.match(text):
         return ""
     parts = [part for part in PARTS.split(BRACKETS.sub(" ", tidy(text))) if not NO_TITLE.match(part)]
@@ -143,7 +143,7 @@ def _as_goal(words: Sequence[str]) -> str:
 
 
 def file_words(uri: str) -> str:
-    """The words of a file's name; empty where most of it is no words but a number or a key."""
+    """Return the words of a file's name; empty if most of it is a number or a key."""
     stem = Path(path_of(uri).name).stem.encode("utf-8", "replace").decode()
     spaced = re.sub(r"[_+.]+|(?<=\w)-+(?=\w)|(?<=[a-z])(?=[A-Z][a-z])", " ", stem)
     signs = [sign for sign in WORD.findall(spaced) if not sign.isdigit()]
@@ -152,13 +152,13 @@ def file_words(uri: str) -> str:
 
 
 def _is_key(sign: str) -> bool:
-    """Whether no word is written so: with digits, with capitals in the middle, or without a vowel."""
+    """Return whether a token is no word: it has digits, inner capitals or no vowel."""
     cased = sign.isupper() or sign[1:] == sign[1:].lower()
     return not sign.isalpha() or not cased or not VOWEL.search(sign.lower())
 
 
 def spoken_goal(transcript: Transcript) -> str:
-    """What the speaker says the video is about, at its beginning or at its end."""
+    """Return the goal that the speaker announces at the beginning or sums up at the end."""
     if not transcript.sentences:
         return ""
     end_s = transcript.sentences[-1].end_s
@@ -187,7 +187,7 @@ def _all_named(pattern: re.Pattern[str], text: str) -> Iterator[str]:
 
 
 def _named(found: re.Match[str] | None) -> str:
-    """The verb and its object as a goal; empty where they name nothing."""
+    """Return the verb and its object as a goal; empty if they name nothing."""
     if found is None:
         return ""
     said = found.groupdict()
@@ -206,7 +206,7 @@ def _named(found: re.Match[str] | None) -> str:
 
 
 def goal_of_steps(actions: Sequence[Action]) -> str:
-    """The one or two things that most steps name, at least two of them; empty where there is none."""
+    """Return the one or two things that most steps name, at least two of them; empty if there is none."""
     named: Counter[str] = Counter()
     for action in actions:
         things = (phrase.split()[-1] for phrase in THING.findall(action.text.lower()))
@@ -216,7 +216,7 @@ def goal_of_steps(actions: Sequence[Action]) -> str:
 
 
 def title_question(video: Video) -> Question:
-    """Ask for the goal; what strangers wrote and said goes in as data."""
+    """Ask for the goal; untrusted text goes in as data."""
     return Question(
         instructions=prompts.text("title"),
         material=prompts.as_data(_material(video), indent=1),
@@ -226,7 +226,7 @@ def title_question(video: Video) -> Question:
 
 
 def believed(answer: Answer, video: Video) -> Title | None:
-    """The model's title where it is a goal and its words stand in the material; else None."""
+    """Return the model's title if it is a goal whose words stand in the material; else None."""
     text = answer.content.get("title") if answer.content else None
     if not isinstance(text, str):
         return None

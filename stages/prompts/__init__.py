@@ -13,22 +13,22 @@ JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 @cache
 def text(name: str) -> str:
-    """The prompt called ``name``, without trailing white space."""
+    """Return the prompt called ``name``, without trailing white space."""
     return (files(__package__) / f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
 def digest(name: str) -> str:
-    """First 16 hex digits of the prompt's sha256."""
+    """Return the first 16 hex digits of the prompt's sha256."""
     return hashlib.sha256(text(name).encode()).hexdigest()[:16]
 
 
 def label(name: str) -> str:
-    """The prompt's name and digest, as tables tell it."""
+    """Return the prompt's name and digest, as tables show it."""
     return f"{name}@{digest(name)}"
 
 
 def as_data(facts: object, *, indent: int | None = None) -> str:
-    """Strangers' words as JSON that cannot end where they say.
+    """Encode untrusted text as JSON that cannot end where the text says.
 
     Chat templates mark turns with signs like ``<|im_end|>`` or ``[INST]``, and some servers read these in
     a message too; so both brackets are written as JSON's escapes.

@@ -14,7 +14,7 @@ from stages.records import Interval, Sentence, Word
 
 
 def in_english(sentence: Sentence) -> str:
-    """The sentence as actions are made from it: translated where somebody translated it."""
+    """Return the sentence that actions are made from: the English version if there is one."""
     return sentence.english or sentence.text
 
 
@@ -57,7 +57,7 @@ def _of_words(sentence: Sentence, text: str, words: list[Word]) -> Sentence:
 
 
 def said_by(text: str, sentences: Sequence[Sentence]) -> tuple[Interval, float]:
-    """When an action's words were spoken, and how sure the recogniser is of them.
+    """Return when an action's words were spoken, and the recogniser's confidence in them.
 
     From the first to the last content word that the action has too, with the small words around them that
     it has as well: "okay so now" before it is left out, "it over" after "flip" is not. Without words'

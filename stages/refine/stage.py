@@ -67,7 +67,7 @@ class RefineSettings:
 
 
 class Refine(Stage):
-    """Asks the language model for actions, and checks every one against the transcript.
+    """Actions from the transcript, checked against it.
 
     Args:
         informative: drop greetings, advertising, chatter and bare amounts.
@@ -146,7 +146,7 @@ class Refine(Stage):
 
 
 def _english_of(action: Action, transcript: Transcript) -> list[str]:
-    """What is known in English of an action: its text, and its words where English is spoken."""
+    """Return the English texts of an action: its own, and its words if English is spoken."""
     if transcript.language in ("", "en"):
         return [action.text, action.asr_text]
     said = (sentence for sentence in transcript.sentences if sentence.overlap_s(action) > 0)
@@ -154,7 +154,7 @@ def _english_of(action: Action, transcript: Transcript) -> list[str]:
 
 
 def _again(action: Action, kept: Sequence[Action]) -> tuple[Reason, str] | None:
-    """Whether an action was said just before, as where blocks meet or a speaker says it twice."""
+    """Return why an action repeats a recent one, as where blocks meet or a speaker says it twice."""
     for other in reversed(kept):
         near = action.start_s - other.end_s <= REPEAT_WITHIN_S
         if near and same_action(action.text, other.text):
@@ -190,7 +190,7 @@ def question(block: list[Sentence], settings: RefineSettings) -> Question:
 
 
 def _plain(line: Sentence) -> str:
-    """One line of speech as one line of material, without the signs that mark turns for a model."""
+    """Return one line of speech without the signs that mark turns for a model."""
     return " ".join(CHAT_MARKS.sub(" ", in_english(line)).split())
 
 
@@ -200,7 +200,7 @@ def _as_data(line: Sentence) -> str:
 
 
 def _schema(block: list[Sentence], *, timed: bool) -> dict[str, Any]:
-    """A line by itself needs no times: its actions can be nowhere else."""
+    """Build the schema; a line by itself needs no times."""
     properties: dict[str, Any] = {"text": {"type": "string"}}
     if timed:
         for edge in ("start_s", "end_s"):
@@ -221,7 +221,7 @@ def _schema(block: list[Sentence], *, timed: bool) -> dict[str, Any]:
 
 
 def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) -> list[Action]:
-    """The actions of one block: the model's where they hold, the cleaned sentences elsewhere.
+    """Return the actions of one block: the model's if they pass the checks, else the cleaned sentences.
 
     Lines that a usable answer passes over come back with an empty text: the model found no action
     in them.
@@ -255,7 +255,7 @@ def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) 
 
 
 def _named_lines(block: list[Sentence], item: object) -> range | None:
-    """Numbers of the lines that an answer's times name; None where they name none."""
+    """Return the numbers of the lines that an answer's times name; None if they name none."""
     if not isinstance(item, dict):
         return None
     if len(block) == 1:
@@ -272,13 +272,13 @@ def _named_lines(block: list[Sentence], item: object) -> range | None:
 
 
 def _text_of(item: dict[str, Any]) -> str:
-    """The action's text as a sentence; empty where it is none."""
+    """Return the action's text as a sentence; empty if it is none."""
     text = item.get("text")
     return " ".join(text.split()) if isinstance(text, str) else ""
 
 
 def _held(texts: list[str], said: list[Sentence], settings: RefineSettings) -> list[str]:
-    """The texts whose words were said, each by itself or all of them together."""
+    """Return the texts whose words were said, each by itself or all of them together."""
     spoken = " ".join(map(in_english, said))
     well_formed = [text for text in texts if 2 <= len(WORD.findall(text)) <= settings.max_words]
     held = [text for text in well_formed if grounded([text], spoken, settings.limits)]
@@ -287,7 +287,7 @@ def _held(texts: list[str], said: list[Sentence], settings: RefineSettings) -> l
 
 
 def fallback(line: Sentence, settings: RefineSettings) -> Action:
-    """The spoken line without its lead-in, at most ``max_words`` long."""
+    """Return the spoken line without its lead-in, at most ``max_words`` long."""
     spoken = in_english(line)
     words = LEAD_INS.sub("", spoken).split()[: settings.max_words]
     return _action([line], _as_sentence(" ".join(words) or spoken), "asr")

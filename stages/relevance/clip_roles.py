@@ -26,7 +26,7 @@ CARD_WORDS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipNotes:
-    """What is known of a clip.
+    """Facts about a clip.
 
     Attributes:
         lines: sentences whose middle lies in it.
@@ -45,14 +45,14 @@ class ClipNotes:
     place: str
 
     def texts(self) -> list[str]:
-        """What it is about, in sentences."""
+        """Return the clip's subject, in sentences."""
         spoken = [said(line) for line in self.lines if why_not(said(line)) is None]
         caption = [self.caption] if self.caption else []
         # A caption that was put together from actions and tags tells nothing beside the actions.
         return [*self.actions, *spoken, *(caption if self.seen else [])] or caption
 
     def as_material(self, number: int) -> dict[str, Any]:
-        """The same as JSON values, under a number."""
+        """Return the notes as JSON values, under a number."""
         return {
             "clip": number,
             "place": self.place or "within",
@@ -65,7 +65,7 @@ class ClipNotes:
 
 
 def notes_of(video: Video) -> list[ClipNotes]:
-    """One for each kept clip, in order."""
+    """Collect the notes of each kept clip, in order."""
     assert video.facts is not None
     clips, length_s = video.kept_clips, video.facts.duration_s
     sentences = video.transcript.sentences if video.transcript else []
@@ -93,7 +93,7 @@ def notes_of(video: Video) -> list[ClipNotes]:
 
 
 def roles_of(notes: Sequence[ClipNotes]) -> list[tuple[str, str]]:
-    """Role and why, of each clip; an intro may take several of the first clips."""
+    """Return role and reason of each clip; an intro may take several of the first clips."""
     found: list[tuple[str, str]] = []
     opening = True
     for note in notes:
@@ -129,5 +129,5 @@ def _role_of(note: ClipNotes, *, opening: bool) -> tuple[str, str]:
 
 
 def said(line: Sentence) -> str:
-    """A line in English where there is an English version of it."""
+    """Return a line in English if there is an English version of it."""
     return line.english or line.text

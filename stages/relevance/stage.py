@@ -48,7 +48,7 @@ class RelevanceSettings:
 
 
 class _ByTopic(Stage):
-    """What both stages share."""
+    """Common part of both stages."""
 
     pool: ClassVar[Pool] = "language"
     writes = ("relevance",)
@@ -67,7 +67,7 @@ class _ByTopic(Stage):
 
     @cached_property
     def topic(self) -> Topic:
-        """Loaded where it is needed: an endpoint's answers mostly do without."""
+        """Load the topic when first needed: an endpoint's answers mostly do without."""
         return Topic(self.settings.topic, SentenceEncoder(threads=self.settings.threads))
 
     def _question(self, material: Any, schema: dict[str, Any], max_tokens: int) -> Question:
@@ -81,7 +81,7 @@ class _ByTopic(Stage):
 
 
 class JudgeVideo(_ByTopic):
-    """Rejects videos that have too little to do with the topic.
+    """Filter of videos that have too little to do with the topic.
 
     Args:
         min_score: for a video to stay.
@@ -136,7 +136,7 @@ class JudgeVideo(_ByTopic):
 
 
 class JudgeClips(_ByTopic):
-    """Drops clips that are off the topic, and those that are no part of the work.
+    """Filter of clips that are off the topic or no part of the work.
 
     Args:
         min_score: for a clip to stay.
@@ -181,7 +181,7 @@ class JudgeClips(_ByTopic):
         return video
 
     def _asked(self, notes: Sequence[ClipNotes]) -> dict[str, Relevance]:
-        """What the endpoint says of the clips, by id; clips that it answers badly are left out."""
+        """Return the endpoint's judgements of the clips, by id; unusable ones are left out."""
         batches = [notes[start : start + CLIPS_AT_ONCE] for start in range(0, len(notes), CLIPS_AT_ONCE)]
         answers = self._client.ask([self._about(batch) for batch in batches])
         return {
@@ -217,7 +217,7 @@ class JudgeClips(_ByTopic):
         return found
 
     def _by_rules(self, video: Video, notes: Sequence[ClipNotes]) -> dict[str, Relevance]:
-        """Roles by rules, and likeness of a clip's own texts; without any, the score of the video."""
+        """Judge roles by rules and similarity by the clip's own texts, or else by the video's score."""
         whole = next((each.score for each in video.relevance if each.clip_id is None), 0.5)
         found: dict[str, Relevance] = {}
         for note, (role, why) in zip(notes, roles_of(notes), strict=True):
@@ -229,7 +229,7 @@ class JudgeClips(_ByTopic):
 
 
 def video_texts(video: Video) -> list[str]:
-    """What a video is about, in sentences: its title, its actions, and what is said where there is none."""
+    """Return a video's subject in sentences: its title and actions, or its speech if it has none."""
     actions = [action.text for action in video.kept_actions if why_not(action.text) is None]
     sentences = video.transcript.sentences if video.transcript else []
     spoken = [said(line) for line in sentences if why_not(said(line)) is None]
@@ -247,5 +247,5 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _points(given: object) -> float | None:
-    """An endpoint's score in [0, 1]; None for what is none."""
+    """Return an endpoint's score in [0, 1]; None if it is none."""
     return given / BEST if type(given) is int and 0 <= given <= BEST else None

@@ -38,13 +38,13 @@ OTHERS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """From a mean margin to a score: half at the middle, which tells best what is on the topic."""
+    """Map from a mean margin to a score: one half at the middle, which separates topics best."""
 
     slope: float
     middle: float
 
     def score(self, margin: float) -> float:
-        """In [0, 1]."""
+        """Return the score, in [0, 1]."""
         return round(float(1 / (1 + np.exp(-self.slope * (margin - self.middle)))), 4)
 
 
@@ -55,14 +55,14 @@ CLIP_CURVE = Curve(slope=27.0, middle=0.11)
 
 
 class Encoder(Protocol):
-    """Texts to unit vectors, as ``models.sentences.SentenceEncoder`` makes them."""
+    """Encoder of texts to unit vectors, such as ``models.sentences.SentenceEncoder``."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """``[n, width]``."""
+        """Return vectors ``[n, width]``."""
 
 
 class Topic:
-    """A topic that texts are held against.
+    """Topic that texts are compared with.
 
     Args:
         topic: a sentence or a few words, in English.
@@ -74,6 +74,6 @@ class Topic:
         self._direction = vectors[0] - vectors[1:].mean(axis=0)
 
     def margins(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """By how much each text is nearer to the topic than to other subjects, in cosine: ``[n]``."""
+        """Return how much nearer each text is to the topic than to other subjects, in cosine: ``[n]``."""
         margins: NDArray[np.float32] = self._encoder.encode(texts) @ self._direction
         return margins
