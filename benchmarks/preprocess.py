@@ -1,0 +1,308 @@
+"""Cost of preprocessing: scan, clip and watermark against a bare decode and PySceneDetect.
+
+``python -m benchmarks.preprocess [VIDEO ...]`` joins the videos (default: the footage below
+``$VIDEOAUTEUR_DATA``) into one reel, encodes it at 360, 720 and 1080 lines, and measures on each, in
+alternating rounds:
+
+- ``decode``: ``ffmpeg -i REEL -f null -``;
+- ``scenedetect``: PySceneDetect's command line, adaptive detection;
+- ``split``: the same, and the shots written to files;
+- ``ours``: the scan, clip and watermark stages in one warm worker process.
+
+The reel is cropped to 16:9, has no sound, and is repeated (mirrored every other time) until it lasts
+``--seconds``; 600 is the full setting. Ratios are medians over the rounds of wall seconds; the figures
+without a suffix are those of all sizes together. Needs an ``ffmpeg`` program: Debian's package of that
+name, or ``pip install imageio-ffmpeg``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import cycle
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.machine import machine, markdown
+from models.language import Endpoint
+from models.media import frames, open_media
+from pipeline.curation.chain import build_stages
+from pipeline.curation.config import Config
+from pipeline.platform.memo import Memo
+from stages.base import Workspace
+from stages.records import Transcript, Video
+
+SIZES = {360: (640, 360), 720: (1280, 720), 1080: (1920, 1080)}
+"""Width and height in pixels by number of lines."""
+FPS = 25
+FOLDERS = ("real", "recipes", "scenes")
+COMMANDS = ("decode", "scenedetect", "split", "ours")
+RATIOS = {
+    "ratio_vs_decode": "decode",
+    "ratio_vs_scenedetect": "scenedetect",
+    "ratio_vs_scenedetect_split": "split",
+}
+MEGABYTE = 1_000_000
+MEASURE = """
+import json, os, subprocess, sys, time
+started = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=2)
+_, status, used = os.wait4(process.pid, 0)
+print(json.dumps([time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+sys.exit(os.waitstatus_to_exitcode(status) != 0)
+"""
+"""Runs a program from a small process: peak memory is inherited from the process that starts one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one run took.
+
+    Attributes:
+        peak_mb: peak resident memory of the process; of a warm worker, since its start.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def main() -> None:
+    """Measure, print a table, then one JSON object."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.preprocess",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("videos", type=Path, nargs="*")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the reel (default 60)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", choices=list(SIZES), default=list(SIZES))
+    arguments = parser.parse_args()
+    videos = arguments.videos or footage()
+    if not videos:
+        parser.error("name videos, or set VIDEOAUTEUR_DATA to a folder with real/, recipes/ or scenes/")
+    ffmpeg = find_ffmpeg()
+    if ffmpeg is None:
+        parser.error("no ffmpeg program: install Debian's ffmpeg, or `pip install imageio-ffmpeg`")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        (work / "bin").mkdir()
+        (work / "bin" / "ffmpeg").symlink_to(ffmpeg)
+        costs: dict[int, dict[str, list[Cost]]] = {}
+        with WarmWorker(work / "scratch") as worker:
+            for lines in arguments.sizes:
+                reel = work / f"reel_{lines}.mp4"
+                write_reel(reel, videos, lines, arguments.seconds)
+                runs = commands(reel, work, worker)
+                costs[lines] = {name: [] for name in runs}
+                for _ in range(arguments.rounds):
+                    for name, run in runs.items():
+                        costs[lines][name].append(run())
+        version = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, check=True)
+    print(f"{machine()}, {version.stdout.split('Copyright')[0].strip()}\n")
+    print(f"{len(videos)} videos, {arguments.seconds:g} s at {FPS} pictures/s, {arguments.rounds} rounds\n")
+    head = ["lines", "run", "wall s", "CPU s", "peak MB", "wall against decode", "CPU against decode"]
+    rows = [
+        [lines, name, *shown(runs[name]), ratio(runs, name, "decode"), ratio(runs, name, "decode", "cpu_s")]
+        for lines, runs in costs.items()
+        for name in COMMANDS
+    ]
+    print(markdown(head, rows), "\n")
+    print(json.dumps(figures(costs)))
+
+
+def footage() -> list[Path]:
+    """The videos below ``$VIDEOAUTEUR_DATA`` that the default reel is made of."""
+    data = os.environ.get("VIDEOAUTEUR_DATA")
+    return [path for name in FOLDERS for path in sorted(Path(data, name).glob("*.mp4"))] if data else []
+
+
+def find_ffmpeg() -> str | None:
+    """An ffmpeg program of the system, or the one of the package imageio-ffmpeg."""
+    found = shutil.which("ffmpeg")
+    if found is None and importlib.util.find_spec("imageio_ffmpeg"):
+        found = importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    return found
+
+
+def commands(reel: Path, work: Path, worker: WarmWorker) -> dict[str, Callable[[], Cost]]:
+    """What is run on a reel, in the order of a round."""
+    target = work / "split"
+    detect = [
+        sys.executable,
+        "-m",
+        "scenedetect",
+        "-q",
+        "-i",
+        str(reel),
+        "-o",
+        str(target),
+        "detect-adaptive",
+    ]
+    programs = {
+        "decode": [str(work / "bin" / "ffmpeg"), "-v", "error", "-i", str(reel), "-f", "null", "-"],
+        "scenedetect": detect,
+        "split": [*detect, "split-video"],
+    }
+    path = f"{work / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    runs = {name: partial(run_program, line, path) for name, line in programs.items()}
+    return {**runs, "ours": partial(worker.run, reel)}
+
+
+def run_program(line: Sequence[str], path: str) -> Cost:
+    """Run a program to its end.
+
+    Raises:
+        SystemExit: it failed; the message holds what it wrote.
+    """
+    environment = {**os.environ, "PATH": path}
+    with tempfile.TemporaryFile() as log:
+        measured = subprocess.run(
+            [sys.executable, "-S", "-c", MEASURE, *line],
+            env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=False,
+        )  # fmt: skip
+        if measured.returncode:
+            log.seek(0)
+            raise SystemExit(f"{' '.join(line)} failed:\n{log.read().decode(errors='replace')[-2000:]}")
+    wall_s, cpu_s, peak_kib = json.loads(measured.stdout)
+    return Cost(wall_s=wall_s, cpu_s=cpu_s, peak_mb=peak_kib * 1024 / MEGABYTE)
+
+
+class WarmWorker:
+    """A process that holds the opened stages and scans one reel after the other."""
+
+    def __init__(self, scratch: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, there = context.Pipe()
+        self._process = context.Process(target=serve, args=(there, scratch), daemon=True)
+
+    def __enter__(self) -> WarmWorker:
+        self._process.start()
+        return self
+
+    def run(self, reel: Path) -> Cost:
+        """Send one reel through the stages."""
+        self._connection.send(reel)
+        cost = self._connection.recv()
+        assert isinstance(cost, Cost)
+        return cost
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.send(None)
+        self._process.join()
+
+
+def serve(connection: Connection, scratch: Path) -> None:
+    """Run stages on the reels that the connection names, until it sends None."""
+    config = Config.model_validate(
+        {"probe": {"min_duration_s": 0, "max_duration_s": 1e6}, "transcribe": {"require_speech": False}}
+    )
+    wanted = {"probe", "scan", "clip", "watermark"}
+    probe, *stages = [stage for stage in build_stages(config) if stage.name in wanted]
+    nowhere = Endpoint(base_url="http://127.0.0.1:9/v1", model="none")
+    workspace = Workspace(scratch=scratch, answers=Memo(scratch / "memo"), language=nowhere, vision=None)
+    for stage in stages:
+        stage.open(workspace)
+    speechless = Transcript(language="", sentences=[], model="")
+    while (reel := connection.recv()) is not None:
+        video = probe(
+            Video(uri=reel.as_uri(), video_id=reel.stem, content_id=reel.stem, transcript=speechless)
+        )
+        started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+        for stage in stages:
+            video = stage(video)
+        wall_s, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        peak_kib = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+        connection.send(Cost(wall_s=wall_s, cpu_s=cpu_s, peak_mb=peak_kib * 1024 / MEGABYTE))
+
+
+def write_reel(target: Path, videos: Sequence[Path], lines: int, seconds: float) -> None:
+    """Encode pictures of the videos, one after the other, as H.264 of one size and rate."""
+    width, height = SIZES[lines]
+    with av.open(target, "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "21"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index, picture in enumerate(pictures(videos, width, height, round(seconds * FPS))):
+            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def pictures(videos: Sequence[Path], width: int, height: int, count: int) -> Iterator[NDArray[np.uint8]]:
+    """BGR pictures ``[height, width, 3]`` of the videos in turn, mirrored every second time around."""
+    rounds = (mirrored for mirrored in cycle((False, True)) for _ in videos)
+    for path, mirrored in zip(cycle(videos), rounds, strict=False):
+        with open_media(path) as container:
+            for frame in frames(container):
+                if count == 0:
+                    return
+                count -= 1
+                full = np.asarray(frame.picture.to_ndarray(format="bgr24"), np.uint8)
+                image = cropped(full, width, height)
+                yield np.ascontiguousarray(image[:, ::-1]) if mirrored else image
+
+
+def cropped(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """The middle of a picture that fills the size, scaled to it."""
+    factor = max(width / image.shape[1], height / image.shape[0])
+    inner_width, inner_height = round(width / factor), round(height / factor)
+    left, top = (image.shape[1] - inner_width) // 2, (image.shape[0] - inner_height) // 2
+    inner = image[top : top + inner_height, left : left + inner_width]
+    return np.asarray(cv2.resize(inner, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def shown(runs: list[Cost]) -> list[float]:
+    """Medians of wall and CPU seconds, and the largest memory."""
+    return [
+        median(cost.wall_s for cost in runs),
+        median(cost.cpu_s for cost in runs),
+        max(cost.peak_mb for cost in runs),
+    ]
+
+
+def ratio(runs: dict[str, list[Cost]], over: str, under: str, unit: str = "wall_s") -> float:
+    """Median over the rounds of one run's seconds over another's in the same round."""
+    pairs = zip(runs[over], runs[under], strict=True)
+    return float(median(getattr(mine, unit) / getattr(theirs, unit) for mine, theirs in pairs))
+
+
+def figures(costs: dict[int, dict[str, list[Cost]]]) -> dict[str, float]:
+    """The ratios by size and of all sizes together, and the worker's peak memory."""
+    together = {
+        name: [
+            Cost(wall_s=sum(one.wall_s for one in row), cpu_s=sum(one.cpu_s for one in row), peak_mb=0)
+            for row in zip(*(runs[name] for runs in costs.values()), strict=True)
+        ]
+        for name in COMMANDS
+    }
+    found = {key: round(ratio(together, "ours", other), 3) for key, other in RATIOS.items()}
+    for lines, runs in costs.items():
+        found |= {f"{key}_{lines}": round(ratio(runs, "ours", other), 3) for key, other in RATIOS.items()}
+    peak = max(cost.peak_mb for runs in costs.values() for cost in runs["ours"])
+    return {**found, "peak_rss_mb": round(peak, 1)}
+
+
+if __name__ == "__main__":
+    main()
