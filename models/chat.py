@@ -153,7 +153,7 @@ async def complete(
         cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
         if isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL):
             raise _refusal(str(cause), "base_url", options) from error
-        # A server that could not be reached was told nothing.
+        # A server that could not be reached has received nothing.
         reached = not isinstance(cause, httpx2.ConnectError)
         message = f"{type(cause).__name__}: {cause}"
         raise FailedTryError("broken" if reached else "unreachable", message, may_cost=reached) from error

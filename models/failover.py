@@ -46,7 +46,7 @@ class Failover:
     Args:
         endpoint: with its others.
         paces: by model as :meth:`Endpoint.by_model` has them; they outlive this object.
-        ledger: None where nobody counts.
+        ledger: None if requests are not counted.
         stage: who asks.
     """
 
@@ -93,7 +93,7 @@ class Failover:
             later = self._paces[position + 1 :]
             if later and all(pace.refusal or (pace.abandoned and pace.resting) for pace in group):
                 errors += [
-                    pace.refusal or TransientError(f"{pace.place.base_url}: nobody is there")
+                    pace.refusal or TransientError(f"{pace.place.base_url}: no server answers")
                     for pace in group
                 ]
                 continue

@@ -1,4 +1,4 @@
-"""Take out words that a recogniser wrote and nobody said.
+"""Remove words that a recogniser wrote but that were not spoken.
 
 Whisper was trained on subtitles. Over music and noise it writes what subtitles say there (thanks for
 watching, who made them, ``[Music]``), and it can fall into a loop. Voice activity keeps most of such

@@ -20,7 +20,7 @@ from models.budget import Budget, Cost, Usage
 from models.errors import BudgetError
 
 SPENT = "spent"
-"""The file that tells all workers that the budget is spent; it holds the message."""
+"""File that marks the budget as spent for all workers; it holds the message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Total:
 
     Attributes:
         requests: sent: ``answered``, ``failed`` and ``unfinished`` together.
-        unfinished: sent by a process that was killed before they ended; nobody knows what became of them.
-        unknown: of all, those whose cost nobody knows: unfinished, broken off, without a usage.
+        unfinished: sent by a process that was killed before they ended; their outcome is unknown.
+        unknown: requests of unknown cost: unfinished, broken off, or without a usage.
         remembered: answers that were taken from the store and cost nothing.
         input_tokens: as the servers counted them, where they did; so are ``output_tokens``.
         usd: what these came to.
@@ -68,7 +68,7 @@ class Ledger:
         self._account = _Account(folder)
         self._own_open: dict[int, Cost] = {}
         self.here = Cost()
-        """What this object wrote down as ended; where nobody knows the cost, the most that it may be."""
+        """Cost of this process's finished requests; unknown costs count at their upper bound."""
 
     def sent(self, stage: str, model: str, most: Cost) -> int | None:
         """Record a request that is about to be sent.
@@ -102,7 +102,7 @@ class Ledger:
 
         Args:
             outcome: ``answered``, or why not.
-            usage: None if nobody can know it.
+            usage: None if it cannot be known.
             status: of HTTP, where there was one.
         """
         self._write(

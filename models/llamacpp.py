@@ -50,7 +50,7 @@ def command(
 
 
 def main() -> None:
-    """Serve one GGUF model over HTTP until told to stop."""
+    """Serve one GGUF model over HTTP until stopped."""
     parser = argparse.ArgumentParser(prog="python -m models.llamacpp", description=main.__doc__)
     parser.add_argument("model", help="GGUF file")
     parser.add_argument("--host", default="127.0.0.1")

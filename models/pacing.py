@@ -81,7 +81,7 @@ class Pace(Generic[Place]):
         """Record that the address is overloaded.
 
         Args:
-            sent: when the request was sent; what was sent before it slowed down tells nothing new.
+            sent: when the request was sent; one sent before the last slow-down carries no news.
             wait_s: how long it asks to be left alone.
         """
         now = time.monotonic()

@@ -42,7 +42,7 @@ class Command:
 class Server:
     """Running model server; a context manager.
 
-    The server is a grandchild: a keeper between us starts it anew when it dies, on the same port, and
+    The server is a grandchild: a keeper between us restarts it when it dies, on the same port, and
     ends it with all its children when this object is closed or this process ends, however it does.
 
     Args:

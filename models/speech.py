@@ -4,7 +4,7 @@ faster-whisper's batched pipeline on voice-activity chunks: on narrated recipes 
 than the sequential one (word error rate 0.13 against 0.17 with the base model) and never skipped the
 end of a window, which the sequential one did as soon as it was given a prompt.
 
-Times are held against voice activity: over nine voices and noises (``benchmarks/speech.py``) half of the
+Times are checked against voice activity: over nine voices and noises (``benchmarks/speech.py``) half of the
 sentences then began within 0.03 s of the truth and ended within 0.05 s, in place of 0.14 and 0.24 s.
 """
 

@@ -29,7 +29,7 @@ class Passage:
 
     Attributes:
         confidence: geometric mean of the probabilities of their tokens.
-        no_speech: probability that nobody speaks here, where the engine tells.
+        no_speech: probability that there is no speech here; None if the engine does not report it.
     """
 
     words: list[SpokenWord]
@@ -43,7 +43,7 @@ class Heard:
 
     Attributes:
         language: ISO 639-1 code, empty when nothing was said.
-        removed_words: recognised, and taken out because nobody said them.
+        removed_words: number of recognised words that were removed as not spoken.
     """
 
     language: str

@@ -1,4 +1,4 @@
-"""JSON objects out of what a model wrote, held against the schema that it was given."""
+"""JSON objects parsed from a model's answer and checked against their schema."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Subtitles:
     """Usable subtitles.
 
     Attributes:
-        language: ISO 639-1 code, empty where nothing tells.
+        language: ISO 639-1 code, empty if unknown.
         form: the codec, e.g. ``subrip`` or ``webvtt``.
         cues: at least one, in order, without repeated lines.
     """

@@ -1,6 +1,6 @@
 """Weights that arrive as Python packages.
 
-They are found without importing the package, held against a pinned sha256 and read as data. The list
+They are found without importing the package, checked against a pinned sha256 and read as data. The list
 that installs them is ``infra/envs/weights.txt``.
 """
 

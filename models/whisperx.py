@@ -107,7 +107,7 @@ class WhisperX:
         """Recognise and align mono samples ``[n]`` at 16 kHz.
 
         Raises:
-            models.errors.TransientError: the other process died; it is started anew for the next call.
+            models.errors.TransientError: the other process died; it is restarted for the next call.
         """
         spans = [
             (max(0.0, start - PADDING_S), min(len(samples) / SAMPLE_RATE, end + PADDING_S))

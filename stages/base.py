@@ -29,7 +29,7 @@ class Workspace:
         answers: where paid answers are kept.
         language: the endpoint for text.
         vision: the endpoint for text about pictures; None for the embedded captioner.
-        ledger: what was asked and what it cost; None where nobody counts.
+        ledger: account of requests and their cost; None if they are not counted.
     """
 
     scratch: Path

@@ -20,7 +20,7 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def packed_frames(scratch: Path, video_id: str) -> Path:
-    """Where the packed frames of a video lie in the scratch folder, as long as nobody empties it."""
+    """Return the path of a video's packed frames; absent if the scratch folder was cleared."""
     return scratch / "frames" / video_id[:2] / f"{video_id}.zip"
 
 

@@ -21,7 +21,7 @@ from stages.clip import drop_clip
 from stages.records import Action, Clip, Interval, Match, NoMatch, Reason, Unmatched, Video
 
 BLOCK_PAIRS = 1 << 18
-"""Candidates that are held against the rule at once: about 20 MB."""
+"""Candidates that are checked at once: about 20 MB."""
 TIE = 1e-9
 """Share of IoU below which two assignments are equally good, and near starts decide."""
 
@@ -155,7 +155,7 @@ def find_pairs(
     """Return all pairs for which the rule holds, by clip and then by action.
 
     No threshold is below 0, so only what overlaps can match. Actions are sorted by start, and each clip
-    looks at a window of them; windows are held against the rule in blocks. Memory: the pairs found,
+    looks at a window of them; windows are checked in blocks. Memory: the pairs found,
     and a block of ``BLOCK_PAIRS`` candidates, or of one clip's window where that is larger.
 
     Args:
@@ -222,7 +222,7 @@ def held_against(
 def assigned(pairs: Pairs) -> Pairs:
     """Return the pairs of a one-to-one assignment with the largest sum of IoU.
 
-    Assignments whose sums differ by less than a billionth are told apart by nearer starts, and those
+    Assignments whose sums differ by less than a billionth are distinguished by nearer starts, and those
     that agree there too by the order of the items. Items are assigned group by group, a group being
     those that pairs connect. Memory: the square of the largest group.
     """

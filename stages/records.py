@@ -132,7 +132,7 @@ class Transcript:
     Attributes:
         language: ISO 639-1 code, empty when nothing was said, or by subtitles that do not tell.
         model: the recogniser that made it, or the subtitles that stood in for one.
-        removed_words: words taken out because nobody said them: the recogniser's loops.
+        removed_words: number of words removed as not spoken: the recogniser's loops.
     """
 
     language: str

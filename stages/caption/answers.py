@@ -1,4 +1,4 @@
-"""Texts from a model that are held against rules: one that breaks some is asked for once more."""
+"""Texts from a model, checked against rules: one that breaks some is asked for once more."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Written:
         model: the one that wrote it.
         input_tokens: of all requests.
         output_tokens: of all requests.
-        problem: why there is no text: ``refused``, another problem of the door, or a broken rule.
+        problem: why there is no text: ``refused``, another problem of the client, or a broken rule.
     """
 
     text: str
@@ -51,7 +51,7 @@ def instructions(prompt: str, limits: Limits) -> str:
 def caption_question(
     prompt: str, facts: dict[str, str | float], limits: Limits, images: Sequence[bytes] = ()
 ) -> Question:
-    """Ask for a caption; the facts are strangers' words and go in as data."""
+    """Ask for a caption; the facts are untrusted text and go in as data."""
     return Question(
         instructions=instructions(prompt, limits),
         material=prompts.as_data(facts),
@@ -67,7 +67,7 @@ def ask_for_texts(
     """Return a text for each question that keeps to the limits and passes the question's own check.
 
     An answer that does not is sent back once, with what is wrong with it. What is then only too long or
-    tells something twice is cut.
+    says something twice is cut.
 
     Raises:
         models.errors.EndpointError, models.errors.TransientError: see ``LanguageClient.ask``.

@@ -26,7 +26,7 @@ Crop = Literal["square", "whole"]
 
 TIME_SHARE = 0.5
 """Weight of time against change, so that a calm stretch is looked at half as often as evenly at least.
-Between 0 and 0.5 it makes no difference that can be told; above, the gain over an even choice is lost."""
+Between 0 and 0.5 there is no measurable difference; above, the gain over an even choice is lost."""
 SAME_PICTURE = 0.001
 """Accumulated motion below which frames in a row show the same; the eye and codecs see none there."""
 NOISE_QUANTILE = 0.1

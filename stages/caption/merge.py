@@ -2,8 +2,8 @@
 
 Each caption was written by a model that saw one clip alone: the same bowl may be glass in one and
 steel in the next, and all of them may begin in a bright kitchen. A text model gets the caption with
-those of its neighbours and writes it anew. It sees nothing, so what it adds or loses too much of is
-held against it, and the first caption stays.
+those of its neighbours and rewrites it. It sees no pictures, so a
+rewritten caption that adds or loses too much is refused, and the first caption stays.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Describe clips in words.
 
-With an endpoint for vision, a model sees frames of the clip; what it answers is held against the
+With an endpoint for vision, a model sees frames of the clip; its answers are checked against the
 paper's rules on length and style (:mod:`stages.english.caption_rules`). Without one, an embedded captioner
 puts together what small models can tell (:mod:`stages.caption.embedded`).
 """
@@ -28,7 +28,7 @@ from stages.records import Caption, Clip, Drop, Reason, Transcript, Video
 
 PROMPT = "caption"
 SAID_WORDS = 200
-"""Of what is said during a clip; nobody says more in the 30 seconds of the longest."""
+"""Of the speech during a clip; 30 seconds, the longest clip, hold fewer."""
 
 Context = Literal["speech", "neighbours"]
 
@@ -42,7 +42,7 @@ class CaptionSettings:
         choose: which; see :mod:`stages.caption.keyframes`.
         side_px: longest short side of a picture; the scan packs none larger than its own.
         crop: the centre as a square, or the whole picture.
-        context: what else it is told: what is said, or what is done before and after.
+        context: further facts for the model: the speech, or the actions before and after.
         merge: whether captions are rewritten beside their neighbours'.
         max_words: a longer caption is sent back, then cut at the end of a sentence.
         max_sentences: likewise.

@@ -139,7 +139,7 @@ _NOT_CUT = frozenset("not never no without if unless either".split())
 _CONDITION = re.compile(
     r"(?:\W*(?:and|so|okay|ok|now|well|then)\b\W*)*(?:when|while|once|after|before|until|as|to)\b"
 )
-# Work that is told beside the point: "the bolts that I already took out".
+# Work that is mentioned in passing: "the bolts that I already took out".
 _ASIDE = re.compile(
     r"\b(?:i|we|you)(?:'ve)? (?:have )?already (\w+)|\bthat (?:i'm|we're|i am|we are) (\w+ing)\b"
 )
@@ -191,7 +191,7 @@ def clauses(text: str) -> list[str]:
 
 
 def says(clause: str) -> Says:
-    """Whether a clause tells somebody to do something, or that it is being done.
+    """Classify a clause: an instruction or a report of work, a state, or unclear.
 
     Args:
         clause: as :func:`clauses` gives them.
@@ -267,7 +267,7 @@ def _does(head: str, before: Sequence[str], after: Sequence[str]) -> bool:
 
 
 def _statement(words: Sequence[str], start: int) -> Says:
-    """A clause with a thing as its subject: passive, told of somebody, or a state."""
+    """Classify a clause whose subject is a thing: passive, reported, or a state."""
     for at in range(1, len(words)):
         word, previous = words[at], words[at - 1]
         if word in PARTICIPLES and _helped(words[:at]):
@@ -290,7 +290,7 @@ def _statement(words: Sequence[str], start: int) -> Says:
 
 
 def _how(after: Sequence[str]) -> bool:
-    """Whether it is told how rather than what."""
+    """Return whether a clause says how rather than what."""
     return bool(after) and (_adverb(after[0]) or after[0] in ("like", "really", "so", "very", "well"))
 
 
@@ -305,7 +305,7 @@ def _helped(words: Sequence[str]) -> bool:
 
 
 def _anywhere(words: Sequence[str]) -> bool:
-    """Whether somebody is told to do something after an opening like ``when it is hot``."""
+    """Return whether an instruction follows an opening like ``when it is hot``."""
     for at, word in enumerate(words):
         base = BASE_OF.get(word)
         previous = words[at - 1] if at else ""
@@ -336,7 +336,7 @@ def _adverb(word: str) -> bool:
 
 
 def two_orders(text: str) -> tuple[str, str] | None:
-    """The parts of a line that tells two things to do, where it can safely be cut: chop it and fry it.
+    """Cut a line with two instructions where that is safe: chop it and fry it.
 
     Both parts must have a plain verb of their own and what it is done to: "peel and chop the onion" is
     one action, and so is what hangs on a condition or a negation.

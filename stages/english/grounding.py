@@ -1,4 +1,4 @@
-"""What a language model wrote, held against what was spoken.
+"""Check a language model's actions against the spoken words.
 
 Words agree when they are spelled nearly alike, so that a corrected mis-hearing or another tense still
 counts. Amounts and negations must all be there, and no others: one of them turns the action into another,

@@ -1,4 +1,4 @@
-"""Whether what is said tells somebody to do something, or is greeting, advertising, chatter, an amount.
+"""Tell instructions from greetings, advertising, chatter and bare amounts.
 
 Lexical on purpose: it knows no topic, costs a fraction of a millisecond a line and can be read. It drops
 only what it recognises; a line that it cannot place is kept, since a lost step costs more than a remark.

@@ -1,7 +1,7 @@
 """What a video shows how to do, as a goal: "How to make onion soup?".
 
 Looked for in what the file says of itself, in its name, in what the speaker announces, and in the things
-that the steps name most; the first that tells something is taken. A language model that was asked is
+that the steps name most; the first that names something is taken. A language model that was asked is
 believed where its words stand in that same material.
 """
 

@@ -2,9 +2,9 @@
 
 In the manner of HowToCaption: the transcript goes to a language model in blocks, each line with its
 time, and comes back as actions, each with the time of the lines that say it. A time can only be named
-by naming lines; within them an action is where its words are. What the model says is held against the
-transcript before it is believed; where it fails, the cleaned sentence stands in, marked ``asr``. What
-tells nobody to do anything is then dropped, whoever wrote it.
+by naming lines; within them an action is where its words are. The model's answer is checked against the
+transcript; where it fails, the cleaned sentence stands in, marked ``asr``. Texts without anything to do
+are then dropped, whether the model or the speaker worded them.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) 
         return [fallback(line, settings) for line in block]
     written: dict[range, list[str]] = {}
     for item in items:
-        # An answer that names no line may mean any: none that is passed over is lost for it.
+        # An answer that names no line may mean any of them, so no skipped line is lost for it.
         lines = _named_lines(block, item)
         written.setdefault(lines or range(len(block)), []).append(_text_of(item) if lines else "")
     good: list[Action] = []

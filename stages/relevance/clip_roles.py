@@ -48,7 +48,7 @@ class ClipNotes:
         """Return the clip's subject, in sentences."""
         spoken = [said(line) for line in self.lines if why_not(said(line)) is None]
         caption = [self.caption] if self.caption else []
-        # A caption that was put together from actions and tags tells nothing beside the actions.
+        # A caption that was composed from actions and tags adds nothing to the actions.
         return [*self.actions, *spoken, *(caption if self.seen else [])] or caption
 
     def as_material(self, number: int) -> dict[str, Any]:

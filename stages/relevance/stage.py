@@ -71,7 +71,7 @@ class _ByTopic(Stage):
         return Topic(self.settings.topic, SentenceEncoder(threads=self.settings.threads))
 
     def _question(self, material: Any, schema: dict[str, Any], max_tokens: int) -> Question:
-        # The topic is the user's own; everything strangers made is material.
+        # The topic is the user's own; all untrusted text is material.
         return Question(
             instructions=f"{prompts.text(self.prompt)}\n\nThe topic: {self.settings.topic}",
             material=prompts.as_data(material, indent=1),

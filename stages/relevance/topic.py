@@ -1,7 +1,7 @@
 """How near texts are to a topic, by the sentence encoder alone.
 
-A text's likeness to the topic is held against its mean likeness to other subjects of videos, so that what
-is near to everything is near to nothing. The curves were fitted on nine topics and measured on others:
+A text's similarity to the topic is compared with its mean similarity to other subjects of videos, so that
+a text that is near to everything scores low. The curves were fitted on nine topics and measured on others:
 ``python -m benchmarks.relevance``.
 """
 
