@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class ReportedError(Exception):
@@ -37,13 +37,21 @@ class MissingWeightsError(ReportedError, RuntimeError):
     """Package of model weights that is not installed, or whose file is not the pinned one."""
 
 
+MediaProblem = Literal[
+    "unreadable", "empty_file", "not_a_video", "corrupt", "too_large", "too_long", "bad_timestamps"
+]
+"""Kinds of unusable media files; also the reasons of the rejects that they become."""
+
+
 class MediaError(Exception):
     """File that cannot be used as video.
 
     Attributes:
-        detail: message of the demuxer or decoder.
+        detail: message of the demuxer or decoder, or the bound that the file exceeds.
+        problem: what kind of problem it is.
     """
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, problem: MediaProblem = "corrupt") -> None:
         super().__init__(detail)
         self.detail = detail
+        self.problem = problem

@@ -112,6 +112,7 @@ class Stage:
 
         Raises:
             BadInputError: the file cannot be used.
+            models.errors.MediaError: the same, found while the file was opened or decoded.
             models.errors.TransientError: worth another try; the worker tries again.
         """
         return video

@@ -50,6 +50,7 @@ class CutClips(Stage):
     """Makes clips from shots and gives up those that are too short, dark, bright, blurred or still."""
 
     name: ClassVar[str] = "clip"
+    version: ClassVar[int] = 2
     pool: ClassVar[Pool] = "media"
     reads = ("video_id", "evidence", "transcript")
     writes = ("clips",)
@@ -69,9 +70,11 @@ class CutClips(Stage):
             for before, after in itertools.pairwise(spoken)
             if after.start_s >= before.end_s
         ]
-        shots = joined(video.evidence.shots, self.settings)
         parts = [
-            (part, num_shots) for shot, num_shots in shots for part in divided(shot, self.settings, pauses)
+            (part, num_shots)
+            for run in between(video.evidence.gaps, video.evidence.shots)
+            for shot, num_shots in joined(run, self.settings)
+            for part in divided(shot, self.settings, pauses)
         ]
         clips = [self._clip(video, index, part, num_shots) for index, (part, num_shots) in enumerate(parts)]
         return replace(video, clips=clips)
@@ -95,14 +98,18 @@ class CutClips(Stage):
         )
 
     def judge(self, video: Video) -> Video:
-        drops = [self._drop(clip) for clip in video.kept_clips]
+        assert video.evidence is not None
+        gaps = video.evidence.gaps
+        drops = [self._drop(clip, gaps) for clip in video.kept_clips]
         video = video.drop(*(drop for drop in drops if drop is not None))
         if not video.kept_clips:
             video = video.reject(self.name, Reason.NO_CLIPS, f"none of {len(video.clips)} is fit")
         return video
 
-    def _drop(self, clip: Clip) -> Drop | None:
+    def _drop(self, clip: Clip, gaps: list[Interval]) -> Drop | None:
         rules = self.rules
+        if any(clip.overlap_s(gap) > 0 for gap in gaps):
+            return drop_clip(clip, self.name, Reason.DAMAGED, "pictures are lost or smeared here")
         # As long as it was before the guard, which takes at most half of it.
         whole_s = clip.duration_s + min(2 * self.settings.guard_s, clip.duration_s)
         # Half a millisecond: intervals were rounded.
@@ -136,6 +143,23 @@ def frames_in(evidence: Evidence, part: Interval) -> slice:
     """Which of the packed frames are shown inside an interval."""
     times = evidence.frame_times_s
     return slice(bisect_left(times, part.start_s), bisect_left(times, part.end_s))
+
+
+def between(gaps: list[Interval], shots: list[Interval]) -> list[list[Interval]]:
+    """Split shots at damaged stretches.
+
+    Returns:
+        runs of shots that may be joined, in order of time; each gap is a run of its own.
+    """
+    runs: list[list[Interval]] = [[]]
+    edges = sorted({edge for gap in gaps for edge in (gap.start_s, gap.end_s)})
+    for shot in shots:
+        cuts = [shot.start_s, *(edge for edge in edges if shot.start_s < edge < shot.end_s), shot.end_s]
+        for start_s, end_s in itertools.pairwise(cuts):
+            if start_s in edges and runs[-1]:
+                runs.append([])
+            runs[-1].append(Interval(start_s=start_s, end_s=end_s))
+    return runs
 
 
 def joined(shots: list[Interval], settings: ClipSettings) -> list[tuple[Interval, int]]:

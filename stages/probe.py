@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 from urllib.parse import unquote_to_bytes, urlsplit
 
+import av
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.video.stream import VideoStream
 
 from models.errors import MediaError
-from models.media import VIDEO_CODECS, looks_like_video, open_media, picture_stream
+from models.media import VIDEO_CODECS, decoded, open_media, picture_stream
 from stages.base import BadInputError, Pool, Stage
-from stages.records import Facts, Reason, Video
+from stages.records import UNKNOWN_CODEC, Facts, Reason, Video
+
+MAX_ASPECT = 8
+"""Long side over short side. Packed frames have a fixed short side, so this bounds their size."""
+SAMPLE_ASPECTS = (Fraction(1, 4), Fraction(4))
+"""Believable shapes of a sample; others are taken for square."""
+TAGGED_DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 def path_of(uri: str) -> Path:
@@ -27,12 +36,14 @@ class ProbeRules:
     """Bounds on a file.
 
     Attributes:
+        max_pixels: of a picture; larger ones are never decoded.
         require_audio: whether a file without sound is given up before it is decoded.
     """
 
     min_duration_s: float
     max_duration_s: float
     min_side_px: int
+    max_pixels: int
     require_audio: bool
 
 
@@ -40,6 +51,7 @@ class Probe(Stage):
     """Opens a file by its content and writes down its facts."""
 
     name: ClassVar[str] = "probe"
+    version: ClassVar[int] = 2
     pool: ClassVar[Pool] = "media"
     reads = ("content_id",)
     writes = ("facts",)
@@ -47,18 +59,12 @@ class Probe(Stage):
     def __init__(self, rules: ProbeRules) -> None:
         self.rules = rules
 
+    def measures_with(self) -> object:
+        return {"max_pixels": self.rules.max_pixels}
+
     def measure(self, video: Video) -> Video:
-        path = path_of(video.uri)
-        try:
-            if path.stat().st_size == 0:
-                raise BadInputError(Reason.EMPTY_FILE, "the file has no bytes")
-            with open_media(path) as container:
-                return replace(video, facts=_facts(container))
-        except MediaError as error:
-            reason = Reason.CORRUPT if looks_like_video(path) else Reason.NOT_A_VIDEO
-            raise BadInputError(reason, error.detail) from error
-        except OSError as error:
-            raise BadInputError(Reason.UNREADABLE, error.strerror or str(error)) from error
+        with open_media(path_of(video.uri), max_pixels=self.rules.max_pixels) as container:
+            return replace(video, facts=_facts(container, self.rules.max_pixels))
 
     def judge(self, video: Video) -> Video:
         facts, rules = video.facts, self.rules
@@ -67,49 +73,91 @@ class Probe(Stage):
         if facts.duration_s < rules.min_duration_s:
             detail = f"{facts.duration_s:.2f} s; probe.min_duration_s is {rules.min_duration_s:g}"
             return video.reject(self.name, Reason.TOO_SHORT, detail)
-        if facts.duration_s > rules.max_duration_s:
+        # The scan finds the true length where only the container announces one.
+        if facts.duration_of == "pictures" and facts.duration_s > rules.max_duration_s:
             detail = f"{facts.duration_s:.0f} s; probe.max_duration_s is {rules.max_duration_s:g}"
             return video.reject(self.name, Reason.TOO_LONG, detail)
         if side < rules.min_side_px:
             detail = f"{side} px; probe.min_side_px is {rules.min_side_px}"
             return video.reject(self.name, Reason.TOO_SMALL, detail)
         if rules.require_audio and not facts.has_audio:
-            detail = "no audio stream, and transcribe.require_speech is true"
+            lacking = "known audio codec" if facts.audio_codec else "audio stream"
+            detail = f"no {lacking}, and transcribe.require_speech is true"
             return video.reject(self.name, Reason.NO_AUDIO, detail)
         return video
 
 
-def _facts(container: InputContainer) -> Facts:
+def _facts(container: InputContainer, max_pixels: int) -> Facts:
     """Facts of an open container; one picture is decoded to be sure that it can be."""
     stream = picture_stream(container)
     if stream is None:
         raise BadInputError(Reason.NO_VIDEO_STREAM, f"{container.format.name} without pictures")
-    codec = stream.codec_context.name
+    codec = stream.codec_context.name if stream.codec_context else "unknown"
     if codec not in VIDEO_CODECS:
         raise BadInputError(Reason.NOT_A_VIDEO, f"the codec {codec} is not on the list")
-    try:
-        picture = next(container.decode(stream), None)
-    except FFmpegError as error:
-        raise MediaError(f"the first picture cannot be decoded: {error.strerror}") from error
+    _check_size(stream, max_pixels)
+    picture = next(decoded(container, stream), None)
     if picture is None:
         raise MediaError("no picture can be decoded")
-    if stream.duration and stream.time_base:
-        duration_s = float(stream.duration * stream.time_base)
-    else:
-        duration_s = (container.duration or 0) / 1_000_000
-    audio = container.streams.audio[0] if container.streams.audio else None
     rotation = picture.rotation % 360
-    width, height = picture.width, picture.height
+    width, height = displayed(picture.width, picture.height, stream.sample_aspect_ratio)
     if rotation in (90, 270):
         width, height = height, width
+    duration_s, duration_of = _announced(container, stream)
     return Facts(
         container=container.format.name,
         video_codec=codec,
-        audio_codec=audio.codec_context.name if audio else None,
+        audio_codec=_audio_codec(container),
         duration_s=round(duration_s, 6),
+        duration_of=duration_of,
         width_px=width,
         height_px=height,
         fps=round(float(stream.average_rate or stream.guessed_rate or 0), 6),
         rotation_deg=-rotation % 360,
         title=container.metadata.get("title", "").strip(),
     )
+
+
+def _check_size(stream: VideoStream, max_pixels: int) -> None:
+    """Refuse pictures that are too large, before one is decoded.
+
+    Raises:
+        BadInputError: they are.
+    """
+    width, height = stream.width, stream.height
+    if width * height > max_pixels:
+        detail = f"{width} x {height} px; probe.max_pixels is {max_pixels}"
+        raise BadInputError(Reason.TOO_LARGE, detail)
+    if max(width, height) > MAX_ASPECT * min(width, height) > 0:
+        raise BadInputError(
+            Reason.TOO_LARGE, f"{width} x {height} px: sides of more than {MAX_ASPECT} to 1"
+        )
+
+
+def displayed(width: int, height: int, sample_aspect: Fraction | None) -> tuple[int, int]:
+    """Width and height in square pixels of a picture with samples of another shape."""
+    low, high = SAMPLE_ASPECTS
+    if not sample_aspect or not low <= sample_aspect <= high:
+        return width, height
+    return max(1, round(width * sample_aspect)), height
+
+
+def _audio_codec(container: InputContainer) -> str | None:
+    """The codec of the first sound that can be decoded."""
+    streams = container.streams.audio
+    known = (stream.codec_context.name for stream in streams if stream.codec_context is not None)
+    return next(known, UNKNOWN_CODEC if streams else None)
+
+
+def _announced(
+    container: InputContainer, stream: VideoStream
+) -> tuple[float, Literal["pictures", "container"]]:
+    """Announced length in seconds, and of what: Matroska knows that of its longest stream only."""
+    tagged = TAGGED_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
+    if tagged:
+        hours, minutes, seconds = tagged.groups()
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds), "pictures"
+    # FFmpeg gives a Matroska stream the length of the container.
+    if stream.duration and stream.time_base and "matroska" not in container.format.name:
+        return float(stream.duration * stream.time_base), "pictures"
+    return (container.duration or 0) / av.time_base, "container"

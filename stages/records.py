@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import TypeAdapter
 
@@ -35,13 +35,19 @@ class Interval:
         return self.overlap_s(other) / extent if extent > 0 else 0.0
 
 
+UNKNOWN_CODEC = "unknown"
+"""Name of an audio codec that has no decoder."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Properties of a file as its container states them.
 
     Attributes:
-        duration_s: length of the video stream, or of the container where the stream is silent on it.
-        width_px: displayed width, after rotation.
+        duration_s: length of the pictures; until the scan has measured it, as announced.
+        duration_of: ``container`` where only the container announces a length: sound may outlast pictures.
+        start_s: when the first picture is shown; 0 until the scan has measured it.
+        width_px: displayed width, after rotation, in square pixels.
         height_px: displayed height, after rotation.
         fps: average frame rate; frames may be spaced unevenly.
         rotation_deg: clockwise turn that a player applies: 0, 90, 180 or 270.
@@ -57,10 +63,16 @@ class Facts:
     fps: float
     rotation_deg: int
     title: str
+    duration_of: Literal["pictures", "container"] = "pictures"
+    start_s: float = 0.0
 
     @property
     def has_audio(self) -> bool:
-        return self.audio_codec is not None
+        return self.audio_codec not in (None, UNKNOWN_CODEC)
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.duration_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +102,10 @@ class Evidence:
         motion: mean absolute luma difference to the previous packed frame.
         overlays: persistent parts of the picture, strongest first.
         num_frames: frames decoded.
+        num_lost: pictures that could not be decoded, or whose time stamps do not advance.
+        gaps: stretches where pictures are lost or smeared by damage; no clip may touch them.
+        announced_s: length that the file announced.
+        reached_s: end of the last packet of any stream, sound included.
     """
 
     shots: list[Interval]
@@ -99,6 +115,10 @@ class Evidence:
     motion: list[float]
     overlays: list[OverlayBox]
     num_frames: int
+    num_lost: int = 0
+    gaps: list[Interval] = field(default_factory=list)
+    announced_s: float = 0.0
+    reached_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,11 +354,14 @@ class Reason(StrEnum):
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
     TOO_SMALL = "too_small"
+    TOO_LARGE = "too_large"
+    BAD_TIMESTAMPS = "bad_timestamps"
     NO_SPEECH = "no_speech"
     TOO_DARK = "too_dark"
     TOO_BRIGHT = "too_bright"
     BLURRED = "blurred"
     STILL = "still"
+    DAMAGED = "damaged"
     WATERMARK = "watermark"
     NOT_AN_ACTION = "not_an_action"
     GREETING = "greeting"

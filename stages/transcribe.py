@@ -92,7 +92,7 @@ class Transcribe(Stage):
 
     def measure(self, video: Video) -> Video:
         assert video.facts is not None
-        path, until_s = path_of(video.uri), video.facts.duration_s + SLACK_S
+        path, until_s = path_of(video.uri), video.facts.end_s + SLACK_S
         samples = np.zeros(0, np.float32)
         if video.facts.has_audio:
             # Sound that cannot be decoded is sound that says nothing; the pictures may be fine.

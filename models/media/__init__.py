@@ -2,23 +2,29 @@
 
 from models.media.container import (
     FORMATS,
+    MAX_PIXELS,
     VIDEO_CODECS,
-    looks_like_video,
+    decoded,
     open_media,
     picture_stream,
     start_of,
 )
-from models.media.pictures import Frame, frames
+from models.media.losses import Losses
+from models.media.pictures import Bounds, Frame, Timeline, frames
 from models.media.sound import SAMPLE_RATE, read_audio
 from models.media.writer import write_video
 
 __all__ = [
     "FORMATS",
+    "MAX_PIXELS",
     "SAMPLE_RATE",
     "VIDEO_CODECS",
+    "Bounds",
     "Frame",
+    "Losses",
+    "Timeline",
+    "decoded",
     "frames",
-    "looks_like_video",
     "open_media",
     "picture_stream",
     "read_audio",

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from models.media.container import picture_stream, start_of
+from models.errors import MediaError
+from models.media.container import decoded, picture_stream, start_of
+from models.media.losses import Losses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,41 +39,103 @@ class Frame:
         return np.ascontiguousarray(np.rot90(image, turn // 90) if turn else image, dtype=np.uint8)
 
 
-def frames(container: InputContainer) -> Iterator[Frame]:
-    """Decode the picture stream, in order of presentation.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Limits within which a file's pictures are read, whatever its header says.
 
-    AVI tells only when a picture is decoded, and what the demuxer makes a presentation time of leaps
+    Attributes:
+        max_span_s: time from the first picture to the last.
+        max_hold_s: time between two pictures; a longer one is a leap of the time stamps.
+        max_pictures: pictures decoded.
+    """
+
+    max_span_s: float = 7200.0
+    max_hold_s: float = 60.0
+    max_pictures: int = 1_000_000
+
+
+class Timeline:
+    """Places the pictures of a file in time, in order and within bounds.
+
+    AVI stores decoding times only, and the presentation times that the demuxer derives from them leap
     to and fro where pictures refer to later ones. They leave the decoder in order and a constant delay
     after their own decoding times, so these place them.
+    """
 
-    Pictures without a time, or with one that does not advance, are passed over: they cannot be
-    placed. Decoding ends quietly at damage that the decoder cannot cross; the caller sees how far it
-    came.
+    def __init__(self, container: InputContainer, bounds: Bounds) -> None:
+        self.origin_s = start_of(container)
+        self._bounds = bounds
+        self._only_decoding_times = container.format.name == "avi"
+        self._delay = 0
+        self._last_pts: int | None = None
+        self._first_s: float | None = None
+        self._last_s = 0.0
+        self._count = 0
+
+    def place(self, picture: VideoFrame) -> Frame | None:
+        """Return the picture with its time; None where it has none, or one that does not advance.
+
+        Raises:
+            MediaError: it exceeds a bound.
+        """
+        self._count += 1
+        if self._count > self._bounds.max_pictures:
+            raise MediaError(f"more than {self._bounds.max_pictures} pictures", "too_long")
+        pts, base, last = self._pts(picture), picture.time_base, self._last_pts
+        if pts is None or base is None or (last is not None and pts <= last):
+            return None
+        self._last_pts = pts
+        time_s = round(float(pts * base) - self.origin_s, 6)
+        self._check(time_s)
+        return Frame(time_s=time_s, duration_s=float((picture.duration or 0) * base), picture=picture)
+
+    def _pts(self, picture: VideoFrame) -> int | None:
+        pts, dts = picture.pts, picture.dts
+        if not self._only_decoding_times or pts is None:
+            return pts
+        if self._last_pts is None:
+            self._delay = 0 if dts is None else pts - dts
+            return pts
+        # The last pictures come out when nothing is left to decode.
+        return self._last_pts + max(1, picture.duration or 0) if dts is None else dts + self._delay
+
+    def _check(self, time_s: float) -> None:
+        """Refuse time stamps that leap, and pictures beyond the span."""
+        if self._first_s is None:
+            if abs(time_s) > self._bounds.max_span_s:
+                raise MediaError(f"the first picture is at {time_s:.0f} s", "bad_timestamps")
+            self._first_s = time_s
+        elif time_s - self._last_s > self._bounds.max_hold_s:
+            detail = f"time stamps leap from {self._last_s:.2f} s to {time_s:.2f} s"
+            raise MediaError(detail, "bad_timestamps")
+        elif time_s - self._first_s > self._bounds.max_span_s:
+            raise MediaError(f"pictures go on after {self._bounds.max_span_s:g} s", "too_long")
+        self._last_s = time_s
+
+
+def frames(
+    container: InputContainer, *, bounds: Bounds | None = None, losses: Losses | None = None
+) -> Iterator[Frame]:
+    """Decode the picture stream, in order of presentation.
+
+    Pictures without a time, or with one that does not advance, are skipped: they cannot be placed.
+    Damaged ones are skipped too.
+
+    Args:
+        losses: records which pictures are missing.
+
+    Raises:
+        MediaError: the file exceeds ``bounds``.
     """
     stream = picture_stream(container)
     if stream is None:
         return
     stream.thread_type = "AUTO"
-    origin_s = start_of(container)
-    only_decoding_times = container.format.name == "avi"
-    delay = 0
-    last_pts: int | None = None
-    try:
-        for picture in container.decode(stream):
-            pts, dts, base = picture.pts, picture.dts, picture.time_base
-            if only_decoding_times and pts is not None:
-                if last_pts is None:
-                    delay = 0 if dts is None else pts - dts
-                else:
-                    # The last pictures come out when nothing is left to decode.
-                    pts = last_pts + max(1, picture.duration or 0) if dts is None else dts + delay
-            if pts is None or base is None or (last_pts is not None and pts <= last_pts):
-                continue
-            last_pts = pts
-            yield Frame(
-                time_s=round(float(pts * base) - origin_s, 6),
-                duration_s=float((picture.duration or 0) * base),
-                picture=picture,
-            )
-    except FFmpegError:
-        return
+    losses = losses or Losses()
+    timeline = Timeline(container, bounds or Bounds())
+    for picture in decoded(container, stream, losses):
+        frame = timeline.place(picture)
+        if frame is None:
+            losses.skipped += 1
+        else:
+            yield frame

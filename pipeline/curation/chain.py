@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from models.language import Endpoint
+from models.media import Bounds
 from pipeline.curation import config as conf
 from pipeline.curation.servers import EMBEDDED_MODEL, Wanted, model_name, text_model, vision_model, wanted
 from stages.base import Pool, Stage
@@ -42,10 +43,21 @@ def build_stages(config: conf.Config) -> list[Stage]:
     # Where subtitles may stand in for sound, a file without sound can have speech.
     require_audio = config.transcribe.require_speech and config.transcribe.subtitles == "never"
     return [
-        Probe(ProbeRules(**config.probe.model_dump(), require_audio=require_audio)),
+        Probe(
+            ProbeRules(
+                **config.probe.model_dump(exclude={"max_pictures", "max_hold_s"}),
+                require_audio=require_audio,
+            )
+        ),
         Scan(
             ScanSettings(**config.scan.model_dump(exclude={"max_missing_share"})),
             max_missing_share=config.scan.max_missing_share,
+            bounds=Bounds(
+                max_span_s=config.probe.max_duration_s,
+                max_hold_s=config.probe.max_hold_s,
+                max_pictures=config.probe.max_pictures,
+            ),
+            max_pixels=config.probe.max_pixels,
         ),
         Transcribe(
             SpeechSettings(**config.transcribe.model_dump(exclude={"require_speech"})),

@@ -10,11 +10,18 @@ from pipeline.platform.config import Count, Positive, Section, Share
 
 
 class Probe(Section):
-    """Bounds on a file."""
+    """Bounds on a file, checked before its pictures are decoded and while they are.
+
+    ``max_pixels``: of one picture. ``max_hold_s``: time between two pictures; a longer one is a leap of
+    the time stamps.
+    """
 
     min_duration_s: Annotated[float, Field(ge=0)] = 5.0
     max_duration_s: Positive = 7200.0
     min_side_px: Count = 64
+    max_pixels: Count = 4096 * 4096
+    max_pictures: Count = 1_000_000
+    max_hold_s: Positive = 60.0
 
 
 class Scan(Section):

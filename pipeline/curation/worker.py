@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json, to_jsonable_python
 
 from models.budget import Cost
-from models.errors import BudgetError, EndpointError, TransientError
+from models.errors import BudgetError, EndpointError, MediaError, TransientError
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, Workspace
 from stages.records import FAILURES, VIDEO_JSON, Reason, Video
@@ -94,6 +94,8 @@ class ChainWorker:
                 video, outcome = self._attempt(stage, video)
             except BadInputError as error:
                 video = video.reject(stage.name, error.reason, error.detail)
+            except MediaError as error:
+                video = video.reject(stage.name, Reason(error.problem), error.detail)
             except TransientError as error:
                 video = video.reject(stage.name, Reason.RETRIES_EXHAUSTED, str(error))
             except EndpointError as error:

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from scenedetect.common import FrameTimecode, Timecode
 from scenedetect.detectors import AdaptiveDetector
 
-from models.errors import MediaError
-from models.media import Frame, frames, open_media
+from models.media import MAX_PIXELS, Bounds, Frame, Losses, frames, open_media, start_of
 from stages.base import BadInputError, Pool, Stage
 from stages.frames import FramePacker
 from stages.probe import path_of
@@ -63,14 +62,23 @@ class Scan(Stage):
     """Decodes a video once: shots, measurements, packed frames."""
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "facts")
-    writes = ("evidence",)
+    writes = ("facts", "evidence")
 
-    def __init__(self, settings: ScanSettings, *, max_missing_share: float) -> None:
+    def __init__(
+        self,
+        settings: ScanSettings,
+        *,
+        max_missing_share: float,
+        bounds: Bounds | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self.settings = settings
         self.max_missing_share = max_missing_share
+        self.bounds = bounds or Bounds()
+        self.max_pixels = max_pixels
 
     def measures_with(self) -> object:
         return asdict(self.settings)
@@ -90,19 +98,51 @@ class Scan(Stage):
         assert video.facts is not None
         target = self.workspace.frames_path(video)
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open_media(path_of(video.uri)) as container, FramePacker(target, self._label()) as packer:
-                evidence = scan(frames(container), video.facts, self.settings, packer)
-        except MediaError as error:
-            raise BadInputError(Reason.CORRUPT, error.detail) from error
-        return replace(video, evidence=evidence)
+        losses = Losses()
+        with (
+            open_media(path_of(video.uri), max_pixels=self.max_pixels) as container,
+            FramePacker(target, self._label()) as packer,
+        ):
+            pictures = frames(container, bounds=self.bounds, losses=losses)
+            evidence = scan(pictures, video.facts, self.settings, packer)
+            origin_s = start_of(container)
+        start_s, end_s = evidence.shots[0].start_s, evidence.shots[-1].end_s
+        return replace(
+            video,
+            facts=replace(
+                video.facts,
+                start_s=start_s,
+                duration_s=round(end_s - start_s, 6),
+                duration_of="pictures",
+            ),
+            evidence=replace(
+                evidence,
+                num_lost=losses.failed_packets + losses.skipped,
+                gaps=[
+                    Interval(start_s=a, end_s=min(b, end_s)) for a, b in losses.gaps(origin_s) if a < end_s
+                ],
+                announced_s=video.facts.duration_s,
+                reached_s=round(losses.end_s - origin_s, 6),
+            ),
+        )
 
     def judge(self, video: Video) -> Video:
         assert video.facts is not None and video.evidence is not None
-        told_s, seen_s = video.facts.duration_s, video.evidence.shots[-1].end_s
-        if seen_s < told_s * (1 - self.max_missing_share):
-            detail = f"pictures end at {seen_s:.2f} s of {told_s:.2f} s"
+        facts, seen = video.facts, video.evidence
+        share = seen.num_lost / (seen.num_lost + seen.num_frames)
+        # Sound that reaches the announced length shows that the file is whole.
+        reached_s = max(facts.duration_s, seen.reached_s)
+        if reached_s < seen.announced_s * (1 - self.max_missing_share):
+            detail = f"pictures end at {facts.end_s:.2f} s of {seen.announced_s:.2f} s"
             return video.reject(self.name, Reason.TRUNCATED, detail)
+        if share > self.max_missing_share:
+            detail = (
+                f"{seen.num_lost} of {seen.num_lost + seen.num_frames} pictures are damaged or out of order"
+            )
+            return video.reject(self.name, Reason.CORRUPT, detail)
+        if facts.duration_s > self.bounds.max_span_s:
+            detail = f"{facts.duration_s:.0f} s; probe.max_duration_s is {self.bounds.max_span_s:g}"
+            return video.reject(self.name, Reason.TOO_LONG, detail)
         return video
 
 

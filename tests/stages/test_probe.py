@@ -14,6 +14,7 @@ from av.stream import Disposition
 
 from examples.drawing import Animation, Image, plain
 from examples.media import Scene, write_audio, write_video
+from models.errors import MediaError
 from models.media import frames, open_media
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
@@ -34,6 +35,8 @@ def outcome(path: Path, **rules: object) -> tuple[str, str]:
         video = probed(path, **rules)
     except BadInputError as error:
         return error.reason, error.detail
+    except MediaError as error:
+        return Reason(error.problem), error.detail
     assert video.rejected is not None, f"{path.name} was accepted: {video.facts}"
     return video.rejected.reason, video.rejected.detail
 
@@ -129,7 +132,7 @@ BAD: dict[str, tuple[Make, Reason, str]] = {
         Reason.UNREADABLE,
         "No such file",
     ),
-    "folder": (lambda path, _: path.mkdir(), Reason.UNREADABLE, "directory"),
+    "folder": (lambda path, _: path.mkdir(), Reason.UNREADABLE, "not a regular file"),
 }
 
 

@@ -194,7 +194,7 @@ def test_a_video_goes_through_all_stages_and_each_tells_of_it(bench: Bench) -> N
             Reason.CORRUPT, "bad", "rejected", 2,
         ),
         ([ZeroDivisionError("by zero")], Reason.BUG, "ZeroDivisionError: by zero", "failed", 1),
-        ([MediaError("not sorted")], Reason.BUG, "MediaError: not sorted", "failed", 1),
+        ([MediaError("leaps", "bad_timestamps")], Reason.BAD_TIMESTAMPS, "leaps", "rejected", 1),
         ([AssertionError()], Reason.BUG, "AssertionError: ", "failed", 1),
         ([ValueError("x" * 9000)], Reason.BUG, ("ValueError: " + "x" * 9000)[:500], "failed", 1),
     ],
