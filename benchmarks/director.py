@@ -164,7 +164,7 @@ def fit(recipe: Recipe, stories: Sequence[Story], statistics: Statistics, seed: 
             }
             for place, story in enumerate(stories)
         ]
-        director.prepare(rows)
+        director.prepare(rows, {})
         pq.write_table(pa.Table.from_pylist(rows), f"{folder}/part-all.parquet", row_group_size=32)
 
         def batches(rank: int, world: int) -> ShardBatches:

@@ -249,15 +249,19 @@ class Transformer(Section):
 
 
 class Codec(Section):
-    """Videos to latents. ``kind``: pixels (no compression), wan (AutoencoderKLWan in ``path``)."""
+    """The codec from videos to latents.
 
-    kind: Literal["pixels", "wan"] = "pixels"
+    ``kind``: pixels (no compression), wan or ltx (AutoencoderKLWan, AutoencoderKLLTXVideo in ``path``).
+    """
+
+    kind: Literal["pixels", "wan", "ltx"] = "pixels"
     path: Path | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _path_goes_with_kind(self) -> Codec:
         if (self.path is None) != (self.kind == "pixels"):
-            raise ValueError("path: needed by kind wan, and by no other")
+            raise ValueError("path: needed by kinds wan and ltx, and by no other")
         return self
 
 

@@ -29,10 +29,12 @@ class Learner(nn.Module, ABC):
 
     statistics: Statistics
 
-    def prepare(self, rows: Iterable[Row]) -> None:
-        """Called once before training, also before it goes on, with all rows of the feature table.
+    def prepare(self, rows: Iterable[Row], constants: Mapping[str, Tensor]) -> None:
+        """Compute what depends on the whole data; called before training and before it is resumed.
 
-        For what is computed from the data in closed form; most learners read no row here.
+        Args:
+            rows: all training rows of the feature table.
+            constants: tensors that hold for all rows, see :mod:`generation.data.features`.
         """
 
     def kept(self) -> dict[str, Tensor]:

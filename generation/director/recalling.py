@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class RecallingDirector(DirectorModel):
         nn.init.zeros_(self.gather.leave.bias)
 
     @torch.no_grad()
-    def prepare(self, rows: Iterable[Row]) -> None:
+    def prepare(self, rows: Iterable[Row], constants: Mapping[str, Tensor]) -> None:
         """Fill the memory, and recall each story's states with that story left out."""
         stories = {row["video_id"]: story_of(row) for row in rows}
         counts = [len(story.steps) for story in stories.values()]

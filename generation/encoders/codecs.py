@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLLTXVideo, AutoencoderKLWan
 from numpy.typing import NDArray
+from safetensors import safe_open
 from torch import Tensor
 
 from generation import config
@@ -35,12 +36,36 @@ class VideoCodec(ABC):
     device: str | torch.device = "cpu"
 
     @abstractmethod
-    def encode(self, video: NDArray[np.uint8]) -> Tensor:
-        """One video ``[frames, height, width, 3]`` to float32 latents ``[channels, f', h', w']``."""
+    def encode_levels(self, video: Tensor) -> Tensor:
+        """Return float32 latents ``[channels, f', h', w']`` of levels ``[3, frames, height, width]``.
+
+        Levels are in [-1, 1]; 0 is grey.
+
+        Raises:
+            ValueError: a number of frames that the codec does not take.
+        """
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Videos:
-        """Latents ``[n, channels, f', h', w']`` to videos."""
+        """Return the videos of latents ``[n, channels, f', h', w']``."""
+
+    def encode(self, video: NDArray[np.uint8]) -> Tensor:
+        """Return the latents of a video ``[frames, height, width, 3]``; see :meth:`encode_levels`."""
+        return self.encode_levels(_to_unit(video))
+
+    def encode_beginning(self, first: NDArray[np.uint8] | None, options: config.Generator) -> Tensor:
+        """Return the latents of a grey clip, whose first frame is ``first`` if it is given.
+
+        Image-to-video models were trained with these latents where frames are unknown.
+
+        Args:
+            first: picture of the clip's size.
+            options: frames and size of the clip.
+        """
+        levels = torch.zeros(3, options.frames, options.height_px, options.width_px)
+        if first is not None:
+            levels[:, :1] = _to_unit(first[None])
+        return self.encode_levels(levels)
 
     def latent_shape(self, options: config.Generator) -> tuple[int, int, int, int]:
         """``(channels, f', h', w')`` of a clip of these options.
@@ -67,78 +92,138 @@ class VideoCodec(ABC):
 
 
 def load_codec(options: config.Codec, *, device: str | torch.device = "cpu") -> VideoCodec:
-    """The codec that the recipe names; its weights are read at first use."""
-    if options.path is None:
+    """Return the codec that the recipe names; its weights are read at first use.
+
+    Raises:
+        ConfigError: the folder holds no such autoencoder.
+    """
+    if options.kind == "pixels":
         return Pixels()
-    return WanCodec(options.path, device=device)
+    return (WanCodec if options.kind == "wan" else LtxCodec)(options, device=device)
 
 
 class Pixels(VideoCodec):
-    """No compression: the values themselves, in [-1, 1]."""
+    """No compression: the levels themselves."""
 
     channels, temporal_stride, spatial_stride = 3, 1, 1
 
-    def encode(self, video: NDArray[np.uint8]) -> Tensor:
-        return _to_unit(video)
+    def encode_levels(self, video: Tensor) -> Tensor:
+        """See :meth:`VideoCodec.encode_levels`."""
+        return video
 
     def decode(self, latents: Tensor) -> Videos:
+        """See :meth:`VideoCodec.decode`."""
         return _to_bytes(latents)
 
 
-class WanCodec(VideoCodec):
-    """Wan's causal video autoencoder: 4k + 1 frames to k + 1, 8 x 8 pixels to one place.
+class AutoencoderCodec(VideoCodec):
+    """A causal video autoencoder of diffusers.
 
-    Latents are the mean of the posterior, standardised by the constants of the weights' configuration,
-    as in diffusers' ``WanPipeline``.
+    Latents are the posterior's mode, standardised as the model's own pipeline does it.
 
     Args:
-        path: folder with the weights of ``AutoencoderKLWan``.
+        options: with the folder of the weights.
         device: where it runs.
     """
 
-    def __init__(self, path: Path, *, device: str | torch.device = "cpu") -> None:
-        if not (path / "config.json").is_file():
-            raise ConfigError(f"generator.codec.path: {path} holds no config.json of an AutoencoderKLWan")
-        self._path, self.device = path, device
-        options = AutoencoderKLWan.load_config(path, local_files_only=True)
-        self.channels = int(options["z_dim"])
-        self.temporal_stride = 2 ** sum(options["temperal_downsample"])
-        self.spatial_stride = 2 ** len(options["temperal_downsample"]) * (options.get("patch_size") or 1)
-        self._mean = torch.tensor(options["latents_mean"]).view(-1, 1, 1, 1)
-        self._std = torch.tensor(options["latents_std"]).view(-1, 1, 1, 1)
-        if self._mean.numel() != self.channels or self._std.numel() != self.channels:
+    kind: type[Any]
+
+    def __init__(self, options: config.Codec, *, device: str | torch.device = "cpu") -> None:
+        path = options.path
+        if path is None or not (path / "config.json").is_file():
             raise ConfigError(
-                f"generator.codec.path: {path}: latents_mean and latents_std do not fit z_dim"
+                f"generator.codec.path: {path} holds no config.json of an {self.kind.__name__}"
             )
+        self._path, self.device = path, device
+        self._dtype = getattr(torch, options.dtype)
+        self._mean, self._std = self._read(self.kind.load_config(path, local_files_only=True))
+
+    @abstractmethod
+    def _read(self, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Set channels and strides; return mean and deviation of latents ``[channels, 1, 1, 1]``."""
 
     @functools.cached_property
-    def _model(self) -> AutoencoderKLWan:
-        model = AutoencoderKLWan.from_pretrained(self._path, local_files_only=True, use_safetensors=True)
+    def _model(self) -> Any:
+        model = self.kind.from_pretrained(
+            self._path, local_files_only=True, use_safetensors=True, torch_dtype=self._dtype
+        )
         return model.eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def encode(self, video: NDArray[np.uint8]) -> Tensor:
-        """As the interface says.
-
-        Raises:
-            ValueError: not 4k + 1 frames.
-        """
-        if (len(video) - 1) % self.temporal_stride:
+    def encode_levels(self, video: Tensor) -> Tensor:
+        """See :meth:`VideoCodec.encode_levels`."""
+        frames = video.shape[1]
+        if (frames - 1) % self.temporal_stride:
             raise ValueError(
-                f"Wan's codec takes {self.temporal_stride}k + 1 frames, not {len(video)}: set "
-                f"generator.frames to {_nearest(len(video), self.temporal_stride)}"
+                f"the codec takes {self.temporal_stride}k + 1 frames, not {frames}: set generator.frames "
+                f"to {_nearest(frames, self.temporal_stride)}"
             )
-        posterior = self._model.to(self.device).encode(_to_unit(video)[None].to(self.device)).latent_dist
-        latents: Tensor = posterior.mode()[0].cpu()
+        model = self._model.to(self.device)
+        posterior = model.encode(video[None].to(self.device, self._dtype)).latent_dist
+        latents: Tensor = posterior.mode()[0].float().cpu()
         return ((latents - self._mean) / self._std).clone()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Videos:
+        """See :meth:`VideoCodec.decode`."""
         raw = latents.float().cpu() * self._std + self._mean
         # One at a time: the decoder's activations are far larger than the videos.
-        model = self._model.to(self.device)
-        videos = [model.decode(one[None].to(self.device)).sample.cpu() for one in raw]
+        videos = [self._decode(one[None].to(self.device, self._dtype)).cpu() for one in raw]
         return _to_bytes(torch.cat(videos))
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        decoded: Tensor = self._model.to(self.device).decode(latents).sample
+        return decoded
+
+
+class WanCodec(AutoencoderCodec):
+    """Wan's autoencoder: 4k + 1 frames to k + 1, 8 x 8 pixels to one place (Wan 2.2 TI2V: 16 x 16)."""
+
+    kind = AutoencoderKLWan
+
+    def _read(self, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        halves = settings["temperal_downsample"]
+        self.channels = int(settings["z_dim"])
+        self.temporal_stride = 2 ** sum(halves)
+        self.spatial_stride = 2 ** len(halves) * (settings.get("patch_size") or 1)
+        mean = torch.tensor(settings["latents_mean"]).view(-1, 1, 1, 1)
+        std = torch.tensor(settings["latents_std"]).view(-1, 1, 1, 1)
+        if mean.numel() != self.channels or std.numel() != self.channels:
+            raise ConfigError(
+                f"generator.codec.path: {self._path}: latents_mean and latents_std do not fit z_dim"
+            )
+        return mean, std
+
+
+class LtxCodec(AutoencoderCodec):
+    """LTX-Video's autoencoder: 8k + 1 frames to k + 1, 32 x 32 pixels to one place.
+
+    Mean and deviation of the latents are tensors among its weights.
+    """
+
+    kind = AutoencoderKLLTXVideo
+
+    def _read(self, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        self.channels = int(settings["latent_channels"])
+        patch, patch_t = settings["patch_size"], settings["patch_size_t"]
+        halves = settings["spatio_temporal_scaling"]
+        self.spatial_stride = settings.get("spatial_compression_ratio") or patch * 2 ** sum(halves)
+        self.temporal_stride = settings.get("temporal_compression_ratio") or patch_t * 2 ** sum(halves)
+        self._timed = bool(settings.get("timestep_conditioning"))
+        found: dict[str, Tensor] = {}
+        for file in sorted(self._path.glob("*.safetensors")):
+            with safe_open(file, "pt") as opened:
+                for name in {"latents_mean", "latents_std"} & set(opened.keys()):
+                    found[name] = opened.get_tensor(name).float()
+        if len(found) < 2:
+            raise ConfigError(f"generator.codec.path: {self._path} holds no latents_mean and latents_std")
+        std = found["latents_std"] / settings.get("scaling_factor", 1.0)
+        return found["latents_mean"].view(-1, 1, 1, 1), std.view(-1, 1, 1, 1)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        time = latents.new_zeros(len(latents)) if self._timed else None
+        decoded: Tensor = self._model.to(self.device).decode(latents, time).sample
+        return decoded
 
 
 def _nearest(frames: int, stride: int) -> int:

@@ -5,9 +5,20 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from generation.core.states import Pictures
+
+
+def covering(picture: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Return the centre of a picture, cut to the aspect ratio and scaled to the size."""
+    scale = max(height_px / picture.shape[0], width_px / picture.shape[1])
+    size = max(width_px, round(picture.shape[1] * scale)), max(height_px, round(picture.shape[0] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    scaled = cv2.resize(picture, size, interpolation=method)
+    top, left = (size[1] - height_px) // 2, (size[0] - width_px) // 2
+    return np.ascontiguousarray(scaled[top : top + height_px, left : left + width_px], np.uint8)
 
 
 def square(images: Pictures, side_px: int) -> Pictures:

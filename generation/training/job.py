@@ -90,7 +90,7 @@ def train_here(kind: Kind, models: Path, recipe: Recipe) -> None:
     statistics = Statistics.load(models / "features" / "statistics.safetensors")
     torch.manual_seed(options.seed)
     learner = new_learner(kind, recipe, statistics)
-    learner.prepare(_rows(models / "features" / TABLES[kind]))
+    learner.prepare(_rows(models / "features" / TABLES[kind]), {})
     folder = models / kind
     with _bar(kind, options) as bar:
         train(

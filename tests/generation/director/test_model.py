@@ -92,7 +92,7 @@ def test_in_training_no_state_is_seen_by_its_own_or_an_earlier_query() -> None:
     model = director(min_context=5, max_context=5)
     batch = model.collate([row(1, 5)], [0])
     states = model.statistics.standardise(batch["states"]).requires_grad_()
-    found = model._gathered(model._hidden(batch, states), batch)
+    found = model._predicted(model._hidden(batch, states), batch)
     for place in range(5):
         (gradient,) = torch.autograd.grad(found[place].sum(), states, retain_graph=True)
         reached = gradient[0].abs().amax(dim=(1, 2)) > 0
@@ -193,7 +193,7 @@ def test_with_a_memory_planning_is_predicting(text_weight: float, max_context: i
     """Also where states are given that differ from the predictions, whose difference is carried on."""
     options = SENTENCES | {"text_weight": text_weight, "max_context": max_context}
     model = director(**options, sampling={"max_state_cosine": 1.0})
-    model.prepare([row(number, 3 + number % 3) for number in range(4)])
+    model.prepare([row(number, 3 + number % 3) for number in range(4)], {})
     nn.init.normal_(model.gather.leave.weight)
     story = story_of(row(3, 5))
     (found,) = model.predict([story], history="true")
@@ -211,7 +211,7 @@ def test_the_order_of_a_story_is_told_from_its_own_states_alone() -> None:
     """Neighbours in the batch are no alternatives: the loss is the same without them."""
     model = director(**SENTENCES, min_context=4, max_context=4)
     rows = [row(0, 4), row(1, 4)]
-    model.prepare(rows)
+    model.prepare(rows, {})
     together = model(model.collate(rows, [1, 2]))["order"]
     alone = model(model.collate(rows[:1], [1]))["order"]
     torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,70 @@
+"""From a recipe to its video backbone, with adapters and state branches, ready to be trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from diffusers.training_utils import cast_training_params
+from torch import float32
+
+from generation import config
+from generation.encoders.backbones import lora_config
+from generation.encoders.codecs import VideoCodec
+from generation.generator.backbone import VideoBackbone
+from generation.generator.ltx import LtxBackbone
+from generation.generator.wan import NewWan, WanBackbone
+from pipeline.platform.config import ConfigError
+
+FAMILIES: dict[str, Callable[[config.Generator, VideoCodec], VideoBackbone]] = {
+    "WanTransformer3DModel": lambda options, codec: WanBackbone.load(options.transformer, codec),
+    "LTXVideoTransformer3DModel": LtxBackbone.load,
+}
+"""Loaders by the class that a transformer's ``config.json`` names."""
+
+
+def load_video_backbone(
+    options: config.Generator,
+    codec: VideoCodec,
+    latent_shape: tuple[int, int, int, int],
+    *,
+    text_width: int,
+) -> VideoBackbone:
+    """Return the backbone of a recipe, with what is not trained frozen.
+
+    Raises:
+        ConfigError: the folder holds no transformer of a known family, or it does not fit the codec.
+    """
+    backbone = _loaded(options, codec, latent_shape, text_width)
+    chosen = options.transformer
+    transformer: Any
+    for transformer in backbone.transformers().values():
+        if chosen.train == "lora":
+            transformer.requires_grad_(False)
+            transformer.add_adapter(lora_config(chosen.lora))
+            # Small updates are lost in bfloat16.
+            cast_training_params(transformer, dtype=float32)
+        if chosen.gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
+    return backbone
+
+
+def _loaded(
+    options: config.Generator, codec: VideoCodec, latent_shape: tuple[int, int, int, int], text_width: int
+) -> VideoBackbone:
+    folder = options.transformer.path
+    if folder is None:
+        return NewWan(
+            options.transformer, codec, latent_shape,
+            text_width=text_width, keyframe=options.condition == "keyframe",
+        )  # fmt: skip
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ConfigError(f"generator.transformer.path: {folder} holds no config.json of a transformer")
+    name = json.loads(file.read_text(encoding="utf-8")).get("_class_name")
+    if name not in FAMILIES:
+        raise ConfigError(
+            f"generator.transformer.path: {folder} holds a {name}; trained can be {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[name](options, codec)
