@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 
 from benchmarks.machine import machine, markdown
 from models.sentences import SentenceEncoder
-from pipeline.curation.config import Relevance
+from stages.relevance.stage import RelevanceSettings
 from stages.relevance.topic import CLIP_CURVE, VIDEO_CURVE, Curve, Topic
 
 TOPICS = {
@@ -88,7 +88,7 @@ def main() -> None:
     topics = {text: Topic(text, encoder) for texts in TOPICS.values() for text in texts}
     print(f"{machine()}\n")
     figures: dict[str, Any] = {}
-    defaults = Relevance()
+    defaults = RelevanceSettings()
     for what, curve, min_score in (
         ("video", VIDEO_CURVE, defaults.min_video_score),
         ("clip", CLIP_CURVE, defaults.min_clip_score),

@@ -42,7 +42,7 @@ from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
 from pipeline.curation.ray_runner import run_ray
 from pipeline.curation.runners import Site, run_local
-from pipeline.curation.servers import settled
+from pipeline.curation.servers import resolved
 from pipeline.platform.cluster import connected
 from stages.base import Stage
 from stages.frames import FramePacker
@@ -105,7 +105,7 @@ def main() -> None:
     for name, (server, left) in engines.items():
         if arguments.only not in (None, name):
             continue
-        config = settled(Config.model_validate({"server": server, "caption": {"only_matched": False}}))
+        config = resolved(Config.model_validate({"server": server, "caption": {"only_matched": False}}))
         with tempfile.TemporaryDirectory() as folder:
             found[name] = measure(config, left, Path(folder), arguments)
     print(f"{machine()}; {slots} requests at a time, {arguments.rounds} rounds in turn\n")

@@ -12,9 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.platform.config import Count, Positive, Section, Share
+from models.settings import Count, NonNegative, Positive, Section, Share
 
-NonNegative = Annotated[float, Field(ge=0)]
 RECIPES = Path(__file__).parent / "recipes"
 LANGUAGE_LAYERS = r".*language_model\..*_proj"
 """The linear layers of a vision-language model's language half; its eyes have some of the same names."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.settings import NonNegative, Section, WholeNumber
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
@@ -36,9 +38,8 @@ class Usage:
     usd: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """Bounds on a whole account; None is no bound.
+class Budget(Section):
+    """Bounds on a whole account, kept by all workers together; None is no bound.
 
     Attributes:
         max_usd: of what the prices of the endpoints come to.
@@ -46,9 +47,9 @@ class Budget:
         max_requests: sent, whatever became of them.
     """
 
-    max_usd: float | None = None
-    max_tokens: int | None = None
-    max_requests: int | None = None
+    max_usd: NonNegative | None = None
+    max_tokens: WholeNumber | None = None
+    max_requests: WholeNumber | None = None
 
     def exceeded(self, cost: Cost) -> str | None:
         """Return the bound that a cost exceeds, in words; None if it is within all."""

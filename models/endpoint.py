@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from models.settings import Count, NonNegative, Positive, Section, WholeNumber
+
+SchemaForm = Literal["json_schema", "json_object"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """OpenAI-compatible server.
+class Access(Section):
+    """How an endpoint is asked, and what it charges.
 
     Attributes:
-        base_url: with the ``/v1``.
-        model: as the server calls it.
         api_key_env: the environment variable that holds the key; the key itself is kept nowhere.
         schema_form: how the server takes a JSON schema: ``json_schema`` (OpenAI, vLLM, llama.cpp) or
             ``json_object`` (the schema beside the type).
@@ -22,20 +24,30 @@ class Endpoint:
         max_retries: for 408, 409, 425, 429, 5xx, timeouts and broken connections.
         input_price: US dollars for a million tokens read.
         output_price: for a million tokens written.
+    """
+
+    api_key_env: str = "OPENAI_API_KEY"
+    schema_form: SchemaForm = "json_schema"
+    concurrency: Count = 8
+    timeout_s: Positive = 120.0
+    deadline_s: Positive = 600.0
+    max_retries: WholeNumber = 4
+    input_price: NonNegative = 0.0
+    output_price: NonNegative = 0.0
+
+
+class Endpoint(Access):
+    """OpenAI-compatible server.
+
+    Attributes:
+        base_url: with the ``/v1``.
+        model: as the server calls it.
         others: further addresses. Those of the same model share the load; those of another are asked
             when all of these fail. Of the first alone count ``deadline_s`` and ``max_retries``.
     """
 
     base_url: str
     model: str
-    api_key_env: str = "OPENAI_API_KEY"
-    schema_form: Literal["json_schema", "json_object"] = "json_schema"
-    concurrency: int = 8
-    timeout_s: float = 120.0
-    deadline_s: float = 600.0
-    max_retries: int = 4
-    input_price: float = 0.0
-    output_price: float = 0.0
     others: tuple[Endpoint, ...] = ()
 
     def by_model(self) -> list[list[Endpoint]]:
@@ -68,3 +80,39 @@ class Endpoint:
             "seed": 0,
             "max_tokens": max_tokens,
         }
+
+
+class Address(Section):
+    """Another server that can answer; None takes the value of the first one."""
+
+    base_url: str
+    model: str | None = None
+    api_key_env: str | None = None
+    schema_form: SchemaForm | None = None
+    input_price: NonNegative | None = None
+    output_price: NonNegative | None = None
+
+
+class EndpointSettings(Access):
+    """Configuration of an endpoint; without ``base_url`` the job's own server answers, where it can.
+
+    ``others`` with the same model share the load; those with another are asked when all of these fail.
+    """
+
+    base_url: str | None = None
+    model: str | None = None
+    others: tuple[Address, ...] = ()
+
+    @model_validator(mode="after")
+    def _model_goes_with_url(self) -> Self:
+        if (self.base_url is None) != (self.model is None):
+            raise ValueError("base_url and model go together: set both, or neither")
+        return self
+
+    def endpoint(self) -> Endpoint | None:
+        """Return the configured endpoint; None where the job's own server is meant."""
+        if self.base_url is None or self.model is None:
+            return None
+        first = Endpoint.model_validate(dict(self) | {"others": ()})
+        others = (first.model_copy(update=address.model_dump(exclude_none=True)) for address in self.others)
+        return first.model_copy(update={"others": tuple(others)})

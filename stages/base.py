@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 from models.language import AnswerStore, Endpoint, LanguageClient
 from models.ledger import Ledger
+from models.settings import Section
 from stages.frames import packed_frames
 from stages.records import Reason, Video
 
@@ -76,6 +77,9 @@ class Stage:
         reads: fields of :class:`Video` that :meth:`measure` depends on.
         writes: fields that :meth:`measure` fills.
         needs_frames: whether :meth:`measure` opens the packed frames.
+        measuring: the part of ``settings`` that changes what is measured; the rest judges. None where
+            all of it judges.
+        settings: the stage's own section of the configuration, set by its constructor.
     """
 
     name: ClassVar[str]
@@ -84,10 +88,14 @@ class Stage:
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
     needs_frames: ClassVar[bool] = False
+    measuring: ClassVar[type[Section] | None] = None
+    settings: Section
 
     def measures_with(self) -> object:
-        """The part of the configuration that changes what is measured, as plain JSON values."""
-        return None
+        """Return the part of the configuration that changes what is measured, as plain JSON values."""
+        if self.measuring is None:
+            return None
+        return {name: getattr(self.settings, name) for name in self.measuring.model_fields}
 
     def also_reads(self, video: Video) -> object:
         """What :meth:`measure` depends on beside ``reads``, as plain JSON values.

@@ -10,16 +10,18 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from statistics import fmean, median
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
+from pydantic import model_validator
+
+from models.settings import NonNegative, Positive, Section, Share
 from stages.base import Pool, Stage
 from stages.records import Clip, Drop, Evidence, Interval, Kind, Reason, Video
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClipSettings:
+class ClipMeasuring(Section):
     """How shots become clips.
 
     Attributes:
@@ -30,20 +32,27 @@ class ClipSettings:
         guard_s: trimmed off either end of each clip, against frames of a neighbour.
     """
 
-    min_s: float
-    max_s: float
-    short_shots: Literal["join", "drop"]
-    guard_s: float
+    min_s: Positive = 5.0
+    max_s: Positive = 30.0
+    short_shots: Literal["join", "drop"] = "join"
+    guard_s: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _bounds_leave_room(self) -> Self:
+        if self.max_s < 2 * self.min_s:
+            raise ValueError("max_s must be at least twice min_s, or long shots cannot be divided")
+        if self.guard_s * 2 >= self.min_s:
+            raise ValueError("guard_s must be less than half of min_s")
+        return self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QualityRules:
-    """Bounds on a clip's measurements, all in [0, 1]; see :class:`stages.records.Evidence`."""
+class ClipSettings(ClipMeasuring):
+    """Shots into clips, and bounds on a clip's measurements; see :class:`stages.records.Evidence`."""
 
-    min_sharpness: float
-    min_exposure: float
-    max_exposure: float
-    min_motion: float
+    min_sharpness: Share = 0.1
+    min_exposure: Share = 0.05
+    max_exposure: Share = 0.97
+    min_motion: Share = 0.0005
 
 
 class CutClips(Stage):
@@ -55,12 +64,11 @@ class CutClips(Stage):
     reads = ("video_id", "evidence", "transcript")
     writes = ("clips",)
 
-    def __init__(self, settings: ClipSettings, rules: QualityRules) -> None:
-        self.settings = settings
-        self.rules = rules
+    measuring = ClipMeasuring
+    settings: ClipSettings
 
-    def measures_with(self) -> object:
-        return asdict(self.settings)
+    def __init__(self, settings: ClipSettings) -> None:
+        self.settings = settings
 
     def measure(self, video: Video) -> Video:
         assert video.evidence is not None and video.transcript is not None
@@ -107,7 +115,7 @@ class CutClips(Stage):
         return video
 
     def _drop(self, clip: Clip, gaps: list[Interval]) -> Drop | None:
-        rules = self.rules
+        rules = self.settings
         if any(clip.overlap_s(gap) > 0 for gap in gaps):
             return drop_clip(clip, self.name, Reason.DAMAGED, "pictures are lost or smeared here")
         # As long as it was before the guard, which takes at most half of it.
@@ -162,7 +170,7 @@ def between(gaps: list[Interval], shots: list[Interval]) -> list[list[Interval]]
     return runs
 
 
-def joined(shots: list[Interval], settings: ClipSettings) -> list[tuple[Interval, int]]:
+def joined(shots: list[Interval], settings: ClipMeasuring) -> list[tuple[Interval, int]]:
     """Put runs of short shots together.
 
     A group is closed as soon as it is long enough, and is never joined to a shot that can stand by
@@ -201,7 +209,7 @@ def joined(shots: list[Interval], settings: ClipSettings) -> list[tuple[Interval
     return [(_span(group), len(group)) for group in result]
 
 
-def divided(shot: Interval, settings: ClipSettings, pauses: list[float]) -> list[Interval]:
+def divided(shot: Interval, settings: ClipMeasuring, pauses: list[float]) -> list[Interval]:
     """Split a long shot into as few equal parts as fit, moved to pauses where that stays in bounds."""
     count = math.ceil(shot.duration_s / settings.max_s - 1e-9)
     if count <= 1:
@@ -223,6 +231,6 @@ def _span(shots: list[Interval]) -> Interval:
     return Interval(start_s=shots[0].start_s, end_s=shots[-1].end_s)
 
 
-def _against(value: float, score: str, side: str, rules: QualityRules) -> str:
+def _against(value: float, score: str, side: str, rules: ClipSettings) -> str:
     name = f"{side}_{score}"
     return f"{score} {value:.3f}; clip.{name} is {getattr(rules, name):g}"

@@ -8,7 +8,7 @@ for millions of clips on one axis.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from models.settings import Positive, Section, Share
 from stages.base import Pool, Stage
 from stages.clip import drop_clip
 from stages.records import Action, Clip, Interval, Match, NoMatch, Reason, Unmatched, Video
@@ -26,8 +27,7 @@ TIE = 1e-9
 """Share of IoU below which two assignments are equally good, and near starts decide."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MatchRule:
+class MatchRule(Section):
     """Condition under which an action belongs to a clip.
 
     ``(|start - start| < max_start_diff_s and clip ends later and IoU > min_iou) or IoU > sufficient_iou``
@@ -41,9 +41,21 @@ class MatchRule:
         sufficient_iou: overlap that is enough by itself, at least 0; None switches this path off.
     """
 
-    max_start_diff_s: float = 5.0
-    min_iou: float = 0.25
-    sufficient_iou: float | None = 0.5
+    max_start_diff_s: Positive = 5.0
+    min_iou: Share = 0.25
+    sufficient_iou: Share | None = 0.5
+
+
+class MatchMeasuring(MatchRule):
+    """The rule, and which of the pairs that it allows are taken: all, or the best one-to-one."""
+
+    pairs: Literal["all", "one_to_one"] = "all"
+
+
+class MatchSettings(MatchMeasuring):
+    """Pairs of clips and actions. ``required`` drops clips without an action."""
+
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,20 +95,20 @@ class MatchActions(Stage):
     reads = ("kept_clips", "kept_actions")
     writes = ("matches", "unmatched")
 
-    def __init__(self, rule: MatchRule, *, pairs: Literal["all", "one_to_one"], required: bool) -> None:
-        self.rule = rule
-        self.pairs = pairs
-        self.required = required
+    measuring = MatchMeasuring
+    settings: MatchSettings
 
-    def measures_with(self) -> object:
-        return [asdict(self.rule), self.pairs]
+    def __init__(self, settings: MatchSettings) -> None:
+        self.settings = settings
 
     def measure(self, video: Video) -> Video:
-        matches, unmatched = match(video.kept_clips, video.kept_actions, self.rule, pairs=self.pairs)
+        matches, unmatched = match(
+            video.kept_clips, video.kept_actions, self.settings, pairs=self.settings.pairs
+        )
         return replace(video, matches=matches, unmatched=unmatched)
 
     def judge(self, video: Video) -> Video:
-        if not self.required:
+        if not self.settings.required:
             return video
         causes = {each.item_id: each for each in video.unmatched}
         lonely = [(clip, causes[clip.clip_id]) for clip in video.kept_clips if clip.clip_id in causes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,7 +15,8 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from models.errors import MediaError
-from models.media import VIDEO_CODECS, decoded, open_media, picture_stream
+from models.media import MAX_PIXELS, VIDEO_CODECS, Bounds, decoded, open_media, picture_stream
+from models.settings import Count, NonNegative, Positive, Section
 from stages.base import BadInputError, Pool, Stage
 from stages.records import UNKNOWN_CODEC, Facts, Reason, Video
 
@@ -31,43 +32,58 @@ def path_of(uri: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeRules:
-    """Bounds on a file.
+class ProbeMeasuring(Section):
+    """Bound on the pixels of a picture; larger ones are never decoded."""
+
+    max_pixels: Count = MAX_PIXELS
+
+
+class ProbeSettings(ProbeMeasuring):
+    """Bounds on a file, checked before its pictures are decoded and while they are.
 
     Attributes:
-        max_pixels: of a picture; larger ones are never decoded.
-        require_audio: whether a file without sound is given up before it is decoded.
+        max_hold_s: time between two pictures; a longer one is a leap of the time stamps.
     """
 
-    min_duration_s: float
-    max_duration_s: float
-    min_side_px: int
-    max_pixels: int
-    require_audio: bool
+    min_duration_s: NonNegative = 5.0
+    max_duration_s: Positive = 7200.0
+    min_side_px: Count = 64
+    max_pictures: Count = 1_000_000
+    max_hold_s: Positive = 60.0
+
+    @property
+    def bounds(self) -> Bounds:
+        """Bounds on the pictures while they are decoded."""
+        return Bounds(
+            max_span_s=self.max_duration_s, max_hold_s=self.max_hold_s, max_pictures=self.max_pictures
+        )
 
 
 class Probe(Stage):
-    """Opens a file by its content and writes down its facts."""
+    """Opens a file by its content and writes down its facts.
+
+    Args:
+        require_audio: reject a file without sound before it is decoded.
+    """
 
     name: ClassVar[str] = "probe"
     version: ClassVar[int] = 2
     pool: ClassVar[Pool] = "media"
     reads = ("content_id",)
     writes = ("facts",)
+    measuring = ProbeMeasuring
+    settings: ProbeSettings
 
-    def __init__(self, rules: ProbeRules) -> None:
-        self.rules = rules
-
-    def measures_with(self) -> object:
-        return {"max_pixels": self.rules.max_pixels}
+    def __init__(self, settings: ProbeSettings, *, require_audio: bool) -> None:
+        self.settings = settings
+        self.require_audio = require_audio
 
     def measure(self, video: Video) -> Video:
-        with open_media(path_of(video.uri), max_pixels=self.rules.max_pixels) as container:
-            return replace(video, facts=_facts(container, self.rules.max_pixels))
+        with open_media(path_of(video.uri), max_pixels=self.settings.max_pixels) as container:
+            return replace(video, facts=_facts(container, self.settings.max_pixels))
 
     def judge(self, video: Video) -> Video:
-        facts, rules = video.facts, self.rules
+        facts, rules = video.facts, self.settings
         assert facts is not None
         side = min(facts.width_px, facts.height_px)
         if facts.duration_s < rules.min_duration_s:
@@ -80,7 +96,7 @@ class Probe(Stage):
         if side < rules.min_side_px:
             detail = f"{side} px; probe.min_side_px is {rules.min_side_px}"
             return video.reject(self.name, Reason.TOO_SMALL, detail)
-        if rules.require_audio and not facts.has_audio:
+        if self.require_audio and not facts.has_audio:
             lacking = "known audio codec" if facts.audio_codec else "audio stream"
             detail = f"no {lacking}, and transcribe.require_speech is true"
             return video.reject(self.name, Reason.NO_AUDIO, detail)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from models.errors import MediaError
 from models.media import read_audio
+from models.settings import Count, Section
 from models.speech import FasterWhisper
 from models.spoken import SpeechRecogniser, SpokenWord
 from models.subtitles import Subtitles, read_embedded, read_side_car, side_cars
@@ -29,32 +31,53 @@ SLACK_S = 1.0
 FULL_STOPS = (".", "?", "!", "。", "？", "！")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpeechSettings:
+class TranscribeMeasuring(Section):
     """How speech is recognised; see :class:`models.speech.FasterWhisper`.
 
     Attributes:
         engine: ``whisperx`` runs in an environment of its own; see :class:`models.whisperx.WhisperX`.
-        python: the interpreter of that environment.
-        align_model: its folder of a wav2vec2 CTC model; None lets it choose and download.
-        translate: whether sentences of another language get an English version.
-        subtitles: whether subtitles, where there are any, take the place of recognition.
+        model: base, tiny.en or the folder of a CTranslate2 Whisper model.
+        language: ISO 639-1 code; None detects it.
+        translate: sentences of another language get an English version beside the original.
+        subtitles: ``prefer`` takes subtitles beside the video (NAME.srt, NAME.en.vtt) or in it for its
+            speech, where there are any.
+        align_model: WhisperX's folder of a wav2vec2 CTC model; None lets it choose and download.
     """
 
-    model: str
-    language: str | None
-    threads: int
-    batch_size: int
     engine: Literal["faster-whisper", "whisperx"] = "faster-whisper"
-    python: str | None = None
-    align_model: str | None = None
+    model: str = "base"
+    language: str | None = None
     translate: bool = True
     subtitles: Literal["never", "prefer"] = "never"
+    threads: Count = 1
+    batch_size: Count = 4
+    align_model: str | None = None
 
     @property
     def name(self) -> str:
-        """What the transcript says of its recogniser."""
+        """Name of the recogniser in transcripts."""
         return self.model if self.engine == "faster-whisper" else f"{self.engine}:{self.model}"
+
+
+class TranscribeSettings(TranscribeMeasuring):
+    """Speech recognition, and whether a video needs speech.
+
+    Attributes:
+        python: interpreter of an environment that has WhisperX, made by ``make env-whisperx``; where it
+            lies does not change what it hears.
+    """
+
+    python: str | None = None
+    require_speech: bool = True
+
+    @model_validator(mode="after")
+    def _whisperx_has_an_interpreter(self) -> Self:
+        if self.engine == "whisperx" and self.python is None:
+            raise ValueError(
+                "engine whisperx needs python, the interpreter of an environment that has it: "
+                "run `make env-whisperx` and set python to .venv-whisperx/bin/python"
+            )
+        return self
 
 
 class Transcribe(Stage):
@@ -66,14 +89,12 @@ class Transcribe(Stage):
     reads = ("content_id", "facts")
     writes = ("transcript",)
 
-    def __init__(self, settings: SpeechSettings, *, require_speech: bool) -> None:
-        self.settings = settings
-        self.require_speech = require_speech
-        self._recogniser: SpeechRecogniser | None = None
+    measuring = TranscribeMeasuring
+    settings: TranscribeSettings
 
-    def measures_with(self) -> object:
-        # Where the interpreter lies does not change what it hears.
-        return {name: value for name, value in asdict(self.settings).items() if name != "python"}
+    def __init__(self, settings: TranscribeSettings) -> None:
+        self.settings = settings
+        self._recogniser: SpeechRecogniser | None = None
 
     def also_reads(self, video: Video) -> object:
         if self.settings.subtitles == "never":
@@ -105,7 +126,7 @@ class Transcribe(Stage):
 
     def judge(self, video: Video) -> Video:
         assert video.transcript is not None
-        if self.require_speech and not video.transcript.sentences:
+        if self.settings.require_speech and not video.transcript.sentences:
             detail = "no words were recognised, and transcribe.require_speech is true"
             return video.reject(self.name, Reason.NO_SPEECH, detail)
         return video
@@ -151,7 +172,7 @@ class Transcribe(Stage):
         )
 
 
-def _recogniser(settings: SpeechSettings) -> SpeechRecogniser:
+def _recogniser(settings: TranscribeSettings) -> SpeechRecogniser:
     if settings.engine == "faster-whisper":
         return FasterWhisper(
             settings.model,

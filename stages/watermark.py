@@ -6,11 +6,12 @@ lines of text that stand in the same place with the same words in frames of diff
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import ClassVar
 
 from models.screen_text import TextBox, TextReader
+from models.settings import Count, Section, Share
 from stages.base import Pool, Stage, Workspace
 from stages.clip import drop_clip, frames_in
 from stages.frames import read_pictures
@@ -23,8 +24,7 @@ MIN_TEXT_SCORE = 0.6
 MIN_SIGHTINGS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatermarkSettings:
+class WatermarkMeasuring(Section):
     """How overlays are looked for.
 
     Attributes:
@@ -32,8 +32,14 @@ class WatermarkSettings:
         threads: of the text reader.
     """
 
-    read_frames: int
-    threads: int
+    read_frames: Count = 4
+    threads: Count = 1
+
+
+class WatermarkSettings(WatermarkMeasuring):
+    """Overlays that are not part of the scene. ``threshold`` 1 keeps everything."""
+
+    threshold: Share = 0.5
 
 
 class FilterWatermarks(Stage):
@@ -45,13 +51,12 @@ class FilterWatermarks(Stage):
     writes = ("watermarks",)
     needs_frames = True
 
-    def __init__(self, settings: WatermarkSettings, *, threshold: float) -> None:
-        self.settings = settings
-        self.threshold = threshold
-        self._reader: TextReader | None = None
+    measuring = WatermarkMeasuring
+    settings: WatermarkSettings
 
-    def measures_with(self) -> object:
-        return asdict(self.settings)
+    def __init__(self, settings: WatermarkSettings) -> None:
+        self.settings = settings
+        self._reader: TextReader | None = None
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
@@ -97,7 +102,7 @@ class FilterWatermarks(Stage):
         drops = []
         for clip in video.kept_clips:
             mark = marks[clip.clip_id]
-            if mark.score > self.threshold and mark.box is not None:
+            if mark.score > self.settings.threshold and mark.box is not None:
                 place = ", ".join(f"{edge:.3f}" for edge in mark.box)
                 text = f" reading {mark.text!r}" if mark.text else ""
                 detail = f"score {mark.score:.3f}, box ({place}){text}"

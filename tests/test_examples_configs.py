@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
-from pipeline.curation.servers import EMBEDDED_MODEL, text_model, vision_model, wanted
+from pipeline.curation.servers import EMBEDDED_MODEL, needed, text_model, vision_model
 from pipeline.platform.config import leaves, load
 
 FOLDER = Path(__file__).parents[1] / "examples" / "configs"
@@ -57,8 +57,8 @@ def test_who_answers() -> None:
     models = {name: (text_model(loaded(name)), vision_model(loaded(name))) for name in EXPECTED}
     assert models["laptop"] == (EMBEDDED_MODEL, None)
     assert models["endpoint"] == ("gpt-4o-mini", "gpt-4o")
-    assert wanted(loaded("endpoint")) == []
+    assert needed(loaded("endpoint")) == []
     for name in ("one_gpu", "cluster"):
-        (server,) = wanted(loaded(name))
-        assert server.doors == ("language", "vision")
+        (server,) = needed(loaded(name))
+        assert server.serves == ("language", "vision")
         assert models[name][0] == models[name][1] != EMBEDDED_MODEL

@@ -20,7 +20,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from models.budget import Budget
 from models.errors import BudgetError, ReportedError, TransientError
 from models.language import LanguageClient, Question
 from models.ledger import Ledger, Total
@@ -28,7 +27,7 @@ from pipeline.captions.dataset import CaptionedClip, Captions, read_captions
 from pipeline.captions.frames import find_pictures
 from pipeline.curation.chain import endpoints
 from pipeline.curation.config import Config
-from pipeline.curation.servers import settled, started_here
+from pipeline.curation.servers import resolved, started_here
 from pipeline.dataset import SCRATCH
 from pipeline.dataset.examples import part_made_from, write_part
 from pipeline.platform.config import ConfigError
@@ -273,15 +272,13 @@ def _teacher(source: Captions, folder: Path, config: Config) -> Iterator[_Teache
         config = config.model_copy(update={"language": config.vision})
     else:
         server = config.server.model_copy(update={"serves": ("language", "vision")})
-        config = settled(config.model_copy(update={"server": server}))
+        config = resolved(config.model_copy(update={"server": server}))
     with ExitStack() as stack:
         running = stack.enter_context(started_here(config, folder / "_servers"))
         _, vision = endpoints(config, running.base_urls)
         assert vision is not None
         memo = stack.enter_context(closing(Memo(folder / "_memo")))
-        ledger = stack.enter_context(
-            closing(Ledger(folder / "_ledger", Budget(**config.budget.model_dump())))
-        )
+        ledger = stack.enter_context(closing(Ledger(folder / "_ledger", config.budget)))
         # A larger budget may have been given since.
         ledger.resume()
         yield _Endpoint(LanguageClient(vision, memo, ledger=ledger, stage=STAGE), ledger, config)

@@ -150,7 +150,7 @@ def _curated(
     """Run the videos on the configured engine, with the servers that it needs."""
     if not videos:
         return
-    config = servers.settled(loaded.config)
+    config = servers.resolved(loaded.config)
     with ExitStack() as stack:
         if config.run.runner == "ray":
             # Ray takes seconds to import; the sequential runner must not pay for it.

@@ -27,7 +27,7 @@ from models.language import Answer, AnswerStore, Endpoint, LanguageClient, Probl
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
 from pipeline.curation.ingest import Source, identify, list_files
-from pipeline.curation.servers import wanted
+from pipeline.curation.servers import needed
 from pipeline.curation.typical import HIGH, LIKELY, Guess, typical
 from pipeline.curation.worker import recalled
 from pipeline.platform.memo import Memo
@@ -243,7 +243,7 @@ class _DryRun:
     """The stages that ask, opened once."""
 
     def __init__(self, chain: Sequence[Stage], config: Config, scratch: Path) -> None:
-        base_urls = {door: [PLANNED] for by in wanted(config) for door in by.doors}
+        base_urls = {each: [PLANNED] for group in needed(config) for each in group.serves}
         language, vision = endpoints(config, base_urls)
         self._workspace = _DryWorkspace(
             scratch=scratch, answers=_Nothing(), language=language, vision=vision

@@ -12,8 +12,9 @@ import ray.exceptions
 import ray.util
 
 from models.server import Server, ServerError
-from pipeline.curation.config import Config, Door
-from pipeline.curation.servers import HERE, Running, Wanted, refused, reserved_cpus, wanted
+from models.serving import Capability
+from pipeline.curation.config import Config
+from pipeline.curation.servers import HERE, Running, ServerGroup, needed, refused, reserved_cpus
 from pipeline.platform.cluster import cluster_address
 from pipeline.platform.config import ConfigError
 
@@ -30,7 +31,7 @@ def started(config: Config, logs: Path) -> Iterator[Running]:
     Raises:
         ConfigError: no node has what a server asks for, or one does not come up.
     """
-    groups = wanted(config)
+    groups = needed(config)
     processors: float = ray.cluster_resources().get("CPU", 1.0)  # type: ignore[no-untyped-call]
     if reserved_cpus(config) >= processors:
         raise ConfigError(
@@ -38,11 +39,11 @@ def started(config: Config, logs: Path) -> Iterator[Running]:
         )
     nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     actors: list[Any] = []
-    base_urls: dict[Door, tuple[str, ...]] = {}
+    base_urls: dict[Capability, tuple[str, ...]] = {}
     try:
         for group in groups:
             _check_room(group, nodes, joined=cluster_address(config.run.ray_address) is not None)
-            base_urls |= dict.fromkeys(group.doors, _start(group, logs, actors, alone=len(nodes) == 1))
+            base_urls |= dict.fromkeys(group.serves, _start(group, logs, actors, alone=len(nodes) == 1))
         yield Running(base_urls=base_urls, check=lambda: _check(actors))
     finally:
         _close(actors)
@@ -51,7 +52,7 @@ def started(config: Config, logs: Path) -> Iterator[Running]:
 class _ServerActor:
     """Owns one server on whatever node it was placed; its keeper ends it if the actor is killed."""
 
-    def __init__(self, group: Wanted, logs: Path, replica: int, *, alone: bool) -> None:
+    def __init__(self, group: ServerGroup, logs: Path, replica: int, *, alone: bool) -> None:
         self._group = group
         self._logs = logs
         self._replica = replica
@@ -75,7 +76,7 @@ class _ServerActor:
             self._server.close()
 
 
-def _start(group: Wanted, logs: Path, actors: list[Any], *, alone: bool) -> tuple[str, ...]:
+def _start(group: ServerGroup, logs: Path, actors: list[Any], *, alone: bool) -> tuple[str, ...]:
     """The addresses of a group's servers, which are started at the same time."""
     settings = group.settings
     actor_class: Any = ray.remote(
@@ -100,7 +101,7 @@ def _start(group: Wanted, logs: Path, actors: list[Any], *, alone: bool) -> tupl
         raise
 
 
-def _check_room(group: Wanted, nodes: list[dict[str, Any]], *, joined: bool) -> None:
+def _check_room(group: ServerGroup, nodes: list[dict[str, Any]], *, joined: bool) -> None:
     """Refuse at once what can never fit; a cluster that was joined may still grow."""
     asked = {"GPU": group.settings.gpus, "CPU": group.settings.num_cpus}
     asked = {kind: number for kind, number in asked.items() if number}
@@ -114,7 +115,7 @@ def _check_room(group: Wanted, nodes: list[dict[str, Any]], *, joined: bool) -> 
         )
 
 
-def _asked(group: Wanted) -> str:
+def _asked(group: ServerGroup) -> str:
     return f"server.gpus={group.settings.gpus:g} and server.num_cpus={group.settings.num_cpus:g}"
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.budget import Budget
 from models.language import Endpoint
 from models.ledger import Ledger
 from pipeline.curation.chain import build_stages
@@ -40,7 +39,6 @@ class Site:
         """A worker for some stages, by name; for all of them if None."""
         chain = {stage.name: stage for stage in self.stages()}
         memo = Memo(self.memo)
-        budget = Budget(**self.config.budget.model_dump())
         return ChainWorker(
             [chain[name] for name in stages or chain],
             scan=chain.get("scan"),
@@ -49,7 +47,7 @@ class Site:
                 answers=memo,
                 language=self.language,
                 vision=self.vision,
-                ledger=Ledger(self.ledger, budget) if self.ledger else None,
+                ledger=Ledger(self.ledger, self.config.budget) if self.ledger else None,
             ),
             memo=memo,
             retries=self.config.run.transient_retries,

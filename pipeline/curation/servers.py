@@ -12,8 +12,8 @@ from pathlib import Path
 
 from models import llamacpp, vllm, weights
 from models.server import Command, Server, ServerError
-from pipeline.curation.config import Config, Door
-from pipeline.curation.config import Server as Settings
+from models.serving import Capability, ServerSettings
+from pipeline.curation.config import Config
 from pipeline.platform.config import ConfigError
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
@@ -24,15 +24,15 @@ SAMPLES, SAMPLE_BYTES = 64, 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ServerGroup:
     """Servers of one model that a run needs.
 
     Attributes:
-        doors: what they answer, of what the settings allow.
+        serves: requests that they answer, of those that the settings allow.
     """
 
-    settings: Settings
-    doors: tuple[Door, ...]
+    settings: ServerSettings
+    serves: tuple[Capability, ...]
 
     @property
     def slots(self) -> int:
@@ -73,7 +73,7 @@ class Wanted:
             self.command(),
             host=host,
             deadline_s=self.settings.start_deadline_s,
-            log=logs / f"{'-'.join(self.doors)}-{replica}.log",
+            log=logs / f"{'-'.join(self.serves)}-{replica}.log",
         )
 
 
@@ -86,22 +86,22 @@ class Running:
         check: raises ServerError once one of them was given up.
     """
 
-    base_urls: Mapping[Door, tuple[str, ...]]
+    base_urls: Mapping[Capability, tuple[str, ...]]
     check: Callable[[], None]
 
 
-def wanted(config: Config) -> list[Wanted]:
-    """The servers that a run starts: for what has no endpoint, and of the embedded model where needed."""
-    doors = tuple(door for door in config.server.serves if getattr(config, door).base_url is None)
-    found = [Wanted(settings=config.server, doors=doors)] if doors else []
-    if config.language.base_url is None and "language" not in doors:
-        found.append(Wanted(settings=Settings(), doors=("language",)))
+def needed(config: Config) -> list[ServerGroup]:
+    """Return the servers that a run starts: for sections without an endpoint, and of the embedded model."""
+    serves = tuple(each for each in config.server.serves if getattr(config, each).base_url is None)
+    found = [ServerGroup(settings=config.server, serves=serves)] if serves else []
+    if config.language.base_url is None and "language" not in serves:
+        found.append(ServerGroup(settings=ServerSettings(), serves=("language",)))
     return found
 
 
 def reserved_cpus(config: Config) -> float:
     """Processors that the servers take from the cluster."""
-    return sum(group.settings.num_cpus * group.settings.replicas for group in wanted(config))
+    return sum(group.settings.num_cpus * group.settings.replicas for group in needed(config))
 
 
 def text_model(config: Config) -> str:
@@ -118,7 +118,7 @@ def vision_model(config: Config) -> str | None:
     return model_name(config.server) if "vision" in config.server.serves else None
 
 
-def model_name(server: Settings) -> str:
+def model_name(server: ServerSettings) -> str:
     """What a server's model is called.
 
     Answers are remembered by this name, so that of a local file or folder ends with a digest of what is
@@ -134,8 +134,8 @@ def model_name(server: Settings) -> str:
     )
 
 
-def settled(config: Config) -> Config:
-    """The configuration as it means the same on every node: with absolute paths and the model's name."""
+def resolved(config: Config) -> Config:
+    """Return the configuration with absolute paths and the model's name, which every node reads alike."""
     server = config.server
     paths = {
         key: str(Path(value).absolute())
@@ -155,10 +155,10 @@ def started_here(config: Config, logs: Path) -> Iterator[Running]:
     Raises:
         ConfigError: one does not come up, or cannot run beside the others.
     """
-    base_urls: dict[Door, tuple[str, ...]] = {}
+    base_urls: dict[Capability, tuple[str, ...]] = {}
     servers: list[Server] = []
     with ExitStack() as stack:
-        for group in wanted(config):
+        for group in needed(config):
             if group.settings.gpus and group.settings.replicas > 1:
                 raise ConfigError(
                     "server.replicas: the local runner cannot share GPUs out; take one, or --runner ray"
@@ -171,7 +171,7 @@ def started_here(config: Config, logs: Path) -> Iterator[Running]:
             except ServerError as error:
                 raise refused(error) from error
             servers += started
-            base_urls |= dict.fromkeys(group.doors, tuple(server.base_url for server in started))
+            base_urls |= dict.fromkeys(group.serves, tuple(server.base_url for server in started))
 
         def check() -> None:
             for server in servers:

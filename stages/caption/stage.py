@@ -8,10 +8,13 @@ puts together what small models can tell (:mod:`stages.caption.embedded`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
+
+from models.settings import Count, Section
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
 from stages.caption.answers import REFUSED, ask_for_texts, caption_question
@@ -33,9 +36,10 @@ SAID_WORDS = 200
 Context = Literal["speech", "neighbours"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaptionSettings:
-    """How clips are described. All but ``max_words`` to ``threads`` is for a model that sees.
+class CaptionSettings(Section):
+    """How clips are described; all of it measures.
+
+    All but ``max_words`` to ``threads`` is for a model that sees.
 
     Attributes:
         frames: pictures of a clip that a vision model sees.
@@ -50,16 +54,16 @@ class CaptionSettings:
         threads: of the embedded image tagger.
     """
 
-    frames: int
-    choose: Choice
-    side_px: int
-    crop: Crop
-    context: tuple[Context, ...]
-    merge: bool
-    max_words: int
-    max_sentences: int
-    only_matched: bool
-    threads: int
+    frames: Annotated[int, Field(ge=1, le=64)] = 10
+    choose: Choice = "coverage"
+    side_px: Annotated[int, Field(ge=64, le=2160)] = 448
+    crop: Crop = "square"
+    context: tuple[Context, ...] = ()
+    merge: bool = False
+    max_words: Annotated[int, Field(ge=5, le=1000)] = 80
+    max_sentences: Count = 5
+    only_matched: bool = True
+    threads: Count = 1
 
     @property
     def limits(self) -> Limits:
@@ -77,6 +81,8 @@ class WriteCaptions(Stage):
     )  # fmt: skip
     writes = ("captions",)
     needs_frames = True
+    measuring = CaptionSettings
+    settings: CaptionSettings
 
     def __init__(self, settings: CaptionSettings, *, text_model: str, vision_model: str | None) -> None:
         self.settings = settings
@@ -90,7 +96,7 @@ class WriteCaptions(Stage):
             used = [settings.max_words, settings.max_sentences, settings.only_matched, settings.threads]
             return [used, self.text_model, prompts.digest(EMBEDDED_PROMPT)]
         digests = [prompts.digest(PROMPT), prompts.digest(MERGE_PROMPT) if settings.merge else None]
-        return [asdict(settings), self.vision_model, digests]
+        return [super().measures_with(), self.vision_model, digests]
 
     def also_reads(self, video: Video) -> object:
         # Not all drops: their details name thresholds, which change no caption.

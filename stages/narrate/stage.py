@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
+from models.settings import Count, Section, Share
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
 from stages.english.caption_rules import content_words
@@ -13,12 +14,17 @@ from stages.narrate.title import Title, believed, title_of, title_question
 from stages.records import Narrative, Reason, Step, Video
 
 
+class NarrateSettings(Section):
+    """Bounds on a narrative. ``min_integrity``: share of the video's actions that its steps must hold."""
+
+    min_steps: Count = 2
+    min_integrity: Share = 0.0
+
+
 class Narrate(Stage):
     """Narrative of a video: each kept clip in order with its action of highest IoU, and the goal.
 
     Args:
-        min_steps: fewer steps make no narrative.
-        min_integrity: share of the video's actions that its clips must tell.
         model: asked for the title, one question a video; None leaves it to rules.
     """
 
@@ -27,10 +33,10 @@ class Narrate(Stage):
     pool: ClassVar[Pool] = "language"
     reads = ("uri", "facts", "transcript", "kept_clips", "kept_actions", "matches", "captions")
     writes = ("narrative",)
+    settings: NarrateSettings
 
-    def __init__(self, *, min_steps: int, min_integrity: float, model: str | None) -> None:
-        self.min_steps = min_steps
-        self.min_integrity = min_integrity
+    def __init__(self, settings: NarrateSettings, *, model: str | None) -> None:
+        self.settings = settings
         self.model = model
 
     def measures_with(self) -> object:
@@ -58,11 +64,11 @@ class Narrate(Stage):
     def judge(self, video: Video) -> Video:
         assert video.narrative is not None
         found, share = len(video.narrative.steps), video.narrative.integrity
-        if found < self.min_steps:
-            detail = f"{found} steps; narrate.min_steps is {self.min_steps}"
+        if found < self.settings.min_steps:
+            detail = f"{found} steps; narrate.min_steps is {self.settings.min_steps}"
             return video.reject(self.name, Reason.TOO_FEW_STEPS, detail)
-        if share < self.min_integrity:
-            detail = f"integrity {share:.3f}; narrate.min_integrity is {self.min_integrity}"
+        if share < self.settings.min_integrity:
+            detail = f"integrity {share:.3f}; narrate.min_integrity is {self.settings.min_integrity}"
             return video.reject(self.name, Reason.LOW_COVERAGE, detail)
         return video
 

@@ -12,9 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from models.language import Answer, Question
+from models.settings import Count, Section, Share
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
 from stages.english.grounding import LEAD_INS, Limits, grounded, same_action
@@ -40,37 +43,74 @@ EXAMPLES: Sequence[tuple[str, dict[str, Any]]] = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefineSettings:
-    """How actions are made.
+class RefineMeasuring(Section):
+    """How actions are made. None is chosen by the model's size; see :data:`LARGE` and :data:`SMALL`.
 
     Attributes:
         enabled: False takes the cleaned sentences as they are and asks no model.
-        block_words: transcript words a question carries, in whole lines, at least one line. Large
-            models do best with about 200; a very small one with a line at a time.
+        block_words: transcript words a question carries, in whole lines, at least one line.
         max_words: longest action.
         max_invented, max_lost: see :class:`stages.english.grounding.Limits`.
-        prompt: name of the prompt; a very small model wants a short one.
     """
 
-    enabled: bool
-    block_words: int
-    max_words: int
-    max_invented: float
-    max_lost: float
-    prompt: str
+    enabled: bool = True
+    block_words: Count | None = None
+    max_words: Annotated[int, Field(ge=2)] = 25
+    max_invented: Share | None = None
+    max_lost: Share | None = None
 
-    @property
-    def limits(self) -> Limits:
-        """How far an action may be from what was spoken."""
-        return Limits(max_invented=self.max_invented, max_lost=self.max_lost)
+
+class RefineSettings(RefineMeasuring):
+    """Transcript into actions.
+
+    Attributes:
+        informative: drop greetings, advertising, chatter and bare amounts; see
+            :mod:`stages.english.informative`.
+    """
+
+    informative: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demands:
+    """How one kind of model is asked, and what its actions must keep to.
+
+    Attributes:
+        prompt: name of the prompt; a very small model needs a short one.
+    """
+
+    prompt: str
+    block_words: int
+    limits: Limits
+    max_words: int = 25
+
+    def with_settings(self, settings: RefineMeasuring) -> Demands:
+        """Return these demands with the settings that are not None in their place."""
+        invented, lost = settings.max_invented, settings.max_lost
+        return replace(
+            self,
+            max_words=settings.max_words,
+            block_words=settings.block_words or self.block_words,
+            limits=Limits(
+                max_invented=self.limits.max_invented if invented is None else invented,
+                max_lost=self.limits.max_lost if lost is None else lost,
+            ),
+        )
+
+
+LARGE = Demands(prompt="refine", block_words=200, limits=Limits(max_invented=0.4, max_lost=0.5))
+"""A large model does best with blocks of about 200 words, and may leave out and add some."""
+SMALL = Demands(prompt=PLAIN_PROMPT, block_words=1, limits=Limits(max_invented=0.0, max_lost=0.0))
+"""A very small model gets a line at a time and must keep to its words."""
 
 
 class Refine(Stage):
     """Actions from the transcript, checked against it.
 
     Args:
-        informative: drop greetings, advertising, chatter and bare amounts.
+        model: name of the model, in memo keys.
+        demands: :data:`LARGE` or :data:`SMALL`, by the model's size.
+        require_actions: reject a video without any action.
     """
 
     name: ClassVar[str] = "refine"
@@ -79,16 +119,20 @@ class Refine(Stage):
     reads = ("video_id", "transcript")
     writes = ("actions",)
 
+    measuring = RefineMeasuring
+    settings: RefineSettings
+
     def __init__(
-        self, settings: RefineSettings, *, model: str, informative: bool, require_actions: bool
+        self, settings: RefineSettings, *, model: str, demands: Demands, require_actions: bool
     ) -> None:
         self.settings = settings
         self.model = model
-        self.informative = informative
+        self.demands = demands.with_settings(settings)
         self.require_actions = require_actions
 
     def measures_with(self) -> object:
-        return [asdict(self.settings), self.model, prompts.digest(self.settings.prompt)]
+        demands = asdict(self.demands)
+        return [super().measures_with(), demands, self.model, prompts.digest(self.demands.prompt)]
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
@@ -98,15 +142,15 @@ class Refine(Stage):
         assert video.transcript is not None
         lines = one_each(video.transcript.sentences)
         if self.settings.enabled:
-            blocks = list(into_blocks(lines, self.settings.block_words))
-            answers = self._client.ask([question(block, self.settings) for block in blocks])
+            blocks = list(into_blocks(lines, self.demands.block_words))
+            answers = self._client.ask([question(block, self.demands) for block in blocks])
             found = [
                 action
                 for block, answer in zip(blocks, answers, strict=True)
-                for action in actions_of(block, answer, self.settings)
+                for action in actions_of(block, answer, self.demands)
             ]
         else:
-            found = [fallback(line, self.settings) for line in lines]
+            found = [fallback(line, self.demands) for line in lines]
         found.sort(key=lambda action: (action.start_s, action.end_s))
         named = [
             replace(action, action_id=f"{video.video_id}-a{index:04d}")
@@ -136,7 +180,7 @@ class Refine(Stage):
     def _why_not(self, action: Action, transcript: Transcript) -> tuple[Reason, str] | None:
         if not action.text:
             return Reason.NOT_AN_ACTION, f"no action in: {action.asr_text}"
-        if not self.informative:
+        if not self.settings.informative:
             return None
         for text in _english_of(action, transcript):
             reason = why_not(text)
@@ -177,11 +221,11 @@ def into_blocks(lines: Iterable[Sentence], max_words: int) -> Iterable[list[Sent
         yield block
 
 
-def question(block: list[Sentence], settings: RefineSettings) -> Question:
+def question(block: list[Sentence], demands: Demands) -> Question:
     """Ask for the actions of one block; the answer's times are those of its lines."""
-    alone = len(block) == 1 and settings.prompt == PLAIN_PROMPT
+    alone = len(block) == 1 and demands.prompt == PLAIN_PROMPT
     return Question(
-        instructions=prompts.text(settings.prompt),
+        instructions=prompts.text(demands.prompt),
         material=_plain(block[0]) if alone else "\n".join(map(_as_data, block)),
         examples=EXAMPLES if alone else (),
         schema=_schema(block, timed=not alone),
@@ -220,7 +264,7 @@ def _schema(block: list[Sentence], *, timed: bool) -> dict[str, Any]:
     }
 
 
-def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) -> list[Action]:
+def actions_of(block: list[Sentence], answer: Answer, demands: Demands) -> list[Action]:
     """Return the actions of one block: the model's if they pass the checks, else the cleaned sentences.
 
     Lines that a usable answer passes over come back with an empty text: the model found no action
@@ -228,7 +272,7 @@ def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) 
     """
     items = answer.content.get("actions") if answer.content else None
     if not isinstance(items, list):
-        return [fallback(line, settings) for line in block]
+        return [fallback(line, demands) for line in block]
     written: dict[range, list[str]] = {}
     for item in items:
         # An answer that names no line may mean any of them, so no skipped line is lost for it.
@@ -239,7 +283,7 @@ def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) 
     failed: set[int] = set()
     for lines, texts in written.items():
         said = [block[index] for index in lines]
-        held = _held(texts, said, settings)
+        held = _held(texts, said, demands)
         if len(held) < len(texts):
             failed.update(lines)
         if held:
@@ -249,7 +293,7 @@ def actions_of(block: list[Sentence], answer: Answer, settings: RefineSettings) 
     for index, line in enumerate(block):
         if index in covered:
             continue
-        stand_in = fallback(line, settings)
+        stand_in = fallback(line, demands)
         good.append(stand_in if index in failed else replace(stand_in, text="", source="llm"))
     return good
 
@@ -277,19 +321,19 @@ def _text_of(item: dict[str, Any]) -> str:
     return " ".join(text.split()) if isinstance(text, str) else ""
 
 
-def _held(texts: list[str], said: list[Sentence], settings: RefineSettings) -> list[str]:
+def _held(texts: list[str], said: list[Sentence], demands: Demands) -> list[str]:
     """Return the texts whose words were said, each by itself or all of them together."""
     spoken = " ".join(map(in_english, said))
-    well_formed = [text for text in texts if 2 <= len(WORD.findall(text)) <= settings.max_words]
-    held = [text for text in well_formed if grounded([text], spoken, settings.limits)]
-    together = len(well_formed) == len(texts) > 1 and grounded(well_formed, spoken, settings.limits)
+    well_formed = [text for text in texts if 2 <= len(WORD.findall(text)) <= demands.max_words]
+    held = [text for text in well_formed if grounded([text], spoken, demands.limits)]
+    together = len(well_formed) == len(texts) > 1 and grounded(well_formed, spoken, demands.limits)
     return [_as_sentence(LEAD_INS.sub("", text)) for text in (texts if together else held)]
 
 
-def fallback(line: Sentence, settings: RefineSettings) -> Action:
+def fallback(line: Sentence, demands: Demands) -> Action:
     """Return the spoken line without its lead-in, at most ``max_words`` long."""
     spoken = in_english(line)
-    words = LEAD_INS.sub("", spoken).split()[: settings.max_words]
+    words = LEAD_INS.sub("", spoken).split()[: demands.max_words]
     return _action([line], _as_sentence(" ".join(words) or spoken), "asr")
 
 

@@ -8,12 +8,15 @@ is said, written and moving in a clip. Without a topic neither stage runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import StringConstraints
 
 from models.language import Answer, Question
 from models.sentences import SentenceEncoder
+from models.settings import Count, Section, Share
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
 from stages.clip import drop_clip
@@ -32,34 +35,57 @@ WHY_WORDS = 30
 SCORES = {"type": "integer", "enum": list(range(BEST + 1))}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelevanceSettings:
-    """What is judged and by what.
+class RelevanceMeasuring(Section):
+    """What videos and clips are scored against.
 
     Attributes:
-        topic: a sentence or a few words, in English.
-        model: asked for scores and roles; None leaves them to the sentence encoder and to rules.
+        topic: a sentence or a few words, in English; None keeps everything, and neither stage runs.
         threads: of the sentence encoder.
     """
 
-    topic: str
-    model: str | None
-    threads: int
+    topic: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
+    threads: Count = 1
+
+
+class RelevanceSettings(RelevanceMeasuring):
+    """Keeps what has to do with the topic.
+
+    Attributes:
+        drop_roles: parts of a video that are dropped whatever their score.
+    """
+
+    min_video_score: Share = 0.5
+    min_clip_score: Share = 0.15
+    drop_roles: tuple[Literal["intro", "talking", "sponsor", "end_card"], ...] = (
+        "intro",
+        "talking",
+        "sponsor",
+        "end_card",
+    )
 
 
 class _ByTopic(Stage):
-    """Common part of both stages."""
+    """Common part of both stages.
 
+    Args:
+        model: asked for scores and roles; None leaves them to the sentence encoder and to rules.
+    """
+
+    measuring = RelevanceMeasuring
+    settings: RelevanceSettings
     pool: ClassVar[Pool] = "language"
     writes = ("relevance",)
     prompt: ClassVar[str]
 
-    def __init__(self, settings: RelevanceSettings) -> None:
+    def __init__(self, settings: RelevanceSettings, *, model: str | None) -> None:
+        assert settings.topic is not None
         self.settings = settings
+        self.model = model
+        self._topic = settings.topic
 
     def measures_with(self) -> object:
-        digest = prompts.digest(self.prompt) if self.settings.model else None
-        return [self.settings.topic, self.settings.model, digest]
+        digest = prompts.digest(self.prompt) if self.model else None
+        return [super().measures_with(), self.model, digest]
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
@@ -68,12 +94,12 @@ class _ByTopic(Stage):
     @cached_property
     def topic(self) -> Topic:
         """Load the topic when first needed: an endpoint's answers mostly do without."""
-        return Topic(self.settings.topic, SentenceEncoder(threads=self.settings.threads))
+        return Topic(self._topic, SentenceEncoder(threads=self.settings.threads))
 
     def _question(self, material: Any, schema: dict[str, Any], max_tokens: int) -> Question:
         # The topic is the user's own; all untrusted text is material.
         return Question(
-            instructions=f"{prompts.text(self.prompt)}\n\nThe topic: {self.settings.topic}",
+            instructions=f"{prompts.text(self.prompt)}\n\nThe topic: {self._topic}",
             material=prompts.as_data(material, indent=1),
             schema=schema,
             max_tokens=max_tokens,
@@ -81,30 +107,23 @@ class _ByTopic(Stage):
 
 
 class JudgeVideo(_ByTopic):
-    """Filter of videos that have too little to do with the topic.
-
-    Args:
-        min_score: for a video to stay.
-    """
+    """Filter of videos that have too little to do with the topic."""
 
     name: ClassVar[str] = "relevance"
     version: ClassVar[int] = 2
     reads = ("uri", "facts", "transcript", "kept_actions")
     prompt = "relevance_video"
 
-    def __init__(self, settings: RelevanceSettings, *, min_score: float) -> None:
-        super().__init__(settings)
-        self.min_score = min_score
-
     def measure(self, video: Video) -> Video:
-        found = self._asked(video) if self.settings.model else None
+        found = self._asked(video) if self.model else None
         return replace(video, relevance=[found or self._by_likeness(video)])
 
     def judge(self, video: Video) -> Video:
         whole = next(each for each in video.relevance if each.clip_id is None)
-        if whole.score >= self.min_score:
+        least = self.settings.min_video_score
+        if whole.score >= least:
             return video
-        detail = f"score {whole.score:.3f}; relevance.min_video_score is {self.min_score}; {whole.detail}"
+        detail = f"score {whole.score:.3f}; relevance.min_video_score is {least}; {whole.detail}"
         return video.reject(self.name, Reason.OFF_TOPIC, detail)
 
     def _asked(self, video: Video) -> Relevance | None:
@@ -122,7 +141,7 @@ class JudgeVideo(_ByTopic):
             return None
         because = content.get("because")
         why = " ".join(tidy(because).split()[:WHY_WORDS]) if isinstance(because, str) else ""
-        return Relevance(clip_id=None, score=points, role=CONTENT, detail=f"{self.settings.model}: {why}")
+        return Relevance(clip_id=None, score=points, role=CONTENT, detail=f"{self.model}: {why}")
 
     def _by_likeness(self, video: Video) -> Relevance:
         texts = video_texts(video)
@@ -151,14 +170,9 @@ class JudgeClips(_ByTopic):
     )  # fmt: skip
     prompt = "relevance_clips"
 
-    def __init__(self, settings: RelevanceSettings, *, min_score: float, drop_roles: Sequence[str]) -> None:
-        super().__init__(settings)
-        self.min_score = min_score
-        self.drop_roles = frozenset(drop_roles)
-
     def measure(self, video: Video) -> Video:
         notes = notes_of(video)
-        found = self._asked(notes) if self.settings.model else {}
+        found = self._asked(notes) if self.model else {}
         if len(found) < len(notes):
             found = self._by_rules(video, notes) | found
         whole = [each for each in video.relevance if each.clip_id is None]
@@ -168,10 +182,11 @@ class JudgeClips(_ByTopic):
         found = {each.clip_id: each for each in video.relevance}
         for clip in video.kept_clips:
             each = found[clip.clip_id]
-            if each.role in self.drop_roles:
+            if each.role in self.settings.drop_roles:
                 video = video.drop(drop_clip(clip, self.name, Reason(each.role), each.detail))
-            elif each.score < self.min_score:
-                detail = f"score {each.score:.3f}; relevance.min_clip_score is {self.min_score}"
+            elif each.score < self.settings.min_clip_score:
+                least = self.settings.min_clip_score
+                detail = f"score {each.score:.3f}; relevance.min_clip_score is {least}"
                 drop = drop_clip(clip, self.name, Reason.OFF_TOPIC, f"{detail}; {each.detail}")
                 video = video.drop(drop)
         if not video.kept_clips:
@@ -212,7 +227,7 @@ class JudgeClips(_ByTopic):
                 continue
             if points is not None and isinstance(role, str) and role in ROLES:
                 clip_id = batch[number - 1].clip.clip_id
-                detail = f"{self.settings.model} says so"
+                detail = f"{self.model} says so"
                 found[clip_id] = Relevance(clip_id=clip_id, score=points, role=role, detail=detail)
         return found
 

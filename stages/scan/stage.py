@@ -11,17 +11,19 @@ import json
 import zipfile
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scenedetect.common import FrameTimecode, Timecode
 from scenedetect.detectors import AdaptiveDetector
 
 from models.media import MAX_PIXELS, Bounds, Frame, Losses, frames, open_media, start_of
+from models.settings import NonNegative, Positive, Section, Share
 from stages.base import BadInputError, Pool, Stage
 from stages.frames import FramePacker
 from stages.probe import path_of
@@ -34,8 +36,7 @@ OVERLAY_SIDE_PX = 216
 CLOCK = Fraction(1, 1_000_000)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanSettings:
+class ScanMeasuring(Section):
     """How a file is decoded.
 
     Attributes:
@@ -49,13 +50,19 @@ class ScanSettings:
             the same shot; 1 keeps every cut.
     """
 
-    grid_fps: float
-    short_side_px: int
-    jpeg_quality: int
-    cut_ratio: float
-    cut_min_content: float
-    min_shot_s: float
-    jump_cut_likeness: float
+    grid_fps: Annotated[float, Field(gt=0, le=30)] = 2.0
+    short_side_px: Annotated[int, Field(ge=64, le=2160)] = 448
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+    cut_ratio: Positive = 3.0
+    cut_min_content: Annotated[float, Field(ge=0, le=255)] = 15.0
+    min_shot_s: NonNegative = 0.5
+    jump_cut_likeness: Share = 0.75
+
+
+class ScanSettings(ScanMeasuring):
+    """The one decoding pass. A video that ends earlier than announced by more is truncated."""
+
+    max_missing_share: Share = 0.05
 
 
 class Scan(Stage):
@@ -67,21 +74,15 @@ class Scan(Stage):
     reads = ("content_id", "facts")
     writes = ("facts", "evidence")
 
+    measuring = ScanMeasuring
+    settings: ScanSettings
+
     def __init__(
-        self,
-        settings: ScanSettings,
-        *,
-        max_missing_share: float,
-        bounds: Bounds | None = None,
-        max_pixels: int = MAX_PIXELS,
+        self, settings: ScanSettings, *, bounds: Bounds | None = None, max_pixels: int = MAX_PIXELS
     ) -> None:
         self.settings = settings
-        self.max_missing_share = max_missing_share
         self.bounds = bounds or Bounds()
         self.max_pixels = max_pixels
-
-    def measures_with(self) -> object:
-        return asdict(self.settings)
 
     def has_packed(self, video: Video) -> bool:
         """See :meth:`Stage.has_packed`; those of other settings are not the ones."""
@@ -92,7 +93,7 @@ class Scan(Stage):
             return False
 
     def _label(self) -> bytes:
-        return json.dumps([self.version, asdict(self.settings)], sort_keys=True).encode()
+        return json.dumps([self.version, self.measures_with()], sort_keys=True).encode()
 
     def measure(self, video: Video) -> Video:
         assert video.facts is not None
@@ -132,10 +133,10 @@ class Scan(Stage):
         share = seen.num_lost / (seen.num_lost + seen.num_frames)
         # Sound that reaches the announced length shows that the file is whole.
         reached_s = max(facts.duration_s, seen.reached_s)
-        if reached_s < seen.announced_s * (1 - self.max_missing_share):
+        if reached_s < seen.announced_s * (1 - self.settings.max_missing_share):
             detail = f"pictures end at {facts.end_s:.2f} s of {seen.announced_s:.2f} s"
             return video.reject(self.name, Reason.TRUNCATED, detail)
-        if share > self.max_missing_share:
+        if share > self.settings.max_missing_share:
             detail = (
                 f"{seen.num_lost} of {seen.num_lost + seen.num_frames} pictures are damaged or out of order"
             )
@@ -146,7 +147,7 @@ class Scan(Stage):
         return video
 
 
-def scan(pictures: Iterator[Frame], facts: Facts, settings: ScanSettings, packer: FramePacker) -> Evidence:
+def scan(pictures: Iterator[Frame], facts: Facts, settings: ScanMeasuring, packer: FramePacker) -> Evidence:
     """Run all analysers over the pictures of one video.
 
     Raises:
@@ -211,7 +212,7 @@ class ShotFinder:
     shot. So the default of 0.75 costs few true cuts and keeps one shot in one piece.
     """
 
-    def __init__(self, settings: ScanSettings, fps: float) -> None:
+    def __init__(self, settings: ScanMeasuring, fps: float) -> None:
         self._detector = AdaptiveDetector(
             adaptive_threshold=settings.cut_ratio,
             min_content_val=settings.cut_min_content,

@@ -72,19 +72,6 @@ def test_three_readings(
     assert found == [formula, algorithm_1, stricter]
 
 
-@pytest.mark.parametrize(
-    ("settings", "rule"),
-    [
-        ({}, FORMULA),
-        ({"min_iou": 0.2}, ALGORITHM_1),
-        ({"min_iou": 0.5, "sufficient_iou": None}, STRICTER),
-    ],
-)
-def test_the_readings_are_a_matter_of_configuration(settings: dict[str, object], rule: MatchRule) -> None:
-    assert stage(**settings).rule == rule
-    assert MatchRule(max_start_diff_s=5.0, min_iou=0.25, sufficient_iou=0.5) == FORMULA
-
-
 def test_all_pairs_are_kept_by_clip_and_then_by_action() -> None:
     found, _ = match(clips_of((0, 10), (2, 9), (20, 30)), actions_of((1, 6), (2, 7), (40, 50)), FORMULA)
     assert found == [

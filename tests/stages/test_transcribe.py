@@ -19,7 +19,7 @@ from pipeline.curation.config import Config
 from stages.base import Workspace
 from stages.probe import Probe
 from stages.records import Interval, Reason, Sentence, Transcript, Video, Word
-from stages.transcribe import SpeechSettings, Transcribe, sentences
+from stages.transcribe import Transcribe, TranscribeSettings, sentences
 from tests.support.chat import Store
 
 
@@ -163,10 +163,10 @@ class Listener:
 def listening(
     *, translate: bool = True, subtitles: Literal["never", "prefer"] = "never", language: str | None = None
 ) -> tuple[Transcribe, Listener]:
-    settings = SpeechSettings(
+    settings = TranscribeSettings(
         model="base", language=language, threads=1, batch_size=1, translate=translate, subtitles=subtitles
     )
-    stage, listener = Transcribe(settings, require_speech=True), Listener()
+    stage, listener = Transcribe(settings), Listener()
     stage._recogniser = listener
     return stage, listener
 
@@ -276,9 +276,9 @@ def test_a_result_is_remembered_with_what_stands_beside_the_video(
 
 def test_where_the_interpreter_lies_is_no_part_of_a_result() -> None:
     stage, _ = listening()
-    moved = Transcribe(replace(stage.settings, python="/elsewhere/python"), require_speech=True)
+    moved = Transcribe(stage.settings.model_copy(update={"python": "/elsewhere/python"}))
     assert moved.measures_with() == stage.measures_with()
-    other = Transcribe(replace(stage.settings, engine="whisperx"), require_speech=True)
+    other = Transcribe(stage.settings.model_copy(update={"engine": "whisperx"}))
     assert other.measures_with() != stage.measures_with()
 
 

@@ -16,11 +16,13 @@ from typing import Any, ClassVar
 import pytest
 import ray
 
+from models.budget import Budget
 from models.language import Endpoint, LanguageClient, Question
 from models.ledger import Ledger
+from models.serving import ServerSettings
 from pipeline.curation import ray_servers
 from pipeline.curation.chain import Group
-from pipeline.curation.config import Budget, Config, PoolOptions, Pools, Run, Server
+from pipeline.curation.config import Config, PoolOptions, Pools, Run
 from pipeline.curation.ray_runner import LANGUAGE_WORKERS, auto_workers, placement, run_ray
 from pipeline.curation.runners import Site, run_local
 from pipeline.curation.worker import StageEvent
@@ -236,7 +238,7 @@ def answers(base_url: str) -> bool:
 
 
 def test_replicas_of_a_server_live_as_long_as_they_are_needed(cluster: None, tmp_path: Path) -> None:
-    config = Config(server=Server(replicas=2, context_tokens=256, num_cpus=0.1))
+    config = Config(server=ServerSettings(replicas=2, context_tokens=256, num_cpus=0.1))
     with ray_servers.started(config, tmp_path) as running:
         urls = running.base_urls["language"]
         assert len(set(urls)) == 2
@@ -247,7 +249,7 @@ def test_replicas_of_a_server_live_as_long_as_they_are_needed(cluster: None, tmp
 
 
 def test_a_server_that_does_not_start_says_why_from_wherever_it_is(cluster: None, tmp_path: Path) -> None:
-    config = Config(server=Server(model=str(tmp_path / "none.gguf")))
+    config = Config(server=ServerSettings(model=str(tmp_path / "none.gguf")))
     with (
         pytest.raises(ConfigError, match=r"(?s)^server: .*none\.gguf did not start: .*No such file"),
         ray_servers.started(config, tmp_path),
@@ -258,12 +260,12 @@ def test_a_server_that_does_not_start_says_why_from_wherever_it_is(cluster: None
 @pytest.mark.parametrize(
     ("server", "message"),
     [
-        (Server(gpus=1), r"server\.gpus.* room for 0 of 1 servers with server\.gpus=1"),
-        (Server(num_cpus=0.5, replicas=1000), r"server\.num_cpus.* leave none"),
+        (ServerSettings(gpus=1), r"server\.gpus.* room for 0 of 1 servers with server\.gpus=1"),
+        (ServerSettings(num_cpus=0.5, replicas=1000), r"server\.num_cpus.* leave none"),
     ],
 )
 def test_what_no_node_has_is_refused_at_once(
-    cluster: None, server: Server, message: str, tmp_path: Path
+    cluster: None, server: ServerSettings, message: str, tmp_path: Path
 ) -> None:
     with (
         pytest.raises(ConfigError, match=message),
@@ -297,7 +299,8 @@ def test_language_workers_are_more_where_the_models_answer_several_at_once(
     site = zoo(tmp_path)
     group = Group(pool="language", stages=("feed",))
     several, single = (
-        replace(site, language=replace(site.language, concurrency=concurrency)) for concurrency in (8, 1)
+        replace(site, language=site.language.model_copy(update={"concurrency": concurrency}))
+        for concurrency in (8, 1)
     )
     assert auto_workers(group, several, 4) >= LANGUAGE_WORKERS
     assert auto_workers(group, single, 400) == 1

@@ -12,12 +12,12 @@ from pipeline.curation.config import Config
 from pipeline.curation.servers import (
     EMBEDDED_MODEL,
     model_name,
+    needed,
     reserved_cpus,
-    settled,
+    resolved,
     started_here,
     text_model,
     vision_model,
-    wanted,
 )
 from pipeline.platform.config import ConfigError, load
 from stages.caption.stage import WriteCaptions
@@ -33,7 +33,7 @@ def config(**sections: Any) -> Config:
 
 
 def doors(found: Config) -> list[tuple[str, tuple[str, ...]]]:
-    return [(model_name(group.settings), group.doors) for group in wanted(found)]
+    return [(model_name(group.settings), group.serves) for group in needed(found)]
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_a_model_of_one_s_own_is_treated_as_a_large_one() -> None:
         return next(stage for stage in build_stages(found) if isinstance(stage, WriteCaptions))
 
     small, large = config(), config(server=VLLM)
-    assert (refine(small).model, refine(small).settings.block_words) == (EMBEDDED_MODEL, 1)
-    assert (refine(large).model, refine(large).settings.block_words) == ("org/seer", 200)
+    assert (refine(small).model, refine(small).demands.block_words) == (EMBEDDED_MODEL, 1)
+    assert (refine(large).model, refine(large).demands.block_words) == ("org/seer", 200)
     assert (caption(small).vision_model, caption(large).vision_model) == (None, "org/seer")
 
 
@@ -140,13 +140,13 @@ def test_a_model_that_was_trained_on_has_another_name(tmp_path: Path) -> None:
 def test_relative_paths_mean_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("m.gguf").write_bytes(b"model")
-    found = settled(config(server={"model": "m.gguf", "python": "no/python"})).server
+    found = resolved(config(server={"model": "m.gguf", "python": "no/python"})).server
     assert found.model == str(tmp_path / "m.gguf")
     assert found.python == "no/python", "perhaps it is on the node where the server will run"
     assert found.name is not None
     assert found.name.startswith("m@")
     assert model_name(found) == found.name
-    assert settled(config(server={"model": "m.gguf", "name": "mine"})).server.name == "mine"
+    assert resolved(config(server={"model": "m.gguf", "name": "mine"})).server.name == "mine"
 
 
 def test_processors_of_all_replicas_are_set_aside() -> None:

@@ -157,7 +157,7 @@ def test_a_clip_without_a_usable_caption_is_dropped_and_says_why(
         tested = stage(vision=server.base_url)
         space = workspace(tmp_path, vision=server.base_url)
         assert space.vision is not None
-        tested.open(replace(space, vision=replace(space.vision, concurrency=1)))
+        tested.open(replace(space, vision=space.vision.model_copy(update={"concurrency": 1})))
         measured = tested.measure(video)
     # What was measured is stored; judged again, it gives the same reason.
     captioned = tested.judge(VIDEO_JSON.validate_json(VIDEO_JSON.dump_json(measured)))
@@ -179,7 +179,7 @@ def captions_of(
         tested = stage(vision=server.base_url, **settings)
         space = workspace(tmp_path, vision=server.base_url)
         assert space.vision is not None
-        tested.open(replace(space, vision=replace(space.vision, concurrency=1)))
+        tested.open(replace(space, vision=space.vision.model_copy(update={"concurrency": 1})))
         captioned = tested(video)
     assert next(rest, None) is None, "not all answers were asked for"
     return captioned, server.requests

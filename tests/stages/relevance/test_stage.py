@@ -18,7 +18,7 @@ from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from pipeline.platform.config import ConfigError, load
 from stages.base import Stage, Workspace
-from stages.narrate.stage import Narrate
+from stages.narrate.stage import Narrate, NarrateSettings
 from stages.records import (
     Action,
     Caption,
@@ -239,7 +239,7 @@ def test_a_foreign_clip_is_dropped_and_the_narrative_does_without(tmp_path: Path
     (drop,) = video.drops
     assert (drop.item_id, drop.stage, drop.reason) == ("c2", "clip_roles", Reason.OFF_TOPIC)
     assert [each.clip_id for each in video.relevance] == [None, "c0", "c1", "c2", "c3"]
-    narrative = Narrate(min_steps=1, min_integrity=0.0, model=None)(video).narrative
+    narrative = Narrate(NarrateSettings(min_steps=1), model=None)(video).narrative
     assert narrative is not None
     assert [step.clip_id for step in narrative.steps] == ["c0", "c1", "c3"]
     assert narrative.integrity == 0.75
