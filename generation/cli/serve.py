@@ -17,8 +17,9 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "serve",
         help="make films for callers over HTTP",
-        epilog="Keys come from the environment variable that serve.api_keys_env names. The interface is "
-        "described at /openapi.json. With RAY_ADDRESS the service runs on that cluster.",
+        epilog="Keys come from the environment variable that serve.api_keys_env names; on loopback one is "
+        "made if there is none. The interface is described at /openapi.json, and / is a page for people. "
+        "With RAY_ADDRESS the service runs on that cluster.",
     )
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="what `train` wrote")
     parser.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="where films are made")
@@ -28,15 +29,24 @@ def add(commands: Commands) -> None:
 
 def _serve(parsed: argparse.Namespace) -> int:
     from generation.film.trained import TrainedModels, settings_of
-    from generation.service.serving import running
+    from generation.service.serving import made_key, running
 
     ended = threading.Event()
     models = TrainedModels(parsed.models.resolve(), settings_of(parsed.recipe, parsed.settings))
     options = models.recipe().serve
+    key = made_key(options)
     with running(models, parsed.jobs):
         # Only now: Ray puts handlers of its own into place when it starts.
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda number, frame: ended.set())
-        print(f"http://{options.host}:{options.port}  (end with Ctrl-C)", file=sys.stderr, flush=True)
+        address = f"http://{options.host}:{options.port}"
+        print(f"API     {address}/openapi.json", file=sys.stderr)
+        if key is not None:
+            print(f"key     {key}  (made for this start; set {options.api_keys_env})", file=sys.stderr)
+        print(
+            f"studio  {address}/{f'#key={key}' if key else ''}  (end with Ctrl-C)",
+            file=sys.stderr,
+            flush=True,
+        )
         ended.wait()
     return DONE

@@ -32,11 +32,14 @@ class PictureError(UsageError):
     """A picture that is not accepted; the text says why and what is."""
 
 
-def read_picture(data: bytes) -> Picture:
-    """Decode a picture that comes from a stranger, upright and without transparency.
+def read_picture(data: bytes, *, max_pixels: int = MAX_PIXELS, max_side: int | None = None) -> Picture:
+    """Decode an untrusted picture, upright and without transparency.
 
     The content decides on the format, which comes from a closed list; the size is known before a pixel is
     decoded. Of an animation the first picture is taken.
+
+    Args:
+        max_side: longest side in pixels; larger pictures are reduced to it.
 
     Raises:
         PictureError: too large, damaged, or of another format.
@@ -48,8 +51,13 @@ def read_picture(data: bytes) -> Picture:
             # Pillow's own limit; ours is checked below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise PictureError(f"the picture has {image.width} x {image.height} pixels, too many")
+        if image.width * image.height > max_pixels:
+            raise PictureError(
+                f"the picture has {image.width} x {image.height} pixels, at most {max_pixels} are taken"
+            )
+        if max_side is not None:
+            # At once, before colours are converted: the full picture then exists only once.
+            image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
         upright = ImageOps.exif_transpose(image).convert("RGBA")
     except UnidentifiedImageError as error:
         raise PictureError(f"the picture is none of {', '.join(FORMATS)}") from error

@@ -1,274 +1,354 @@
-"""The service's HTTP interface: narratives are asked for, watched, fetched and cancelled.
+"""The service's HTTP interface: narratives are requested, watched, edited, fetched, cancelled and removed.
 
 Keys are checked before a body is read, bodies are counted while they are read, and pictures come inside the
-request: no path and no address of a caller is ever opened.
+request: no path and no address of a caller is ever opened. Whatever touches a file runs in a thread.
 """
 
 import asyncio
 import base64
 import binascii
-import hashlib
-import hmac
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query
 from fastapi import Path as InPath
 from fastapi import Request as HttpRequest
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from generation import config
-from generation.film.plan import FirstStep, Request
+from generation.film.plan import FilmError, FirstStep, Plan, PlannedStep, Request
 from generation.film.stills import PictureError, read_picture
-from generation.service.jobs import RETRY_AFTER_S, UNFINISHED, Job, Jobs, QueueFullError, Status
+from generation.service.gate import Gate
+from generation.service.jobs import UNFINISHED, Change, Job, Jobs, NotNowError, QueueFullError
+from generation.service.studio import add_studio
+from generation.service.views import (
+    API,
+    First,
+    Health,
+    Models,
+    NarrativeList,
+    NarrativeRequest,
+    NarrativeView,
+    Problem,
+    StepEdit,
+    step_view,
+    summary_of,
+    view_of,
+)
 from pipeline import __version__
+from pipeline.platform import metrics
 
-POLL_S = 0.2
-API = "/v1"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class First(_Strict):
-    """The first step, given instead of written."""
-
-    text: str = Field(min_length=1, max_length=1000, description="what is done")
-    picture: str | None = Field(
-        None, description="what it looks like: a PNG, JPEG or WebP in base64; addresses are not taken"
-    )
+RETRY_AFTER_S = 10
+HEARTBEAT_S = 15.0
+MAX_LISTED = 100
+MAX_FIRST_SIDE_PX = 1024
+"""Pictures of a first step are reduced to this side: models see far smaller ones."""
 
 
-class NarrativeRequest(_Strict):
-    """What to make."""
-
-    goal: str = Field(min_length=1, examples=["How to make spring rolls?"])
-    steps: int | None = Field(None, ge=1, description="default: the director decides")
-    seed: int = Field(0, ge=0, lt=2**53)
-    first_step: First | None = None
-
-    @field_validator("goal")
-    @classmethod
-    def _says_something(cls, goal: str) -> str:
-        if not goal.strip() or not goal.isprintable():
-            raise ValueError("one line of printable characters, not only spaces")
-        return goal.strip()
-
-
-class StepView(BaseModel):
-    """A step, as far as it is made."""
-
-    step: int
-    action: str
-    caption: str
-    keyframe: str | None = Field(description="address of the picture, once it is there")
-
-
-class NarrativeView(BaseModel):
-    """A job and what there is of its film."""
-
-    id: str
-    status: Status
-    url: str
-    goal: str
-    steps: list[StepView] = []
-    film: str | None = Field(None, description="address of the film, once it is done")
-    error: str | None = None
-
-
-def build_app(jobs: Jobs, options: config.Serve, *, max_steps: int, keys: Sequence[str]) -> FastAPI:
-    """The application over a set of jobs.
+def build_app(
+    jobs: Jobs,
+    options: config.Serve,
+    *,
+    max_steps: int,
+    keys: Sequence[str],
+    models: Callable[[], Models | None],
+) -> FastAPI:
+    """Return the application over a set of jobs.
 
     Args:
         max_steps: of a narrative.
         keys: accepted from callers.
+        models: what films are made by; None until the models are loaded.
     """
     app = FastAPI(title="VideoAuteur", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(_Gate, keys=keys, max_body_bytes=options.max_body_bytes)
+    app.add_middleware(Gate, prefix=f"{API}/", keys=keys, max_body_bytes=options.max_body_bytes)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    add_health(app, models)
+    add_studio(app)
+    api = Narratives(jobs, options, max_steps)
+    router = APIRouter(prefix=f"{API}/narratives", dependencies=[Depends(HTTPBearer(auto_error=False))])
+    api.add_requests(router)
+    api.add_files(router)
+    app.include_router(router)
+    return app
 
-    @app.get("/healthz", summary="Whether the service answers")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
 
-    api = APIRouter(prefix=f"{API}/narratives", dependencies=[Depends(HTTPBearer(auto_error=False))])
+def add_health(app: FastAPI, models: Callable[[], Models | None]) -> None:
+    """Add what load balancers and pages ask: health, readiness, models."""
 
-    def own(http: HttpRequest, job_id: Annotated[str, InPath(alias="id")]) -> Job:
-        job = jobs.find(http.scope["owner"], job_id)
+    @app.get("/healthz", operation_id="health", summary="Whether the service answers")
+    async def health() -> Health:
+        return Health(status="ok")
+
+    @app.get(
+        "/readyz", operation_id="ready", summary="Whether the models are loaded",
+        responses={503: {"model": Health, "description": "models are still loading"}},
+    )  # fmt: skip
+    async def ready(response: Response) -> Health:
+        if models() is None:
+            response.status_code = 503
+            return Health(status="starting")
+        return Health(status="ok")
+
+    @app.get("/models", operation_id="models", summary="The models that make films", responses=_errors(503))
+    async def about() -> Models:
+        found = models()
+        if found is None:
+            raise HTTPException(503, "the models are still loading")
+        return found
+
+
+class Narratives:
+    """The operations on narratives."""
+
+    def __init__(self, jobs: Jobs, options: config.Serve, max_steps: int) -> None:
+        self._jobs, self._options, self._max_steps = jobs, options, max_steps
+        self._retention_s = None if options.retention_h is None else options.retention_h * 3600
+        self._streams: Counter[str] = Counter()
+        # Decoded pictures are large: one at a time.
+        self._decoding = asyncio.Semaphore(1)
+
+    def add_requests(self, router: APIRouter) -> None:
+        """Add the operations that answer with documents."""
+        jobs, Own = self._jobs, Annotated[Job, Depends(self._own)]  # noqa: N806 - a type
+
+        @router.post(
+            "", status_code=202, operation_id="create_narrative", summary="Ask for a film",
+            responses=_errors(401, 413, 422, 429),
+        )  # fmt: skip
+        async def create(wanted: NarrativeRequest, http: HttpRequest) -> NarrativeView:
+            return await self._create(wanted, http.scope["owner"])
+
+        @router.get(
+            "",
+            operation_id="list_narratives",
+            summary="All of yours, newest first",
+            responses=_errors(401, 422),
+        )
+        async def listed(
+            http: HttpRequest,
+            limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 20,
+            offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+        ) -> NarrativeList:
+            owned = jobs.owned(http.scope["owner"])
+            shown = owned[offset : offset + limit]
+            return NarrativeList(
+                narratives=[summary_of(job, self._retention_s) for job in shown], total=len(owned)
+            )
+
+        @router.get(
+            "/{id}", operation_id="get_narrative", summary="How far it is", responses=_errors(401, 404)
+        )
+        async def look(job: Own) -> NarrativeView:
+            return await self._view(job)
+
+        @router.post(
+            "/{id}/cancel", operation_id="cancel_narrative", summary="Stop it, also inside a clip",
+            responses=_errors(401, 404, 409),
+        )  # fmt: skip
+        async def cancel(job: Own) -> NarrativeView:
+            job = await asyncio.to_thread(jobs.cancel, job)
+            if job.status in ("done", "failed"):
+                raise HTTPException(409, f"the narrative is {job.status} and cannot be cancelled")
+            return await self._view(job)
+
+        @router.delete(
+            "/{id}", status_code=204, operation_id="delete_narrative", summary="Remove it with its files",
+            responses=_errors(401, 404, 409),
+        )  # fmt: skip
+        async def delete(job: Own) -> None:
+            with _answered():
+                await asyncio.to_thread(jobs.remove, job)
+
+        @router.put(
+            "/{id}/steps/{step}", status_code=202, operation_id="edit_step",
+            summary="Change a step; what depends on it is made again",
+            responses=_errors(401, 404, 409, 413, 422, 429),
+        )  # fmt: skip
+        async def edit(
+            job: Own, step: Annotated[int, InPath(ge=1, lt=2**31)], new: StepEdit
+        ) -> NarrativeView:
+            with _answered():
+                job = await asyncio.to_thread(jobs.edit, job, step, new.action)
+            return await self._view(job)
+
+    def add_files(self, router: APIRouter) -> None:
+        """Add the operations that answer with streams and files."""
+        jobs, Own = self._jobs, Annotated[Job, Depends(self._own)]  # noqa: N806 - a type
+        Number = Annotated[int, InPath(ge=1, lt=2**31)]  # noqa: N806 - a type
+
+        @router.get(
+            "/{id}/events", operation_id="watch_narrative", response_class=StreamingResponse,
+            summary="Server-sent events: `narrative` (the whole, first and at each change of status) and "
+            "`step` (one step: its text, then its key frame, then its clips)",
+            responses=_errors(401, 404, 429) | _content("text/event-stream"),
+        )  # fmt: skip
+        async def events(job: Own) -> StreamingResponse:
+            if self._streams[job.owner] >= self._options.max_streams_per_key:
+                raise _too_many(f"{self._streams[job.owner]} event streams of yours are open")
+            return StreamingResponse(self._events(job), media_type="text/event-stream")
+
+        @router.get(
+            "/{id}/film", operation_id="get_film", summary="The film", response_class=FileResponse,
+            responses=_errors(401, 404, 409) | _content("video/mp4"),
+        )  # fmt: skip
+        async def film(job: Own) -> FileResponse:
+            if job.status != "done":
+                raise HTTPException(409, f"the narrative is {job.status}, there is no film")
+            return await _file(jobs.film(job) / "film.mp4", "video/mp4")
+
+        @router.get(
+            "/{id}/keyframes/{step}", operation_id="get_keyframe", summary="A key frame",
+            response_class=FileResponse, responses=_errors(401, 404, 422) | _content("image/png"),
+        )  # fmt: skip
+        async def keyframe(job: Own, step: Number) -> FileResponse:
+            planned = await self._step(job, step)
+            if planned is None or planned.keyframe is None:
+                raise HTTPException(404, f"there is no key frame of step {step} (yet)")
+            return await _file(jobs.film(job) / planned.keyframe, "image/png")
+
+        @router.get(
+            "/{id}/clips/{step}/{number}", operation_id="get_clip", summary="A clip",
+            response_class=FileResponse, responses=_errors(401, 404, 422) | _content("video/mp4"),
+        )  # fmt: skip
+        async def clip(job: Own, step: Number, number: Number) -> FileResponse:
+            planned = await self._step(job, step)
+            if planned is None or number > len(planned.clips):
+                raise HTTPException(404, f"there is no clip {number} of step {step} (yet)")
+            return await _file(jobs.film(job) / planned.clips[number - 1], "video/mp4")
+
+    async def _own(self, http: HttpRequest, job_id: Annotated[str, InPath(alias="id")]) -> Job:
+        job = self._jobs.find(http.scope["owner"], job_id)
         if job is None:
             raise HTTPException(404, "there is no such narrative")
         return job
 
-    Own = Annotated[Job, Depends(own)]  # noqa: N806 - a type
-
-    @api.post("", status_code=202, summary="Ask for a film", responses=_errors(401, 413, 422, 429))
-    async def submit(asked: NarrativeRequest, http: HttpRequest) -> NarrativeView:
-        if len(asked.goal) > options.max_goal_chars:
+    async def _create(self, wanted: NarrativeRequest, owner: str) -> NarrativeView:
+        if len(wanted.goal) > self._options.max_goal_chars:
             raise HTTPException(
-                422, f"goal: {len(asked.goal)} characters, at most {options.max_goal_chars}"
+                422, f"goal: {len(wanted.goal)} characters, at most {self._options.max_goal_chars}"
             )
-        if asked.steps is not None and asked.steps > max_steps:
-            raise HTTPException(422, f"steps: {asked.steps}, at most {max_steps}")
-        first = await asyncio.to_thread(_first, asked.first_step)
-        request = Request(goal=asked.goal, seed=asked.seed, steps=asked.steps, first=first)
+        if wanted.steps is not None and wanted.steps > self._max_steps:
+            raise HTTPException(422, f"steps: {wanted.steps}, at most {self._max_steps}")
+        with _answered():
+            # Before a picture is decoded, which costs far more.
+            await asyncio.to_thread(self._jobs.check_room, owner)
+            first = await self._first(wanted.first_step)
+            request = Request(goal=wanted.goal, seed=wanted.seed, steps=wanted.steps, first=first)
+            job = await asyncio.to_thread(self._jobs.submit, owner, request)
+        return await self._view(job)
+
+    async def _first(self, given: First | None) -> FirstStep | None:
+        if given is None or given.picture is None:
+            return None if given is None else FirstStep(text=given.text)
         try:
-            job = await asyncio.to_thread(jobs.submit, http.scope["owner"], request)
-        except QueueFullError:
-            raise HTTPException(
-                429, "the queue is full, try later", headers={"Retry-After": str(RETRY_AFTER_S)}
-            ) from None
-        return view(job)
+            data = base64.b64decode(given.picture, validate=True)
+            async with self._decoding:
+                picture = await asyncio.to_thread(
+                    read_picture,
+                    data,
+                    max_pixels=self._options.max_picture_pixels,
+                    max_side=MAX_FIRST_SIDE_PX,
+                )
+        except (binascii.Error, ValueError) as error:
+            reason = str(error) if isinstance(error, PictureError) else f"not base64 ({error})"
+            raise HTTPException(422, f"first_step.picture: {reason}") from error
+        return FirstStep(text=given.text, picture=picture)
 
-    @api.get("/{id}", summary="How far it is", responses=_errors(401, 404))
-    async def look(job: Own) -> NarrativeView:
-        return view(job)
+    async def _view(self, job: Job) -> NarrativeView:
+        plan = await asyncio.to_thread(self._jobs.plan, job)
+        return view_of(job, plan, self._retention_s)
 
-    @api.delete("/{id}", summary="Cancel", responses=_errors(401, 404, 409))
-    async def cancel(job: Own) -> NarrativeView:
-        job = jobs.cancel(job)
-        if job.status in ("done", "failed"):
-            raise HTTPException(409, f"it is {job.status} and cannot be cancelled")
-        return view(job)
+    async def _step(self, job: Job, step: int) -> PlannedStep | None:
+        plan = await asyncio.to_thread(self._jobs.plan, job)
+        return plan.steps[step - 1] if plan and step <= len(plan.steps) else None
 
-    @api.get(
-        "/{id}/film", summary="The film", response_class=FileResponse, responses=_errors(401, 404, 409)
-    )
-    async def film(job: Own) -> FileResponse:
-        if job.status != "done":
-            raise HTTPException(409, f"the narrative is {job.status}, there is no film")
-        return FileResponse(jobs.film(job) / "film.mp4", media_type="video/mp4")
+    async def _events(self, job: Job) -> AsyncIterator[str]:
+        changes: asyncio.Queue[Change] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        self._count_stream(job.owner, +1)
+        try:
+            with self._jobs.watched(
+                job, lambda change: loop.call_soon_threadsafe(changes.put_nowait, change)
+            ):
+                job = self._jobs.find(job.owner, job.id) or job
+                yield self._event(job, await asyncio.to_thread(self._jobs.plan, job), 0)
+                while job.status in UNFINISHED:
+                    try:
+                        change = await asyncio.wait_for(changes.get(), HEARTBEAT_S)
+                    except TimeoutError:
+                        # Shows proxies that the stream is alive, and us that the client has gone.
+                        yield ": still at work\n\n"
+                        continue
+                    job = change.job
+                    yield self._event(job, change.plan, change.step)
+        finally:
+            self._count_stream(job.owner, -1)
 
-    @api.get(
-        "/{id}/keyframes/{step}", summary="A key frame", response_class=FileResponse,
-        responses=_errors(401, 404),
-    )  # fmt: skip
-    async def keyframe(job: Own, step: int) -> FileResponse:
-        path = keyframes(job).get(step)
-        if path is None:
-            raise HTTPException(404, f"there is no key frame of step {step} (yet)")
-        return FileResponse(path, media_type="image/png")
+    def _event(self, job: Job, plan: Plan | None, step: int) -> str:
+        if step and plan and step <= len(plan.steps):
+            return f"event: step\ndata: {step_view(job, plan.steps[step - 1]).model_dump_json()}\n\n"
+        return f"event: narrative\ndata: {view_of(job, plan, self._retention_s).model_dump_json()}\n\n"
 
-    @api.get("/{id}/events", summary="Every change, as server-sent events", responses=_errors(401, 404))
-    async def events(job: Own) -> StreamingResponse:
-        return StreamingResponse(changes(job), media_type="text/event-stream")
-
-    async def changes(job: Job) -> AsyncIterator[str]:
-        last = ""
-        while True:
-            job = jobs.find(job.owner, job.id) or job
-            now = view(job).model_dump_json()
-            if now != last:
-                last = now
-                yield f"event: narrative\ndata: {now}\n\n"
-            if job.status not in UNFINISHED:
-                return
-            await asyncio.sleep(POLL_S)
-
-    def keyframes(job: Job) -> dict[int, Path]:
-        plan = jobs.plan(job)
-        files = (
-            {step.step: jobs.film(job) / step.keyframe for step in plan.steps if step.keyframe}
-            if plan
-            else {}
-        )
-        return {step: path for step, path in files.items() if path.is_file()}
-
-    def view(job: Job) -> NarrativeView:
-        url = f"{API}/narratives/{job.id}"
-        plan, there = jobs.plan(job), keyframes(job)
-        steps = [
-            StepView(
-                step=step.step, action=step.action, caption=step.caption,
-                keyframe=f"{url}/keyframes/{step.step}" if step.step in there else None,
-            )
-            for step in (plan.steps if plan else [])
-        ]  # fmt: skip
-        film = f"{url}/film" if job.status == "done" else None
-        return NarrativeView(
-            id=job.id, status=job.status, url=url, goal=job.goal, steps=steps, film=film, error=job.error
-        )
-
-    app.include_router(api)
-    return app
+    def _count_stream(self, owner: str, change: int) -> None:
+        self._streams[owner] += change
+        metrics.put("videoauteur_service_streams", self._streams.total())
 
 
-def _first(asked: First | None) -> FirstStep | None:
-    if asked is None:
-        return None
-    if asked.picture is None:
-        return FirstStep(text=asked.text)
+async def _file(path: Path, media_type: str) -> FileResponse:
+    if not await asyncio.to_thread(path.is_file):
+        raise HTTPException(404, "the file has been removed")
+    # An edit changes the content at the same address.
+    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turn the errors of jobs into answers."""
     try:
-        data = base64.b64decode(asked.picture, validate=True)
-        return FirstStep(text=asked.text, picture=read_picture(data))
-    except binascii.Error as error:
-        raise HTTPException(422, f"first_step.picture: not base64 ({error})") from error
-    except PictureError as error:
-        raise HTTPException(422, f"first_step.picture: {error}") from error
+        yield
+    except QueueFullError as error:
+        raise _too_many(str(error)) from error
+    except NotNowError as error:
+        raise HTTPException(409, str(error)) from error
+    except FilmError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+def _too_many(reason: str) -> HTTPException:
+    metrics.add("videoauteur_service_refused", reason="room")
+    return HTTPException(429, reason, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def _not_understood(http: HttpRequest, error: Exception) -> Response:
+    """Answer with where a request is wrong. Its values are left out: some have no form in JSON or UTF-8."""
+    assert isinstance(error, RequestValidationError)
+    metrics.add("videoauteur_service_refused", reason="input")
+    reasons = [
+        f"{'.'.join(str(part) for part in each['loc'] if part != 'body') or 'body'}: {each['msg']}"
+        for each in error.errors()
+    ]
+    body = json.dumps({"detail": "; ".join(reasons)[:2000]})
+    return Response(body, status_code=422, media_type="application/json")
 
 
 MEANINGS = {
-    401: "no key, or not one of ours", 404: "not there, or not yours", 409: "not in this state",
-    413: "the request is too large", 422: "the request is not understood",
-    429: "too many wait; Retry-After says when to try again",
+    401: "no key, or an unknown one", 404: "it does not exist, or is not yours",
+    409: "its status does not allow this", 413: "the request is too large",
+    422: "the request is not understood", 429: "too many; Retry-After says when to try again",
+    503: "the models are still loading",
 }  # fmt: skip
 
 
 def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
-    return {code: {"description": MEANINGS[code]} for code in codes}
+    return {code: {"description": MEANINGS[code], "model": Problem} for code in codes}
 
 
-class _Gate:
-    """Lets in who has a key, and bodies that are small enough."""
-
-    def __init__(self, app: ASGIApp, *, keys: Sequence[str], max_body_bytes: int) -> None:
-        self._app = app
-        self._digests = [_digest(key) for key in keys]
-        self._max_body_bytes = max_body_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(API):
-            await self._app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        owner = self._owner(headers.get(b"authorization", b""))
-        if owner is None:
-            refused = JSONResponse(
-                {"detail": "send Authorization: Bearer KEY"}, 401, {"WWW-Authenticate": "Bearer"}
-            )
-            await refused(scope, receive, send)
-            return
-        body = bytearray()
-        more = scope["method"] == "POST"
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._max_body_bytes:
-                too_large = JSONResponse(
-                    {"detail": f"the request has more than {self._max_body_bytes} bytes"}, 413
-                )
-                await too_large(scope, receive, send)
-                return
-        waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-        async def replay() -> Message:
-            return waiting.pop() if waiting else await receive()
-
-        await self._app({**scope, "owner": owner}, replay, send)
-
-    def _owner(self, header: bytes) -> str | None:
-        """Digest of the caller's key. All keys are looked at, each in constant time."""
-        scheme, _, key = header.decode("latin-1").partition(" ")
-        given = _digest(key.strip())
-        known = [hmac.compare_digest(given, digest) for digest in self._digests]
-        return given if scheme.lower() == "bearer" and any(known) else None
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
+def _content(media_type: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}

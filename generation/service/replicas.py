@@ -1,0 +1,150 @@
+"""The models as deployments: each replica holds one model and does one piece of work at a time.
+
+A cancelled call stops the model at the next call of one of its modules: a cancelled film frees its device
+within one layer, not after minutes of sampling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from generation.core.states import Pictures
+from generation.core.story import Source, Step
+from generation.film.stills import Picture
+from generation.film.trained import Models
+from pipeline.platform.packages import check_packages
+
+T = TypeVar("T")
+
+
+class InterruptedModelError(Exception):
+    """The caller no longer wants the result."""
+
+
+class Interruptible:
+    """Runs a model in a thread and stops it when the awaiting task is cancelled. One call at a time."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        register_module_forward_pre_hook(self._check)
+
+    def _check(self, module: nn.Module, inputs: Any) -> None:
+        if self._stop.is_set():
+            raise InterruptedModelError
+
+    async def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Return the result of a call, made in a thread."""
+        self._stop.clear()
+        work = asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self._stop.set()
+            # The replica is free for the next caller only when the thread has ended.
+            await asyncio.wait([work])
+            raise
+
+
+class DirectorReplica:
+    """Plans, and encodes pictures."""
+
+    def __init__(self, models: Models) -> None:
+        check_packages()
+        self._parts = models.director()
+        self._model = Interruptible()
+
+    async def facts(self) -> dict[str, Any]:
+        """Return what the front must know of it."""
+        encoder = self._parts.encoder
+        sizes = {"name": encoder.name, "tokens": encoder.tokens, "width": encoder.width}
+        return {"identity": dict(self._parts.identity), "encoder": sizes}
+
+    async def plan(
+        self, goal: str, steps: int | None, given: Sequence[Step], seed: int
+    ) -> AsyncIterator[Step]:
+        """See :meth:`generation.director.model.Director.plan`."""
+        written = iter(self._parts.director.plan(goal, steps=steps, given=given, seed=seed))
+        while (step := await self._model.run(next, written, None)) is not None:
+            yield step
+
+    async def encode(self, images: Pictures) -> Tensor:
+        """See :meth:`generation.core.states.StateEncoder.encode`."""
+        return await self._model.run(self._parts.encoder.encode, images)
+
+
+class PainterReplica:
+    """Makes key frames: decodes states, or paints captions."""
+
+    def __init__(self, models: Models) -> None:
+        check_packages()
+        self._parts = models.painter()
+        self._model = Interruptible()
+
+    async def facts(self) -> dict[str, Any]:
+        """Return what the front must know of it."""
+        decoder, painter = self._parts.decoder, self._parts.painter
+        names = ("identity", "memory", "cells", "uses_hints")
+        return {
+            "identity": dict(self._parts.identity),
+            "picture_px": None if decoder is None else decoder.picture_px,
+            "painter": None if painter is None else {name: getattr(painter, name) for name in names},
+        }
+
+    async def decode(self, z: Tensor, seed: int) -> Pictures:
+        """See :meth:`generation.core.states.StateDecoder.decode`."""
+        decoder = self._parts.decoder
+        assert decoder is not None
+        return await self._model.run(lambda: decoder.decode(z, seed=seed))
+
+    async def paint(
+        self, captions: Sequence[str], known: Sequence[Picture], hints: Sequence[Picture], seed: int
+    ) -> Pictures:
+        """See :class:`generation.film.parts.Painter`."""
+        painter = self._parts.painter
+        assert painter is not None
+        return await self._model.run(lambda: painter.paint(captions, known=known, hints=hints, seed=seed))
+
+
+class GeneratorReplica:
+    """Renders clips."""
+
+    def __init__(self, models: Models) -> None:
+        check_packages()
+        self._parts = models.generator()
+        self._model = Interruptible()
+
+    async def facts(self) -> dict[str, Any]:
+        """Return what the front must know of it."""
+        return {"identity": dict(self._parts.identity), "retrieves": self._parts.retriever is not None}
+
+    async def sample(
+        self, captions: list[str], states: Tensor | None, more: Mapping[str, Any]
+    ) -> NDArray[np.uint8]:
+        """See :meth:`generation.generator.model.Generator.sample`."""
+        return await self._model.run(lambda: self._parts.generator.sample(captions, states, **more))
+
+    async def retrieve(self, steps: Sequence[Step]) -> list[Source]:
+        """See :class:`generation.film.parts.Retriever`; likewise the methods below."""
+        assert self._parts.retriever is not None
+        return await self._model.run(self._parts.retriever.retrieve, steps)
+
+    async def picture(self, source: Source) -> Picture:
+        """Return the middle frame of a source."""
+        assert self._parts.retriever is not None
+        return await self._model.run(self._parts.retriever.picture, source)
+
+    async def sample_from(
+        self, source: Source, caption: str, state: Tensor | None, seed: int
+    ) -> NDArray[np.uint8]:
+        """Return one clip that starts from a source."""
+        retriever = self._parts.retriever
+        assert retriever is not None
+        return await self._model.run(lambda: retriever.sample_from(source, caption, state, seed=seed))
