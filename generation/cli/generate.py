@@ -36,16 +36,16 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--edit", nargs=2, metavar=("N", "TEXT"), help="new action of step N of the film in --out"
     )
+    add_model_options(parser)
+    parser.set_defaults(run=_generate)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """``--painter``, ``--recipe`` and ``--set``."""
     parser.add_argument(
         "--painter", type=Path, metavar="DIR",
         help="paint key frames by this diffusers text-to-image or inpainting pipeline",
     )  # fmt: skip
-    add_recipe_options(parser)
-    parser.set_defaults(run=_generate)
-
-
-def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """``--recipe`` and ``--set``."""
     parser.add_argument("--recipe", metavar="FILE_OR_NAME", help="how to sample, film and serve")
     add_set_option(parser, "recipe")
 
@@ -62,14 +62,9 @@ def _generate(parsed: argparse.Namespace) -> int:
         goal=parsed.goal, seed=parsed.seed, steps=parsed.steps, edit=_edit(parsed.edit),
         first=_first_step(parsed.first_step, parsed.first_picture),
     )  # fmt: skip
-    trained = TrainedModels(parsed.models, settings_of(parsed.recipe, parsed.settings))
+    trained = TrainedModels(parsed.models, settings_of(parsed.recipe, parsed.settings), parsed.painter)
     recipe = trained.recipe()
-    painter = None
-    if parsed.painter is not None:
-        from generation.film.painting import load_painter
-
-        painter = load_painter(parsed.painter, recipe.film.painter)
-    models = film_models(trained.director(), trained.generator(), recipe.generator, painter)
+    models = film_models(trained.director(), trained.painter(), trained.generator(), recipe.generator)
     with FilmProgress() as progress:
         result = make_film(request, models, parsed.out, options=recipe.film, on_event=progress.event)
     for step in result.plan.steps:

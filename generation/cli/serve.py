@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from generation.cli.generate import add_recipe_options
+from generation.cli.generate import add_model_options
 from pipeline.platform.command import DONE, Commands
 
 
@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="what `train` wrote")
     parser.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="where films are made")
-    add_recipe_options(parser)
+    add_model_options(parser)
     parser.set_defaults(run=_serve)
 
 
@@ -32,7 +32,10 @@ def _serve(parsed: argparse.Namespace) -> int:
     from generation.service.serving import made_key, running
 
     ended = threading.Event()
-    models = TrainedModels(parsed.models.resolve(), settings_of(parsed.recipe, parsed.settings))
+    models = TrainedModels(
+        parsed.models.resolve(), settings_of(parsed.recipe, parsed.settings),
+        parsed.painter and parsed.painter.resolve(),
+    )  # fmt: skip
     options = models.recipe().serve
     key = made_key(options)
     with running(models, parsed.jobs):

@@ -74,8 +74,11 @@ class Models(Protocol):
     def director(self) -> DirectorParts:
         """Load the director and its encoder."""
 
+    def painter(self) -> PainterParts:
+        """Load the models that make key frames."""
+
     def generator(self) -> GeneratorParts:
-        """Load the generator and its decoder."""
+        """Load the generator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,36 +91,46 @@ class DirectorParts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GeneratorParts:
-    """The models that make pictures; ``identity`` is that of generator and decoder.
+class PainterParts:
+    """The models that make key frames; ``identity`` is theirs by role.
 
     Attributes:
         decoder: paints key frames from states; None with a retriever.
+        painter: paints key frames from captions.
+    """
+
+    decoder: StateDecoder | None
+    painter: Painter | None = None
+    identity: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorParts:
+    """The models that render clips; ``identity`` is the generator's.
+
+    Attributes:
         retriever: the generator, if it starts from training clips.
     """
 
     generator: Generator
-    decoder: StateDecoder | None
     retriever: Retriever | None = None
     identity: Mapping[str, str]
 
 
 def film_models(
     planning: DirectorParts,
+    painting: PainterParts,
     rendering: GeneratorParts,
     options: config.Generator,
-    painter: Painter | None = None,
 ) -> FilmModels:
-    """Return the models of a film from their two halves, and a painter for key frames."""
+    """Return the models of a film from their three parts."""
     from generation.film.parts import FilmModels
 
-    identity = {**planning.identity, **rendering.identity}
-    if painter is not None:
-        identity["painter"] = painter.identity
     return FilmModels(
-        director=planning.director, encoder=planning.encoder, generator=rendering.generator,
-        decoder=rendering.decoder, retriever=rendering.retriever, painter=painter,
-        condition=options.condition, fps=options.fps, identity=identity,
+        director=planning.director, encoder=planning.encoder, decoder=painting.decoder,
+        painter=painting.painter, generator=rendering.generator, retriever=rendering.retriever,
+        condition=options.condition, fps=options.fps,
+        identity={**planning.identity, **painting.identity, **rendering.identity},
     )  # fmt: skip
 
 
@@ -127,10 +140,12 @@ class TrainedModels:
 
     Attributes:
         settings: changes to the models' own recipes, see :func:`settings_of`.
+        painter_folder: a diffusers pipeline that paints key frames from captions.
     """
 
     folder: Path
     settings: tuple[str, ...] = ()
+    painter_folder: Path | None = None
 
     def recipe(self) -> config.Recipe:
         """Return the generator's recipe with the settings.
@@ -158,23 +173,34 @@ class TrainedModels:
         identity = {"director": self._identity("director", recipe.director)}
         return DirectorParts(director=director, encoder=load_encoder(recipe.state), identity=identity)
 
-    def generator(self) -> GeneratorParts:
-        """Load the generator and the decoder of states."""
+    def painter(self) -> PainterParts:
+        """Load the decoder of states and, if there is one, the painter of captions."""
         from generation.encoders.flow_decoder import FlowDecoder
+        from generation.store import load_decoder_for
+
+        recipe = self._recipe("generator")
+        decoder = load_decoder_for(self.folder)
+        if isinstance(decoder, FlowDecoder):
+            decoder.options = self._recipe("decoder").decoder
+        identity = {"decoder": self._identity("decoder", getattr(decoder, "options", recipe.state))}
+        painter = None
+        if self.painter_folder is not None:
+            from generation.film.painting import load_painter
+
+            painter = load_painter(self.painter_folder, recipe.film.painter)
+            identity["painter"] = painter.identity
+        return PainterParts(decoder=decoder, painter=painter, identity=identity)
+
+    def generator(self) -> GeneratorParts:
+        """Load the generator."""
         from generation.encoders.weights import best_device
-        from generation.store import load_decoder_for, load_generator
+        from generation.store import load_generator
 
         recipe = self._recipe("generator")
         generator = load_generator(self.folder).to(best_device())
         generator.options = recipe.generator
-        decoder = load_decoder_for(self.folder)
-        if isinstance(decoder, FlowDecoder):
-            decoder.options = self._recipe("decoder").decoder
-        identity = {
-            "generator": self._identity("generator", recipe.generator),
-            "decoder": self._identity("decoder", getattr(decoder, "options", recipe.state)),
-        }
-        return GeneratorParts(generator=generator, decoder=decoder, identity=identity)
+        identity = {"generator": self._identity("generator", recipe.generator)}
+        return GeneratorParts(generator=generator, identity=identity)
 
     def _recipe(self, role: Role) -> config.Recipe:
         path = self.folder / role / "recipe.yaml"

@@ -51,6 +51,19 @@ MAX_FIRST_SIDE_PX = 1024
 """Pictures of a first step are reduced to this side: models see far smaller ones."""
 
 
+async def _own(http: HttpRequest, job_id: Annotated[str, InPath(alias="id")]) -> Job:
+    """Return the caller's job of an address."""
+    jobs: Jobs = http.app.state.jobs
+    job = jobs.find(http.scope["owner"], job_id)
+    if job is None:
+        raise HTTPException(404, "there is no such narrative")
+    return job
+
+
+Own = Annotated[Job, Depends(_own)]
+Number = Annotated[int, InPath(ge=1, lt=2**31)]
+
+
 def build_app(
     jobs: Jobs,
     options: config.Serve,
@@ -67,12 +80,17 @@ def build_app(
         models: what films are made by; None until the models are loaded.
     """
     app = FastAPI(title="VideoAuteur", version=__version__, docs_url=None, redoc_url=None)
+    app.state.jobs = jobs
     app.add_middleware(Gate, prefix=f"{API}/", keys=keys, max_body_bytes=options.max_body_bytes)
     app.add_exception_handler(RequestValidationError, _not_understood)
     add_health(app, models)
     add_studio(app)
     api = Narratives(jobs, options, max_steps)
-    router = APIRouter(prefix=f"{API}/narratives", dependencies=[Depends(HTTPBearer(auto_error=False))])
+    router = APIRouter(
+        prefix=f"{API}/narratives",
+        dependencies=[Depends(HTTPBearer(auto_error=False))],
+        responses=_errors(401, 422),
+    )
     api.add_requests(router)
     api.add_files(router)
     app.include_router(router)
@@ -116,11 +134,11 @@ class Narratives:
 
     def add_requests(self, router: APIRouter) -> None:
         """Add the operations that answer with documents."""
-        jobs, Own = self._jobs, Annotated[Job, Depends(self._own)]  # noqa: N806 - a type
+        jobs = self._jobs
 
         @router.post(
             "", status_code=202, operation_id="create_narrative", summary="Ask for a film",
-            responses=_errors(401, 413, 422, 429),
+            responses=_errors(400, 413, 429),
         )  # fmt: skip
         async def create(wanted: NarrativeRequest, http: HttpRequest) -> NarrativeView:
             return await self._create(wanted, http.scope["owner"])
@@ -129,7 +147,6 @@ class Narratives:
             "",
             operation_id="list_narratives",
             summary="All of yours, newest first",
-            responses=_errors(401, 422),
         )
         async def listed(
             http: HttpRequest,
@@ -142,15 +159,13 @@ class Narratives:
                 narratives=[summary_of(job, self._retention_s) for job in shown], total=len(owned)
             )
 
-        @router.get(
-            "/{id}", operation_id="get_narrative", summary="How far it is", responses=_errors(401, 404)
-        )
+        @router.get("/{id}", operation_id="get_narrative", summary="How far it is", responses=_errors(404))
         async def look(job: Own) -> NarrativeView:
             return await self._view(job)
 
         @router.post(
             "/{id}/cancel", operation_id="cancel_narrative", summary="Stop it, also inside a clip",
-            responses=_errors(401, 404, 409),
+            responses=_errors(404, 409),
         )  # fmt: skip
         async def cancel(job: Own) -> NarrativeView:
             job = await asyncio.to_thread(jobs.cancel, job)
@@ -160,7 +175,8 @@ class Narratives:
 
         @router.delete(
             "/{id}", status_code=204, operation_id="delete_narrative", summary="Remove it with its files",
-            responses=_errors(401, 404, 409),
+            response_class=Response,
+            responses=_errors(404, 409),
         )  # fmt: skip
         async def delete(job: Own) -> None:
             with _answered():
@@ -169,25 +185,22 @@ class Narratives:
         @router.put(
             "/{id}/steps/{step}", status_code=202, operation_id="edit_step",
             summary="Change a step; what depends on it is made again",
-            responses=_errors(401, 404, 409, 413, 422, 429),
+            responses=_errors(400, 404, 409, 413, 429),
         )  # fmt: skip
-        async def edit(
-            job: Own, step: Annotated[int, InPath(ge=1, lt=2**31)], new: StepEdit
-        ) -> NarrativeView:
+        async def edit(job: Own, step: Number, new: StepEdit) -> NarrativeView:
             with _answered():
                 job = await asyncio.to_thread(jobs.edit, job, step, new.action)
             return await self._view(job)
 
     def add_files(self, router: APIRouter) -> None:
         """Add the operations that answer with streams and files."""
-        jobs, Own = self._jobs, Annotated[Job, Depends(self._own)]  # noqa: N806 - a type
-        Number = Annotated[int, InPath(ge=1, lt=2**31)]  # noqa: N806 - a type
+        jobs = self._jobs
 
         @router.get(
             "/{id}/events", operation_id="watch_narrative", response_class=StreamingResponse,
             summary="Server-sent events: `narrative` (the whole, first and at each change of status) and "
             "`step` (one step: its text, then its key frame, then its clips)",
-            responses=_errors(401, 404, 429) | _content("text/event-stream"),
+            responses=_errors(404, 429) | _content("text/event-stream"),
         )  # fmt: skip
         async def events(job: Own) -> StreamingResponse:
             if self._streams[job.owner] >= self._options.max_streams_per_key:
@@ -196,7 +209,7 @@ class Narratives:
 
         @router.get(
             "/{id}/film", operation_id="get_film", summary="The film", response_class=FileResponse,
-            responses=_errors(401, 404, 409) | _content("video/mp4"),
+            responses=_errors(404, 409) | _content("video/mp4"),
         )  # fmt: skip
         async def film(job: Own) -> FileResponse:
             if job.status != "done":
@@ -205,7 +218,7 @@ class Narratives:
 
         @router.get(
             "/{id}/keyframes/{step}", operation_id="get_keyframe", summary="A key frame",
-            response_class=FileResponse, responses=_errors(401, 404, 422) | _content("image/png"),
+            response_class=FileResponse, responses=_errors(404) | _content("image/png"),
         )  # fmt: skip
         async def keyframe(job: Own, step: Number) -> FileResponse:
             planned = await self._step(job, step)
@@ -215,19 +228,13 @@ class Narratives:
 
         @router.get(
             "/{id}/clips/{step}/{number}", operation_id="get_clip", summary="A clip",
-            response_class=FileResponse, responses=_errors(401, 404, 422) | _content("video/mp4"),
+            response_class=FileResponse, responses=_errors(404) | _content("video/mp4"),
         )  # fmt: skip
         async def clip(job: Own, step: Number, number: Number) -> FileResponse:
             planned = await self._step(job, step)
             if planned is None or number > len(planned.clips):
                 raise HTTPException(404, f"there is no clip {number} of step {step} (yet)")
             return await _file(jobs.film(job) / planned.clips[number - 1], "video/mp4")
-
-    async def _own(self, http: HttpRequest, job_id: Annotated[str, InPath(alias="id")]) -> Job:
-        job = self._jobs.find(http.scope["owner"], job_id)
-        if job is None:
-            raise HTTPException(404, "there is no such narrative")
-        return job
 
     async def _create(self, wanted: NarrativeRequest, owner: str) -> NarrativeView:
         if len(wanted.goal) > self._options.max_goal_chars:
@@ -272,11 +279,13 @@ class Narratives:
     async def _events(self, job: Job) -> AsyncIterator[str]:
         changes: asyncio.Queue[Change] = asyncio.Queue()
         loop = asyncio.get_running_loop()
+
+        def put(change: Change) -> None:
+            loop.call_soon_threadsafe(changes.put_nowait, change)
+
         self._count_stream(job.owner, +1)
         try:
-            with self._jobs.watched(
-                job, lambda change: loop.call_soon_threadsafe(changes.put_nowait, change)
-            ):
+            with self._jobs.watched(job, put):
                 job = self._jobs.find(job.owner, job.id) or job
                 yield self._event(job, await asyncio.to_thread(self._jobs.plan, job), 0)
                 while job.status in UNFINISHED:
@@ -331,7 +340,7 @@ async def _not_understood(http: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     metrics.add("videoauteur_service_refused", reason="input")
     reasons = [
-        f"{'.'.join(str(part) for part in each['loc'] if part != 'body') or 'body'}: {each['msg']}"
+        f"{'.'.join(part for part in each['loc'][1:] if isinstance(part, str)) or 'body'}: {each['msg']}"
         for each in error.errors()
     ]
     body = json.dumps({"detail": "; ".join(reasons)[:2000]})
@@ -339,6 +348,7 @@ async def _not_understood(http: HttpRequest, error: Exception) -> Response:
 
 
 MEANINGS = {
+    400: "the body is not JSON",
     401: "no key, or an unknown one", 404: "it does not exist, or is not yours",
     409: "its status does not allow this", 413: "the request is too large",
     422: "the request is not understood", 429: "too many; Retry-After says when to try again",

@@ -21,7 +21,7 @@ from torch import Tensor
 from generation import config
 from generation.core.states import Pictures, StateDecoder, StateEncoder
 from generation.core.story import Step
-from generation.film.trained import DirectorParts, GeneratorParts
+from generation.film.trained import DirectorParts, GeneratorParts, PainterParts
 
 TOKENS, WIDTH, PX, FRAMES = 2, 8, 32, 5
 
@@ -116,8 +116,10 @@ class HeldModels:
         return DirectorParts(director=held, encoder=Encoder(), identity={"director": "d"})
 
     def generator(self) -> GeneratorParts:
-        identity = {"generator": "g", "decoder": "c"}
-        return GeneratorParts(generator=HeldRenderer(self.folder), decoder=Decoder(), identity=identity)
+        return GeneratorParts(generator=HeldRenderer(self.folder), identity={"generator": "g"})
+
+    def painter(self) -> PainterParts:
+        return PainterParts(decoder=Decoder(), identity={"decoder": "c"})
 
 
 @dataclass
@@ -148,5 +150,8 @@ def note(path: Path, line: str) -> None:
 
 
 def wait(path: Path, *, unless: bool = False) -> None:
+    module = torch.nn.Identity()
     while path.exists() and not unless:
+        # A model's work is calls of modules, between which it can be stopped.
+        module(torch.zeros(1))
         time.sleep(0.02)
