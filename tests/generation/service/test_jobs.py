@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from generation.film.make import FilmCancelled
+from generation.film.make import FilmCancelled, FilmEvent
 from generation.film.plan import FilmBusyError, FilmError, FirstStep, Request
-from generation.service.jobs import Job, Jobs, QueueFullError
+from generation.service.jobs import (
+    ABANDONED_S,
+    Change,
+    Job,
+    Jobs,
+    Limits,
+    NotNowError,
+    QueueFullError,
+    Work,
+)
 
 GOAL = Request(goal="How to make tea?", seed=3, steps=2)
 
@@ -25,10 +36,10 @@ class Maker:
         self.go = threading.Event()
         self.asked: list[Request] = []
 
-    def __call__(self, request: Request, out: Path, cancelled: Callable[[], bool]) -> None:
-        self.asked.append(request)
+    def __call__(self, work: Work) -> None:
+        self.asked.append(work.request)
         while not self.go.wait(0.01):
-            if cancelled():
+            if work.cancelled():
                 raise FilmCancelled
 
 
@@ -43,8 +54,9 @@ def state(folder: Path, job: Job) -> str:
     return str(json.loads((folder / job.id / "job.json").read_text())["status"])
 
 
-def jobs(folder: Path, make: Callable[..., object], **limits: int) -> Jobs:
-    made = Jobs(folder, make, **{"max_running": 1, "max_queued": 2} | limits)
+def jobs(folder: Path, make: Callable[[Work], object], **limits: int) -> Jobs:
+    bounds = {"max_running": 1, "max_queued": 2, "max_per_owner": 9} | limits
+    made = Jobs(folder, make, Limits(**bounds))
     made.start()
     return made
 
@@ -134,4 +146,83 @@ def test_a_film_that_the_process_before_still_holds_is_waited_for(
     job = made.submit("ann", GOAL)
     until(lambda: state(tmp_path, job) == "done")
     assert len(tries) == 3
+    made.stop()
+
+
+def test_one_owner_cannot_fill_the_queue(tmp_path: Path) -> None:
+    made = jobs(tmp_path, Maker(), max_running=1, max_queued=8, max_per_owner=2)
+    for _ in range(2):
+        made.submit("ann", GOAL)
+    with pytest.raises(QueueFullError, match="2 of your narratives"):
+        made.submit("ann", GOAL)
+    made.submit("bob", GOAL)
+    assert len(made.owned("ann")) == 2 and len(list(tmp_path.iterdir())) == 3
+    made.stop()
+
+
+@pytest.mark.parametrize("state", ["", "{", "[]", "null", '{"id": "x"}', "[" * 100_000, "\udcff"])
+def test_a_damaged_state_does_not_keep_the_service_from_starting(tmp_path: Path, state: str) -> None:
+    (tmp_path / ("0" * 32)).mkdir()
+    (tmp_path / ("0" * 32) / "job.json").write_bytes(state.encode(errors="surrogateescape"))
+    maker = Maker()
+    maker.go.set()
+    made = jobs(tmp_path, maker)
+    job = made.submit("ann", GOAL)
+    until(lambda: (made.find("ann", job.id) or job).status == "done")
+    made.stop()
+
+
+def test_old_jobs_and_what_killed_processes_left_are_removed(tmp_path: Path) -> None:
+    maker = Maker()
+    maker.go.set()
+    made = jobs(tmp_path, maker, retention_s=3600)
+    job = made.submit("ann", GOAL)
+    until(lambda: (made.find("ann", job.id) or job).status == "done")
+    half, foreign = tmp_path / ("1" * 32), tmp_path / "notes"
+    for folder in (half, foreign):
+        folder.mkdir()
+        os.utime(folder, (0, time.time() - ABANDONED_S - 1))
+    fresh = tmp_path / ("2" * 32)
+    fresh.mkdir()
+    made.sweep()
+    assert not half.exists() and foreign.exists() and fresh.exists()
+    assert made.find("ann", job.id) is not None
+    ended = made.find("ann", job.id)
+    assert ended is not None and ended.ended_s is not None
+    made._jobs[job.id] = replace(ended, ended_s=ended.ended_s - 3601)
+    made.sweep()
+    assert made.find("ann", job.id) is None and not (tmp_path / job.id).exists()
+    made.stop()
+
+
+def test_only_what_has_ended_is_removed(tmp_path: Path) -> None:
+    made = jobs(tmp_path, Maker())
+    job = made.submit("ann", GOAL)
+    with pytest.raises(NotNowError, match="cancel it first"):
+        made.remove(job)
+    changes: list[Change] = []
+    with made.watched(job, changes.append):
+        made.cancel(job)
+        until(lambda: state(tmp_path, job) == "cancelled")
+    assert [change.job.status for change in changes][-1] == "cancelled"
+    made.remove(job)
+    assert list(tmp_path.iterdir()) == []
+    made.stop()
+
+
+def test_pieces_of_a_film_are_news(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def make(work: Work) -> None:
+        gate.wait(30)
+        for kind, step in (("plan", 1), ("keyframe", 1), ("clip", 1), ("film", 0)):
+            work.on_event(FilmEvent(kind=kind, step=step, total=1, kept=False))
+
+    made = jobs(tmp_path, make)
+    job = made.submit("ann", GOAL)
+    changes: list[Change] = []
+    with made.watched(job, changes.append):
+        gate.set()
+        until(lambda: bool(changes) and changes[-1].job.status == "done")
+    assert [change.step for change in changes if change.step] == [1, 1, 1]
     made.stop()
