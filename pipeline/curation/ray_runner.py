@@ -110,6 +110,7 @@ class _Meters:
         stage = event.stage
         metrics.add("videoauteur_stage_videos", stage=stage, outcome=event.outcome)
         metrics.observe("videoauteur_stage_seconds", event.seconds, stage=stage)
+        metrics.add("videoauteur_stage_busy_seconds", event.seconds, stage=stage)
         metrics.add("videoauteur_stage_video_seconds", event.video_s, stage=stage)
         metrics.add("videoauteur_stage_retries", event.retries, stage=stage)
         metrics.add("videoauteur_model_requests", event.asked.requests, stage=stage)

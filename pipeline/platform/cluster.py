@@ -12,10 +12,18 @@ import ray
 from pipeline import THREAD_VARIABLES
 from pipeline.platform.packages import ROOT
 
+METRICS_PORT_VARIABLE = "VIDEOAUTEUR_METRICS_PORT"
+
 
 def cluster_address(configured: str | None) -> str | None:
     """Return the address of the cluster to join; None if one is started on this machine."""
     return configured or os.environ.get("RAY_ADDRESS")
+
+
+def _metrics_port(joined: str | None) -> dict[str, int]:
+    """Return the option of the port that Prometheus scrapes; a cluster that is joined has its own."""
+    port = os.environ.get(METRICS_PORT_VARIABLE)
+    return {} if joined or not port else {"_metrics_export_port": int(port)}
 
 
 @contextmanager
@@ -33,6 +41,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         log_to_driver=False,
         logging_level=logging.ERROR,
         include_dashboard=None if joined else False,
+        **_metrics_port(joined),
         runtime_env={
             "env_vars": {"PYTHONPATH": str(ROOT)} | {name: os.environ[name] for name in THREAD_VARIABLES}
         },

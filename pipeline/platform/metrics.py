@@ -1,7 +1,8 @@
 """The figures that Prometheus scrapes: every metric of the program, by name, and three ways to record one.
 
 Ray exports them at the metrics port of every node. Every label takes its values from a closed set, so the
-number of time series is bounded whatever the input holds. Without a running Ray nothing is recorded.
+number of time series is bounded whatever the input holds. Without a running Ray nothing is recorded. Ray
+estimates the sum of a histogram from its buckets, so exact seconds are a counter of their own.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ METRICS: dict[str, Metric] = {
     "videoauteur_stage_videos": Metric("counter", "Videos that left a stage", ("stage", "outcome")),
     "videoauteur_stage_drops": Metric("counter", "Items dropped", ("stage", "kind", "reason")),
     "videoauteur_stage_seconds": Metric("histogram", "Seconds of a video in a stage", ("stage",), VIDEO_S),
+    "videoauteur_stage_busy_seconds": Metric("counter", "Seconds of workers in a stage", ("stage",)),
     "videoauteur_stage_video_seconds": Metric("counter", "Length of videos that left a stage", ("stage",)),
     "videoauteur_stage_retries": Metric("counter", "Further tries after a transient error", ("stage",)),
     "videoauteur_stage_waiting": Metric("gauge", "Videos before or in a stage", ("stage",)),
