@@ -17,13 +17,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -212,16 +212,13 @@ def _film(http: httpx.Client, goal: str, load: Load, lock: threading.Lock) -> No
 
 
 def front_mb() -> float:
-    """Return the memory of the front's process."""
-    names = (each for each in psutil.process_iter(["cmdline", "memory_info"]))
-    return max(
-        (
-            each.info["memory_info"].rss / 1e6
-            for each in names
-            if each.info["cmdline"] and "videoauteur:Front" in each.info["cmdline"][0]
-        ),
-        default=0.0,
-    )
+    """Return the memory of the front's process; 0 where the system has no /proc."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"videoauteur:Front" in (process / "cmdline").read_bytes().split(b"\0")[0]:
+                pages = int((process / "statm").read_text().split()[1])
+                return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return 0.0
 
 
 def main() -> None:

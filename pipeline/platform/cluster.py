@@ -20,10 +20,10 @@ def cluster_address(configured: str | None) -> str | None:
     return configured or os.environ.get("RAY_ADDRESS")
 
 
-def _metrics_port(joined: str | None) -> dict[str, int]:
-    """Return the option of the port that Prometheus scrapes; a cluster that is joined has its own."""
+def _metrics_port(joined: str | None) -> int | None:
+    """Return the port that Prometheus scrapes; None for a cluster that is joined, which has its own."""
     port = os.environ.get(METRICS_PORT_VARIABLE)
-    return {} if joined or not port else {"_metrics_export_port": int(port)}
+    return None if joined or not port else int(port)
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         log_to_driver=False,
         logging_level=logging.ERROR,
         include_dashboard=None if joined else False,
-        **_metrics_port(joined),
+        _metrics_export_port=_metrics_port(joined),
         runtime_env={
             "env_vars": {"PYTHONPATH": str(ROOT)} | {name: os.environ[name] for name in THREAD_VARIABLES}
         },
