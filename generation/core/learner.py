@@ -41,6 +41,12 @@ class Learner(nn.Module, ABC):
         """What is saved of the model: trained parameters, and buffers that :meth:`prepare` filled."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
+    def allocate(self, shapes: dict[str, Sequence[int]]) -> None:
+        """Make room for saved tensors of these shapes; called before they are copied in.
+
+        For learners whose buffers are as large as their training data; others need nothing here.
+        """
+
     @abstractmethod
     def collate(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:
         """Rows to tensors on the CPU. Called in loader processes.
