@@ -22,7 +22,7 @@ LANGUAGE_LAYERS = r".*language_model\..*_proj"
 class State(Section):
     """The visual state ``z [tokens, width]`` of a picture.
 
-    ``family``: imagenet (packaged, pooled features), clip_unclip (CLIP, Stable unCLIP paints), clip_wan
+    ``family``: imagenet (packaged, pooled features), colour (the same with a histogram and a thumbnail), clip_unclip (CLIP, Stable unCLIP paints), clip_wan
     (penultimate CLIP tokens, Wan 2.1 paints), vae (AutoencoderKL), clip_vae (CLIP; our own diffusion in
     VAE latents paints). ``path``: folder of the pipeline's weights, as ``save_pretrained`` writes it.
     ``tokens`` and ``width`` are held against what the weights give. ``dtype`` is CLIP's and that of
@@ -30,7 +30,7 @@ class State(Section):
     their own.
     """
 
-    family: Literal["imagenet", "clip_unclip", "clip_wan", "vae", "clip_vae"] = "imagenet"
+    family: Literal["imagenet", "colour", "clip_unclip", "clip_wan", "vae", "clip_vae"] = "imagenet"
     path: Path | None = None
     tokens: Count = 1
     width: Count = 1280
@@ -41,8 +41,10 @@ class State(Section):
 
     @model_validator(mode="after")
     def _weights_are_named(self) -> State:
-        if (self.path is None) != (self.family == "imagenet"):
-            raise ValueError("path: the family imagenet takes none, every other one needs its folder")
+        if (self.path is None) != (self.family in ("imagenet", "colour")):
+            raise ValueError(
+                "path: the families imagenet and colour take none, every other one needs its folder"
+            )
         return self
 
 
@@ -146,7 +148,9 @@ class Sampling(Section):
 class Director(Section):
     """Interleaved director.
 
-    ``chain``: what a step consists of before its state. ``tokens_in``, ``tokens_out``: visual tokens
+    ``kind``: language (a language model that is trained), closed (sentences of the dataset, states by
+    regression, see :mod:`generation.director.closed`; of the other keys it reads ``chain``, ``sentences``,
+    ``max_context`` and ``sampling.max_steps``). ``chain``: what a step consists of before its state. ``tokens_in``, ``tokens_out``: visual tokens
     that a state is read as, and learned queries that one is regressed from. ``regress``: which states
     carry loss. ``alpha`` weighs 1 - cosine, ``beta`` the squared error, ``text_weight`` the
     cross-entropy, ``order_weight`` the likelihood that each state is told from the others of its story.
@@ -156,6 +160,7 @@ class Director(Section):
     keeps so many training steps to regress from, see :mod:`generation.director.memory`.
     """
 
+    kind: Literal["language", "closed"] = "language"
     backbone: Backbone = Backbone()
     chain: tuple[Literal["action", "caption"], ...] = ("action", "caption")
     tokens_in: Count = 4
@@ -250,16 +255,17 @@ class Transformer(Section):
 class Codec(Section):
     """The codec from videos to latents.
 
-    ``kind``: pixels (no compression), wan or ltx (AutoencoderKLWan, AutoencoderKLLTXVideo in ``path``).
+    ``kind``: pixels (no compression), dct (cosine transform of 8 x 8 blocks), wan or ltx (AutoencoderKLWan,
+    AutoencoderKLLTXVideo in ``path``).
     """
 
-    kind: Literal["pixels", "wan", "ltx"] = "pixels"
+    kind: Literal["pixels", "dct", "wan", "ltx"] = "pixels"
     path: Path | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _path_goes_with_kind(self) -> Codec:
-        if (self.path is None) != (self.kind == "pixels"):
+        if (self.path is None) != (self.kind in ("pixels", "dct")):
             raise ValueError("path: needed by kinds wan and ltx, and by no other")
         return self
 
@@ -282,13 +288,17 @@ class Generator(Section):
     """Visual-conditioned video generator.
 
     ``condition``: state (tokens in cross-attention), keyframe (first frame's latents beside the noise)
-    or caption alone.
+    or caption alone. ``retrieval``: off, or the mode of an index of the training clips, see
+    :mod:`generation.generator.retrieval`: retrieve shows the clip that fits a step best, blend starts the
+    diffusion from it (``blend`` is its share), generate starts from noise and names it as the nearest.
     """
 
     transformer: Transformer = Transformer()
     codec: Codec = Codec()
     text: TextEncoder = TextEncoder()
     condition: Literal["state", "keyframe", "caption"] = "state"
+    retrieval: Literal["off", "retrieve", "blend", "generate"] = "off"
+    blend: Annotated[float, Field(gt=0, lt=1)] = 0.6
     state_tokens: Count = 4
     regulariser: Regulariser = Regulariser()
     frames: Count = 5

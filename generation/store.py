@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from generation.generator.model import GeneratorModel
 
 Kind = Literal["director", "generator", "decoder"]
-OWN_DECODERS = ("imagenet", "clip_vae")
+OWN_DECODERS = ("imagenet", "colour", "clip_vae")
 """Families of states that our own decoder paints; the others bring theirs."""
 
 
@@ -45,10 +45,18 @@ def new_learner(kind: Kind, recipe: Recipe, statistics: Statistics) -> Learner:
             f"features hold states of {tokens} and {width}: set them so, or make the features again"
         )
     # Each needs libraries that take seconds to import.
+    if kind == "director" and recipe.director.kind == "closed":
+        from generation.director.closed import ClosedFormDirector
+
+        return ClosedFormDirector(recipe.director, recipe.state, statistics)
     if kind == "director":
         from generation.director.recalling import new_director
 
         return new_director(recipe.director, recipe.state, statistics)
+    if kind == "generator" and recipe.generator.retrieval != "off":
+        from generation.generator.retrieval import RetrievalGenerator
+
+        return RetrievalGenerator(recipe.generator, recipe.state, statistics)
     if kind == "generator":
         from generation.generator.model import GeneratorModel
 
@@ -128,6 +136,7 @@ def load_weights(learner: Learner, tensors: Mapping[str, Tensor], *, source: Pat
     Raises:
         ConfigError: the tensors are not those of this model.
     """
+    learner.allocate({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     named = learner.kept()
     wrong = sorted(named.keys() ^ tensors.keys()) or [
         name for name, parameter in named.items() if parameter.shape != tensors[name].shape

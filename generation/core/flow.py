@@ -57,18 +57,26 @@ def guided(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tenso
 
 
 def euler(
-    predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, *, steps: int, shift: float = 1.0
+    predict: Callable[[Tensor, Tensor], Tensor],
+    noise: Tensor,
+    *,
+    steps: int,
+    shift: float = 1.0,
+    begin: float = 1.0,
 ) -> Tensor:
     """Walk from noise to data.
 
     Args:
         predict: velocity ``[n, ...]`` at ``(x [n, ...], t [n])``.
-        noise: ``[n, ...]``, where the walk begins.
-        steps: calls of ``predict``.
+        noise: ``[n, ...]`` at time ``begin``: pure noise at 1.
+        steps: calls of ``predict`` from time 1; a later beginning takes its share of them, at least one.
         shift: as in training.
+        begin: time of ``noise``.
     """
     x = noise
     times = shifted(torch.linspace(1, 0, steps + 1, dtype=torch.float64), shift).tolist()
+    if begin < 1:
+        times = [begin, *(time for time in times if time < begin)]
     for t, following in itertools.pairwise(times):
         x = x + (following - t) * predict(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device))
     return x

@@ -33,7 +33,7 @@ def load_decoder(options: State, *, trained: Path | None) -> StateDecoder:
 
     Args:
         options: of the states.
-        trained: folder of a trained decoder (``MODELS/decoder``), for the families imagenet and clip_vae.
+        trained: folder of a trained decoder (``MODELS/decoder``), for the families imagenet, colour and clip_vae.
 
     Raises:
         ConfigError: the trained decoder is missing or is of other states; weights do not fit the options.
@@ -51,7 +51,7 @@ def load_decoder(options: State, *, trained: Path | None) -> StateDecoder:
             from generation.encoders.vae import VaeDecoder
 
             return VaeDecoder(options)
-        case "imagenet" | "clip_vae":
+        case "imagenet" | "colour" | "clip_vae":
             return _trained(options, trained)
         case _:
             assert_never(options.family)
@@ -63,6 +63,10 @@ def _encoder(options: State) -> StateEncoder:
             from generation.encoders.imagenet import ImagenetEncoder
 
             return ImagenetEncoder()
+        case "colour":
+            from generation.encoders.colour import ColourEncoder
+
+            return ColourEncoder()
         case "clip_unclip" | "clip_vae":
             from generation.encoders.clip import ClipPooledEncoder
 

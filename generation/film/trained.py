@@ -179,6 +179,10 @@ class TrainedModels:
         from generation.store import load_decoder_for
 
         recipe = self._recipe("generator")
+        if recipe.generator.retrieval != "off":
+            if self.painter_folder is not None:
+                raise ConfigError("--painter: key frames of generator.retrieval come from training clips")
+            return PainterParts(decoder=None, identity={})
         decoder = load_decoder_for(self.folder)
         if isinstance(decoder, FlowDecoder):
             decoder.options = self._recipe("decoder").decoder
@@ -194,13 +198,17 @@ class TrainedModels:
     def generator(self) -> GeneratorParts:
         """Load the generator."""
         from generation.encoders.weights import best_device
+        from generation.generator.retrieval import RetrievalGenerator
         from generation.store import load_generator
 
         recipe = self._recipe("generator")
         generator = load_generator(self.folder).to(best_device())
-        generator.options = recipe.generator
+        if isinstance(generator, RetrievalGenerator):
+            retriever: Retriever | None = generator
+        else:
+            retriever, generator.options = None, recipe.generator
         identity = {"generator": self._identity("generator", recipe.generator)}
-        return GeneratorParts(generator=generator, identity=identity)
+        return GeneratorParts(generator=generator, retriever=retriever, identity=identity)
 
     def _recipe(self, role: Role) -> config.Recipe:
         path = self.folder / role / "recipe.yaml"

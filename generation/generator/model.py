@@ -168,6 +168,8 @@ class GeneratorModel(Learner):
         first_frames: Pictures | None = None,
         guidance: float | None = None,
         steps: int | None = None,
+        start: Tensor | None = None,
+        start_share: float = 0.5,
     ) -> Videos:
         """Clips ``[n, frames, height, width, 3]`` in RGB.
 
@@ -182,6 +184,8 @@ class GeneratorModel(Learner):
                 held to them at every step of sampling.
             guidance: 1 is none; the recipe's if None.
             steps: of Euler's method; the recipe's if None.
+            start: latents ``[n, *latent_shape]`` that sampling starts from in place of noise.
+            start_share: part of ``start`` in the mixture with noise where sampling begins, in (0, 1).
 
         Raises:
             ValueError: something needed is missing, or numbers differ.
@@ -211,6 +215,7 @@ class GeneratorModel(Learner):
             seeds=range(seed, seed + count),
             guidance=guidance,
             steps=steps,
+            start=None if start is None else (start.to(device), start_share),
         )
         return self.codec.decode(latents)
 
@@ -242,6 +247,7 @@ class GeneratorModel(Learner):
         seeds: Sequence[int],
         guidance: float | None = None,
         steps: int | None = None,
+        start: tuple[Tensor, float] | None = None,
     ) -> Tensor:
         """Return latents of clips; ``state`` is raw, ``known`` as in :class:`Condition`."""
         options = self.options
@@ -257,6 +263,10 @@ class GeneratorModel(Learner):
         given = self._condition(text, mask, state, none, read)
         absent = self._condition(text, mask, state, ~none, read) if guidance != 1 else given
         noise = flow.noise_like(torch.zeros(len(text), *self.latent_shape, device=text.device), seeds)
+        x, begin = noise, 1.0
+        if start is not None:
+            begin = 1 - start[1]
+            x = flow.interpolate(start[0], noise, torch.full((len(text),), begin))
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             velocity = self.backbone.velocity(x, t, given, self.unknown)
@@ -273,7 +283,7 @@ class GeneratorModel(Learner):
         try:
             with half:
                 steps = options.sample_steps if steps is None else steps
-                return flow.euler(predict, noise, steps=steps, shift=options.time_shift)
+                return flow.euler(predict, x, steps=steps, shift=options.time_shift, begin=begin)
         finally:
             self.train(was_training)
 

@@ -43,7 +43,7 @@ class RetrievalGenerator(Learner):
     In mode ``retrieve`` nothing is trained; in the others a :class:`GeneratorModel` is.
 
     Args:
-        options: ``mode``, ``blend`` and those of the generator.
+        options: ``retrieval``, ``blend`` and those of the generator.
         state: the visual state.
         statistics: of raw states.
     """
@@ -57,7 +57,7 @@ class RetrievalGenerator(Learner):
         super().__init__()
         self.options, self.statistics = options, statistics
         self.codec = load_codec(options.codec)
-        self.model = None if options.mode == "retrieve" else GeneratorModel(options, state, statistics)
+        self.model = None if options.retrieval == "retrieve" else GeneratorModel(options, state, statistics)
         self._relevance = load_sentences("minilm")
         self.allocate(
             {
@@ -106,7 +106,7 @@ class RetrievalGenerator(Learner):
     @property
     def _trained(self) -> GeneratorModel:
         if self.model is None:
-            raise NotImplementedError("generator.mode retrieve has nothing to train")
+            raise NotImplementedError("generator.retrieval retrieve has nothing to train")
         return self.model
 
     # Retrieval
@@ -121,7 +121,7 @@ class RetrievalGenerator(Learner):
         match, distance = self._match(steps)
         videos = np.array([video for _, video in names])
         chosen = best_path(match, videos)
-        share = {"retrieve": 1.0, "blend": self.options.blend, "generate": 0.0}[self.options.mode]
+        share = {"retrieve": 1.0, "blend": self.options.blend, "generate": 0.0}[self.options.retrieval]
         return [
             Source(
                 clip_id=names[clip][0], video_id=names[clip][1], share=share,

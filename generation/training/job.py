@@ -18,7 +18,7 @@ from safetensors.torch import load
 from generation.config import Recipe, Train
 from generation.core.states import Statistics
 from generation.data.features import make_features
-from generation.store import Kind, new_learner, publish
+from generation.store import Kind, new_learner, publish, save_learner
 from generation.training.loop import Batches, Line, train
 from pipeline.dataset.loader import ShardBatches, ShardError
 from pipeline.platform.config import ConfigError
@@ -92,6 +92,11 @@ def train_here(kind: Kind, models: Path, recipe: Recipe) -> None:
     learner = new_learner(kind, recipe, statistics)
     learner.prepare(_rows(models / "features" / TABLES[kind]), {})
     folder = models / kind
+    if not any(parameter.requires_grad for parameter in learner.parameters()):
+        # A model in closed form is finished once it has seen the rows.
+        if PartialState().is_main_process:
+            save_learner(learner, recipe, folder)
+        return
     with _bar(kind, options) as bar:
         train(
             learner, partial(_batches, kind, models, options), options, folder,
