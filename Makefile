@@ -44,7 +44,6 @@ demo: install
 
 film: demo
 	$(BIN)/videoauteur train director demo/dataset demo/models
-	$(BIN)/videoauteur train decoder demo/dataset demo/models
 	$(BIN)/videoauteur train generator demo/dataset demo/models
 	$(BIN)/videoauteur generate "How to make soup?" --models demo/models --out demo/film --steps 4
 

@@ -22,12 +22,12 @@ LANGUAGE_LAYERS = r".*language_model\..*_proj"
 class State(Section):
     """The visual state ``z [tokens, width]`` of a picture.
 
-    ``family``: imagenet (packaged, pooled features), colour (the same with a histogram and a thumbnail), clip_unclip (CLIP, Stable unCLIP paints), clip_wan
-    (penultimate CLIP tokens, Wan 2.1 paints), vae (AutoencoderKL), clip_vae (CLIP; our own diffusion in
-    VAE latents paints). ``path``: folder of the pipeline's weights, as ``save_pretrained`` writes it.
-    ``tokens`` and ``width`` are held against what the weights give. ``dtype`` is CLIP's and that of
-    the painters Stable unCLIP and Wan; ``sample_steps`` and ``guidance`` are these painters', null takes
-    their own.
+    ``family``: imagenet (packaged, pooled features), colour (the same with a histogram and a
+    thumbnail), clip_unclip (CLIP, Stable unCLIP paints), clip_wan (penultimate CLIP tokens, Wan 2.1
+    paints), vae (AutoencoderKL), clip_vae (CLIP; our own diffusion in VAE latents paints). ``path``:
+    folder of the pipeline's weights, as ``save_pretrained`` writes it. ``tokens`` and ``width`` are
+    held against what the weights give. ``dtype`` is CLIP's and that of the painters Stable unCLIP and
+    Wan; ``sample_steps`` and ``guidance`` are these painters', null takes their own.
     """
 
     family: Literal["imagenet", "colour", "clip_unclip", "clip_wan", "vae", "clip_vae"] = "imagenet"
@@ -149,11 +149,12 @@ class Director(Section):
     """Interleaved director.
 
     ``kind``: language (a language model that is trained), closed (sentences of the dataset, states by
-    regression, see :mod:`generation.director.closed`; of the other keys it reads ``chain``, ``sentences``,
-    ``max_context`` and ``sampling.max_steps``). ``chain``: what a step consists of before its state. ``tokens_in``, ``tokens_out``: visual tokens
-    that a state is read as, and learned queries that one is regressed from. ``regress``: which states
-    carry loss. ``alpha`` weighs 1 - cosine, ``beta`` the squared error, ``text_weight`` the
-    cross-entropy, ``order_weight`` the likelihood that each state is told from the others of its story.
+    regression, see :mod:`generation.director.closed`; of the other keys it reads ``chain``,
+    ``sentences``, ``max_context`` and ``sampling.max_steps``). ``chain``: what a step consists of
+    before its state. ``tokens_in``, ``tokens_out``: visual tokens that a state is read as, and learned
+    queries that one is regressed from. ``regress``: which states carry loss. ``alpha`` weighs 1 -
+    cosine, ``beta`` the squared error, ``text_weight`` the cross-entropy, ``order_weight`` the
+    likelihood that each state is told from the others of its story.
 
     For little data: ``sentences`` lets each text be followed by its vector of a frozen encoder;
     ``dropout`` hides parts of what is read, ``hide_history`` all earlier states of a story; ``memory``

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from generation.config import Recipe
 
 
+EMBEDDED = "embedded"
+"""Recipe of a user without GPU and downloads."""
+
+
 def add(commands: Commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
@@ -33,7 +37,9 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--memo", type=Path, metavar="FOLDER", help="default: DATASET/_memo")
     parser.add_argument(
-        "--recipe", metavar="FILE_OR_NAME", help="a YAML file, or a recipe that comes along"
+        "--recipe",
+        metavar="FILE_OR_NAME",
+        help="a YAML file, or a recipe that comes along; default: embedded (none for the captioner)",
     )
     add_set_option(parser, "recipe")
     parser.set_defaults(run=_train)
@@ -44,7 +50,8 @@ def _train(parsed: argparse.Namespace) -> int:
     from generation.film.trained import recipe_file
     from pipeline.platform.config import load
 
-    file = None if parsed.recipe is None else recipe_file(parsed.recipe)
+    recipe_name = parsed.recipe or (None if parsed.model == "captioner" else EMBEDDED)
+    file = None if recipe_name is None else recipe_file(recipe_name)
     recipe = load(file, parsed.settings, Recipe).config
     # Here, so that --help and a wrong option answer at once.
     from transformers.utils.logging import disable_progress_bar

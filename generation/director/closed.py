@@ -9,7 +9,7 @@ most relevant to it, or, where no story is, with an outline by the packaged lang
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +31,16 @@ RELEVANT = 0.4
 """Least cosine of a question and a story that answers it (MiniLM; unrelated recipes reach about 0.3)."""
 SAME_ACTION = 0.7
 """Least cosine of two actions that share a caption, and of one that repeats another."""
-QUESTION = re.compile(r"^(how (do|can|to|would|should)( i| you| we)?|please|show me( how to)?)\b", re.IGNORECASE)
+QUESTION = re.compile(
+    r"^(how (do|can|to|would|should)( i| you| we)?|please|show me( how to)?)\b", re.IGNORECASE
+)
 
 
 class ClosedFormDirector(Learner):
     """Plans stories from those of its training data.
 
     Args:
-        options: ``chain`` and ``sentences`` are used, and ``max_context`` as the number of step numbers that
-            are told apart.
+        options: see ``kind`` there; ``max_context`` step numbers are distinguished.
         state: the visual state.
         statistics: of raw states.
     """
@@ -57,7 +58,7 @@ class ClosedFormDirector(Learner):
 
     # Training
 
-    def prepare(self, rows: Iterable[Row]) -> None:
+    def prepare(self, rows: Iterable[Row], constants: Mapping[str, Tensor]) -> None:
         """Store the stories' texts and solve the regression of their states."""
         stories = [story_of(row) for row in rows]
         self.stories = packed(
@@ -76,8 +77,9 @@ class ClosedFormDirector(Learner):
 
     def allocate(self, shapes: dict[str, Sequence[int]]) -> None:
         """See :meth:`generation.core.learner.Learner.allocate`."""
-        self.stories = torch.zeros(*shapes["stories"], dtype=torch.uint8)
-        self.memory = self._memory(shapes["memory.keys"][0])
+        if shapes.keys() >= {"stories", "memory.keys"}:
+            self.stories = torch.zeros(*shapes["stories"], dtype=torch.uint8)
+            self.memory = self._memory(shapes["memory.keys"][0])
 
     def collate(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:
         """Raise, since nothing is trained step by step."""
@@ -123,9 +125,7 @@ class ClosedFormDirector(Learner):
             yield Step(action=action, caption=caption, state=state)
 
     @torch.inference_mode()
-    def predict(
-        self, stories: Sequence[Story], *, history: str, seed: int = 0
-    ) -> list[Tensor]:
+    def predict(self, stories: Sequence[Story], *, history: str, seed: int = 0) -> list[Tensor]:
         """Return standardised states; see :meth:`generation.director.model.DirectorModel.predict`."""
         found = []
         for story in stories:

@@ -33,7 +33,7 @@ def load_decoder(options: State, *, trained: Path | None) -> StateDecoder:
 
     Args:
         options: of the states.
-        trained: folder of a trained decoder (``MODELS/decoder``), for the families imagenet, colour and clip_vae.
+        trained: folder of a trained decoder (``MODELS/decoder``), for imagenet, colour and clip_vae.
 
     Raises:
         ConfigError: the trained decoder is missing or is of other states; weights do not fit the options.

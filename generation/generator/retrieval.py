@@ -1,14 +1,14 @@
 """Clips that start from training clips: an index, a best path over the steps of a film, and three modes.
 
-Two cores cannot train a generator whose pictures a visitor recognises. This one shows the training clip that
-fits a step best (*retrieve*), starts the diffusion from its latents (*blend*), or only names it as the
+Two cores cannot train a generator whose pictures a visitor recognises. This one shows the training clip
+that fits a step best (*retrieve*), starts the diffusion from its latents (*blend*), or only names it as the
 nearest one (*generate*). Every clip is reported with its source and the source's share, and none of its
 figures belongs beside those of a generator that was trained to make new pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,11 +71,15 @@ class RetrievalGenerator(Learner):
 
     # Training
 
-    def prepare(self, rows: Iterable[Row]) -> None:
+    def prepare(self, rows: Iterable[Row], constants: Mapping[str, Tensor]) -> None:
         """Build the index."""
+        if self.model is not None:
+            self.model.prepare((), constants)
         kept = [(row, load(row["tensors"])) for row in rows]
         prompts = [prompt_of(row["action"], row["caption"]) for row, _ in kept]
-        self.states = torch.stack([self.statistics.standardise(found["state"].float()) for _, found in kept])
+        self.states = torch.stack(
+            [self.statistics.standardise(found["state"].float()) for _, found in kept]
+        )
         self.latents = torch.stack([found["latents"].float() for _, found in kept])
         self.sentences = F.normalize(self._relevance.encode(prompts), dim=1)
         self.names = packed([[row["clip_id"], row["video_id"]] for row, _ in kept])
@@ -86,7 +90,7 @@ class RetrievalGenerator(Learner):
 
     def allocate(self, shapes: dict[str, Sequence[int]]) -> None:
         """See :meth:`generation.core.learner.Learner.allocate`."""
-        for name in INDEX:
+        for name in INDEX if shapes.keys() >= set(INDEX) else ():
             kind = torch.uint8 if name == "names" else torch.float32
             self.register_buffer(name, torch.zeros(*shapes[name], dtype=kind))
 
@@ -138,7 +142,8 @@ class RetrievalGenerator(Learner):
     def picture(self, source: Source) -> NDArray[np.uint8]:
         """Return the middle frame of a source."""
         video = self._clip(source)
-        return video[len(video) // 2]
+        middle: NDArray[np.uint8] = video[len(video) // 2]
+        return middle
 
     def sample_from(
         self, source: Source, caption: str, state: Tensor | None, *, seed: int
