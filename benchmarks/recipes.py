@@ -17,11 +17,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from benchmarks.machine import machine, markdown
 from pipeline.curation.config import Config
 from pipeline.curation.job import curate
+from pipeline.dataset.reading import open_dataset
 from pipeline.platform.config import load
 from stages.probe import path_of
 from stages.records import Interval
@@ -93,8 +92,9 @@ def score(dataset: Path, truth: dict[str, list[Step]]) -> dict[str, float | int]
         were found: ``word_errors`` of 100 true words, articles aside, ``exact`` texts, and
         ``with_articles``, the share of texts whose nouns are not left bare (at least one article).
     """
+    opened = open_dataset(dataset)
     tables = {
-        name: pq.read_table(dataset / name).to_pylist()
+        name: opened.table(name).to_pylist()
         for name in ("videos", "clips", "actions", "matches", "narratives")
     }
     cuts = [0, 0, 0]
@@ -103,7 +103,7 @@ def score(dataset: Path, truth: dict[str, list[Step]]) -> dict[str, float | int]
     texts: list[str] = []
     exact = 0
     for video in tables["videos"]:
-        steps = truth[path_of(video["uri"]).stem]
+        steps = truth[path_of(opened.uri(video["uri"])).stem]
         mine = {
             name: [row for row in rows if row["video_id"] == video["video_id"]]
             for name, rows in tables.items()

@@ -235,7 +235,7 @@ def figures(
     """
     rows = [rows_of(Source(uri=video.uri, content_id=video.content_id), video) for video in told]
     folder.mkdir(parents=True)
-    write_tables(folder, rows, scratch=folder, max_shard=10**9, max_row_group=10**8)
+    write_tables(folder, rows, max_shard=10**9, max_row_group=10**8)
     scored = recipes.score(folder, dict(truth))
     starts: list[float] = []
     ends: list[float] = []

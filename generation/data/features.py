@@ -44,6 +44,8 @@ from generation.data.maker import (
 )
 from generation.encoders.codecs import load_codec
 from models.errors import UsageError
+from pipeline.dataset.manifest import DatasetError
+from pipeline.dataset.reading import open_dataset
 from pipeline.platform.memo import Memo
 from pipeline.platform.progress import Bar
 from stages.probe import path_of
@@ -62,17 +64,13 @@ def read_dataset(dataset: Path) -> list[Narrated]:
     Raises:
         FeatureError: there are none, or video files are gone.
     """
-    tables = {}
-    for name, columns in (
-        ("narratives", ["video_id", "title", "steps"]),
-        ("clips", ["clip_id", "video_uri"]),
-    ):
-        files = sorted((dataset / name).glob("*.parquet"))
-        if not files:
-            raise FeatureError(f"DATASET {dataset}: no table {name} in it; name an OUTPUT of `curate`")
-        parts = [pq.read_table(file, columns=columns) for file in files]
-        tables[name] = pa.concat_tables(parts).to_pylist()
-    uris = {clip["clip_id"]: clip["video_uri"] for clip in tables["clips"]}
+    try:
+        opened = open_dataset(dataset)
+        narratives = opened.table("narratives", ["video_id", "title", "steps"]).to_pylist()
+        clips = opened.table("clips", ["clip_id", "video_uri"]).to_pylist()
+    except DatasetError as error:
+        raise FeatureError(f"DATASET {error}") from error
+    uris = {clip["clip_id"]: opened.uri(clip["video_uri"]) for clip in clips}
     found = [
         Narrated(
             video_id=row["video_id"],
@@ -84,7 +82,7 @@ def read_dataset(dataset: Path) -> list[Narrated]:
                 for step in row["steps"]
             ),
         )
-        for row in sorted(tables["narratives"], key=lambda row: str(row["video_id"]))
+        for row in sorted(narratives, key=lambda row: str(row["video_id"]))
         if row["steps"]
     ]  # fmt: skip
     if not found:

@@ -30,6 +30,7 @@ from pipeline.curation.config import Config
 from pipeline.curation.servers import resolved, started_here
 from pipeline.dataset import SCRATCH
 from pipeline.dataset.examples import part_made_from, write_part
+from pipeline.dataset.reading import open_dataset
 from pipeline.platform.config import ConfigError
 from pipeline.platform.memo import Memo
 from pipeline.platform.progress import Bar
@@ -250,9 +251,8 @@ class _Dataset(_Teacher):
     """The captions that the dataset has already."""
 
     def __init__(self, source: Captions, config: Config) -> None:
-        files = sorted((source.folder / "clips").glob("*.parquet"))
-        tables = [pq.read_table(file, columns=["clip_id", "caption", "caption_model"]) for file in files]
-        self._rows = {row["clip_id"]: row for table in tables for row in table.to_pylist()}
+        clips = open_dataset(source.folder).table("clips", ["clip_id", "caption", "caption_model"])
+        self._rows = {row["clip_id"]: row for row in clips.to_pylist()}
         told = [[row["clip_id"], row["caption"]] for row in self._rows.values()]
         self.made_from = [sorted(told), _asked_with(config)]
 

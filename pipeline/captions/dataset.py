@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.errors import UsageError
+from pipeline.dataset.manifest import DatasetError
+from pipeline.dataset.reading import open_dataset
 from pipeline.evaluation.figures import Figure, measured, missing
 from stages.match import best_matches
 from stages.records import Match
@@ -88,7 +86,11 @@ def read_captions(datasets: Sequence[Path]) -> list[Captions]:
 
 
 def _clips(dataset: Path, given: Path) -> tuple[CaptionedClip, ...]:
-    rows = {table: _rows(dataset / table, columns, given) for table, columns in COLUMNS.items()}
+    try:
+        opened = open_dataset(dataset)
+        rows = {name: opened.table(name, columns).to_pylist() for name, columns in COLUMNS.items()}
+    except DatasetError as error:
+        raise CaptionsError(f"DATASET {given}: {error}; curate it again") from error
     actions = {row["action_id"]: row["text"] for row in rows["actions"]}
     best = best_matches([Match(**row) for row in rows["matches"]])
     sizes = {
@@ -104,7 +106,7 @@ def _clips(dataset: Path, given: Path) -> tuple[CaptionedClip, ...]:
         )
     found = [
         CaptionedClip(
-            **{name: row[name] for name in CLIP_COLUMNS},
+            **{name: row[name] for name in CLIP_COLUMNS} | {"video_uri": opened.uri(row["video_uri"])},
             frames_s=tuple(row["caption_frames_s"] or ()),
             screen_text=tuple(row["screen_text"] or ()),
             action=actions.get(best[row["clip_id"]].action_id, "") if row["clip_id"] in best else "",
@@ -116,22 +118,6 @@ def _clips(dataset: Path, given: Path) -> tuple[CaptionedClip, ...]:
     if not found:
         raise CaptionsError(f"DATASET {given}: none of its {len(rows['clips'])} clips has a caption")
     return tuple(sorted(found, key=lambda clip: (clip.video_id, clip.start_s, clip.clip_id)))
-
-
-def _rows(folder: Path, columns: Sequence[str], given: Path) -> list[dict[str, Any]]:
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
-        raise CaptionsError(f"DATASET {given}: no table {folder.name} in it; name an OUTPUT of `curate`")
-    try:
-        parts = [pq.read_table(file, columns=list(columns)) for file in files]
-        rows: list[dict[str, Any]] = pa.concat_tables(parts).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        # After the first line Arrow lists the whole schema.
-        why = str(error).partition("\n")[0]
-        raise CaptionsError(
-            f"DATASET {given}: table {folder.name} cannot be read ({why}); curate it again"
-        ) from error
-    return rows
 
 
 def common_keys(datasets: Sequence[Captions]) -> set[Key]:

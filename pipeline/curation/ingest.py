@@ -51,6 +51,13 @@ class Source:
         return video.drop(drop)
 
 
+def input_root(given: str) -> str:
+    """Return the URI of the folder that INPUT is or lies in, with a slash at its end."""
+    path = path_of(given) if given.startswith("file://") else Path(given)
+    folder = Path(os.path.abspath(path if path.is_dir() else path.parent))  # noqa: PTH100
+    return folder.as_uri().rstrip("/") + "/"
+
+
 def list_files(given: str, *, leave_out: Path | None = None) -> list[Path]:
     """The files that INPUT stands for, sorted.
 

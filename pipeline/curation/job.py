@@ -6,14 +6,13 @@ import fcntl
 import json
 import os
 import platform
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from models.budget import Budget, Cost
 from models.errors import UsageError
@@ -23,7 +22,7 @@ from pipeline import __version__
 from pipeline.curation import runners, servers
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
-from pipeline.curation.ingest import Source, identify, list_files, unique
+from pipeline.curation.ingest import Source, identify, input_root, list_files, unique
 from pipeline.curation.progress import Tally
 from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.curation.runners import Site
@@ -31,12 +30,12 @@ from pipeline.curation.servers import Running
 from pipeline.curation.worker import EventSink
 from pipeline.dataset import SCRATCH
 from pipeline.dataset.schema import SCHEMA_VERSION
-from pipeline.dataset.tables import Rows, write_tables
+from pipeline.dataset.versions import LOCK, VERSIONS, VersionWriter, recover
 from pipeline.platform.config import ConfigError, Loaded
 from pipeline.platform.memo import Memo
 from pipeline.report.page import write_report
 from pipeline.report.summary import summarise, write_card
-from stages.records import VIDEO_JSON, Reason, Video
+from stages.records import Reason, Video
 
 RUN_FILE = "run.json"
 LEDGER = "_ledger"
@@ -73,24 +72,38 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
     started = time.perf_counter()
     config = loaded.config
     files = list_files(given, leave_out=output)
-    with claimed(output), Results() as results:
-        run = _RunFile(output / RUN_FILE, given, loaded)
+    root = input_root(given)
+    with (
+        claimed(output),
+        VersionWriter(
+            output,
+            scratch=output / SCRATCH,
+            input_root=root,
+            max_shard=config.run.max_shard_bytes,
+            max_row_group=config.run.max_row_group_bytes,
+        ) as version,
+    ):
+        run = _RunFile(output / SCRATCH / RUN_FILE, given, loaded)
         run.write("running")
         store = memo or output / "_memo"
         index = Memo(store)
         sources = identify(files, index)
         index.close()
         originals, copies = unique(sources)
-        videos = [source.video() for source in originals]
-        for video in videos:
+        add = _row_sink(version, sources, copies, root)
+        waiting: list[Video] = []
+        for source in originals:
+            video = source.video()
             if video.rejected:
-                results.add(video)
-        waiting = [video for video in videos if not video.rejected]
+                add(video)
+            else:
+                waiting.append(video)
         stages = [stage.name for stage in build_stages(config)]
         ledger = Ledger(output / LEDGER)
         # The budget may be larger than that of the run which spent it.
         ledger.resume()
         spent = None
+        done = len(originals) - len(waiting)
         try:
             with (
                 Tally(
@@ -108,22 +121,19 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
                         raise ConfigError(f"{end.stage}: {end.detail}")
                     if end is not None and end.reason is Reason.BUDGET_SPENT:
                         spent = end.detail
-                    results.add(video)
+                    add(video)
+                    done += 1
         except (KeyboardInterrupt, ConfigError, ServerError):
-            run.write("interrupted", videos_done=len(results), videos_planned=len(originals))
+            run.write("interrupted", videos_done=done, videos_planned=len(originals))
             raise
-        counts = write_tables(
-            output,
-            _rows(sources, copies, results),
-            scratch=output / SCRATCH,
-            max_shard=config.run.max_shard_bytes,
-            max_row_group=config.run.max_row_group_bytes,
-        )
+        counts = version.write()
         seconds = round(time.perf_counter() - started, 3)
-        summary = summarise(output, counts, tally.figures(), ledger.totals(), seconds)
-        write_card(output, summary)
-        write_report(output, summary)
-        run.write("budget_spent" if spent else "done", **summary)
+        summary = summarise(version.folder, counts, tally.figures(), ledger.totals(), seconds)
+        write_card(version.folder, summary)
+        write_report(version.folder, summary, frames=output / SCRATCH / "frames")
+        run.finish(version.folder / RUN_FILE, "budget_spent" if spent else "done", **summary)
+        version.commit()
+        run.remove()
     failed = summary["videos"].get("failed", 0)
     over_budget = failed > config.run.error_budget * len(sources)
     return Outcome(summary=summary, over_budget=over_budget, spent=spent)
@@ -179,47 +189,24 @@ def _curated(
             yield video
 
 
-def _rows(sources: Sequence[Source], copies: Mapping[str, str], results: Results) -> Iterator[Rows]:
-    """The rows of every video in order of its id, with those of its copies."""
+def _row_sink(
+    version: VersionWriter, sources: Sequence[Source], copies: Mapping[str, str], root: str
+) -> Callable[[Video], None]:
+    """Return a function that adds the rows of a finished video and of its copies to a version."""
     by_uri = {source.uri: source for source in sources}
     copied: dict[str, list[str]] = defaultdict(list)
     for copy, original in copies.items():
         copied[original].append(copy)
-    for video in results:
-        found = rows_of(by_uri[video.uri], video)
+
+    def add(video: Video) -> None:
+        found = rows_of(by_uri[video.uri], video, root)
         found["videos"].extend(
-            duplicate_row(by_uri[copy], by_uri[video.uri], video) for copy in copied[video.uri]
+            duplicate_row(by_uri[copy], by_uri[video.uri], video, root)
+            for copy in copied.get(video.uri, ())
         )
-        yield found
+        version.add(found)
 
-
-class Results:
-    """Finished videos, kept in a temporary file and read back in order of their ids."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, tuple[int, int]] = {}
-
-    def __enter__(self) -> Self:
-        self._file = tempfile.TemporaryFile()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def add(self, video: Video) -> None:
-        """Keep a video."""
-        text = VIDEO_JSON.dump_json(video)
-        self._places[video.video_id] = (self._file.seek(0, os.SEEK_END), len(text))
-        self._file.write(text)
-
-    def __iter__(self) -> Iterator[Video]:
-        for video_id in sorted(self._places):
-            offset, length = self._places[video_id]
-            self._file.seek(offset)
-            yield VIDEO_JSON.validate_json(self._file.read(length))
+    return add
 
 
 @contextmanager
@@ -232,14 +219,15 @@ def claimed(output: Path) -> Iterator[None]:
     try:
         if output.exists() and not output.is_dir():
             raise OutputError(f"OUTPUT {output}: is a file; name a folder")
-        if output.is_dir() and any(output.iterdir()) and not (output / RUN_FILE).is_file():
+        ours = (output / VERSIONS).is_dir() or (output / RUN_FILE).is_file()
+        if output.is_dir() and any(output.iterdir()) and not ours:
             raise OutputError(
                 f"OUTPUT {output}: not empty, and not written by videoauteur (no {RUN_FILE} in it); "
                 "name a new or an empty folder"
             )
-        scratch = output / SCRATCH
-        scratch.mkdir(parents=True, exist_ok=True)
-        lock = (scratch / "lock").open("wb")
+        (output / VERSIONS).mkdir(parents=True, exist_ok=True)
+        # Not in the scratch folder, which may be deleted at any time.
+        lock = (output / VERSIONS / LOCK).open("wb")
     except OSError as error:
         raise OutputError(f"OUTPUT {output}: {error.strerror}") from error
     with lock:
@@ -247,11 +235,16 @@ def claimed(output: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise OutputError(f"OUTPUT {output}: another run is at work in it") from error
+        recover(output)
         yield
 
 
 class _RunFile:
-    """``run.json``: what was asked, how it ended. Its presence marks a folder as ours."""
+    """What was asked of a run and how it ended.
+
+    ``run.json`` of OUTPUT belongs to the version of the tables that the run made. While a run is at work,
+    and after one that ended without a version, the same is in the scratch folder.
+    """
 
     def __init__(self, path: Path, given: str, loaded: Loaded[Config]) -> None:
         self._path = path
@@ -265,6 +258,16 @@ class _RunFile:
         }
 
     def write(self, status: str, **more: Any) -> None:
+        """Write the state of the run that is at work."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_suffix(".json.part")
-        part.write_text(json.dumps({"status": status, **self._asked, **more}, indent=1) + "\n")
+        self.finish(part, status, **more)
         part.replace(self._path)
+
+    def finish(self, path: Path, status: str, **more: Any) -> None:
+        """Write the run file of a version."""
+        path.write_text(json.dumps({"status": status, **self._asked, **more}, indent=1) + "\n")
+
+    def remove(self) -> None:
+        """Remove the state in the scratch folder."""
+        self._path.unlink(missing_ok=True)

@@ -7,13 +7,20 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from pipeline.curation.ingest import Source
+from pipeline.dataset.manifest import relative_uri
 from pipeline.dataset.schema import TABLES
 from pipeline.dataset.tables import Rows
 from stages.records import FAILURES, Drop, Kind, NoMatch, Reason, Video
 
 
-def rows_of(source: Source, video: Video) -> Rows:
-    """All rows of one video, by table. Clips and actions of a rejected video go down with it."""
+def rows_of(source: Source, video: Video, root: str = "") -> Rows:
+    """Return all rows of one video, by table.
+
+    Clips and actions of a rejected video become rejects.
+
+    Args:
+        root: what URIs in the rows are relative to; with the empty one they are absolute.
+    """
     rows: Rows = {name: [] for name in TABLES}
     end = video.rejected
     status = "kept" if end is None else "failed" if end.reason in FAILURES else "rejected"
@@ -22,7 +29,7 @@ def rows_of(source: Source, video: Video) -> Rows:
     kept = {clip.clip_id for clip in clips}
     matches = [pair for pair in video.matches if pair.clip_id in kept]
     rows["videos"].append(
-        _video_row(source, video)
+        _video_row(source, video, root)
         | {
             "status": status,
             "num_clips": len(clips),
@@ -30,7 +37,7 @@ def rows_of(source: Source, video: Video) -> Rows:
             "num_matches": len(matches),
         }
     )
-    rows["rejects"] = [_reject_row(video, drop) for drop in video.drops]
+    rows["rejects"] = [_reject_row(video, drop, root) for drop in video.drops]
     if end is not None:
         detail = f"the file was rejected: {end.reason}"
         for kind, items in ((Kind.CLIP, video.kept_clips), (Kind.ACTION, video.kept_actions)):
@@ -40,7 +47,7 @@ def rows_of(source: Source, video: Video) -> Rows:
                     item_id=item.clip_id if kind is Kind.CLIP else item.action_id,  # type: ignore[union-attr]
                     start_s=item.start_s, end_s=item.end_s,
                 )  # fmt: skip
-                rows["rejects"].append(_reject_row(video, drop))
+                rows["rejects"].append(_reject_row(video, drop, root))
         return rows
     captions = {caption.clip_id: caption for caption in video.captions}
     marks = {mark.clip_id: mark for mark in video.watermarks}
@@ -51,7 +58,7 @@ def rows_of(source: Source, video: Video) -> Rows:
             to_jsonable_python(clip)
             | {
                 "video_id": video.video_id,
-                "video_uri": video.uri,
+                "video_uri": relative_uri(video.uri, root),
                 "caption": caption.text if caption else None,
                 "caption_model": caption.model if caption else None,
                 "caption_frames_s": caption.frame_times_s if caption else [],
@@ -83,23 +90,23 @@ def rows_of(source: Source, video: Video) -> Rows:
     return rows
 
 
-def duplicate_row(copy: Source, original: Source, video: Video) -> dict[str, Any]:
-    """The row of a file whose content was curated under another name."""
-    return _video_row(copy, video) | {
+def duplicate_row(copy: Source, original: Source, video: Video, root: str = "") -> dict[str, Any]:
+    """Return the row of a file whose content was curated under another name."""
+    return _video_row(copy, video, root) | {
         "status": "duplicate",
-        "duplicate_of": original.uri,
+        "duplicate_of": relative_uri(original.uri, root),
         "num_clips": 0,
         "num_actions": 0,
         "num_matches": 0,
     }
 
 
-def _video_row(source: Source, video: Video) -> dict[str, Any]:
+def _video_row(source: Source, video: Video, root: str) -> dict[str, Any]:
     facts = to_jsonable_python(video.facts) if video.facts else {}
     return {
         **{name: facts.get(name) for name in TABLES["videos"].names},
         "has_audio": video.facts.has_audio if video.facts else None,
-        "uri": source.uri,
+        "uri": relative_uri(source.uri, root),
         "video_id": source.video_id,
         "language": (video.transcript.language or None) if video.transcript else None,
         "shot_starts_s": [shot.start_s for shot in video.evidence.shots] if video.evidence else [],
@@ -109,10 +116,10 @@ def _video_row(source: Source, video: Video) -> dict[str, Any]:
     }
 
 
-def _reject_row(video: Video, drop: Drop) -> dict[str, Any]:
+def _reject_row(video: Video, drop: Drop, root: str) -> dict[str, Any]:
     return {
         **to_jsonable_python(drop),
-        "uri": video.uri,
+        "uri": relative_uri(video.uri, root),
         "video_id": video.video_id,
         "clip_id": drop.item_id if drop.kind is Kind.CLIP else None,
         "action_id": drop.item_id if drop.kind is Kind.ACTION else None,

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+"""Version 3: URIs are relative to ``input_root`` of the manifest; before, they were absolute."""
 
 TEXT, FLOAT, INT, BOOL = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
 
+def _fields(*columns: tuple[str, pa.DataType, str]) -> list[pa.Field]:
+    return [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns]
+
+
 def _table(description: str, *columns: tuple[str, pa.DataType, str]) -> pa.Schema:
     return pa.schema(
-        [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns],
+        _fields(*columns),
         metadata={"description": description, "schema_version": str(SCHEMA_VERSION)},
     )
 
 
 _STEP = pa.struct(
-    [
-        ("step_index", INT),
-        ("clip_id", TEXT),
-        ("action_id", TEXT),
-        ("start_s", FLOAT),
-        ("end_s", FLOAT),
-        ("action", TEXT),
-        ("caption", TEXT),
-        ("gap_s", FLOAT),
-        ("repeats", INT),
-    ]
+    _fields(
+        ("step_index", INT, "position in the narrative, from 0"),
+        ("clip_id", TEXT, "its clip"),
+        ("action_id", TEXT, "its action of highest IoU; null for a clip without one"),
+        ("start_s", FLOAT, "start of the clip in seconds"),
+        ("end_s", FLOAT, "end of the clip in seconds, exclusive"),
+        ("action", TEXT, "text of the action"),
+        ("caption", TEXT, "caption of the clip"),
+        (
+            "gap_s",
+            FLOAT,
+            "time since the step before ended; of the first, since the video began",
+        ),
+        ("repeats", INT, "step_index of the earlier step that says the same; null if none does"),
+    )
 )
 
 TABLES: dict[str, pa.Schema] = {
     "videos": _table(
         "One row per input file: facts, status, counts.",
-        ("uri", TEXT, "the file, as a URI; the key"),
+        ("uri", TEXT, "the file, relative to input_root in manifest.json, percent-encoded; the key"),
         ("video_id", TEXT, "16 hex digits of the content's sha256; copies share it"),
         ("status", TEXT, "kept, rejected, duplicate or failed"),
         ("duplicate_of", TEXT, "URI of the first file with this content, for duplicates"),
@@ -61,7 +70,7 @@ TABLES: dict[str, pa.Schema] = {
         ("clip_index", INT, "position among all candidate clips of the video, from 0"),
         ("start_s", FLOAT, "start in seconds of presentation time"),
         ("end_s", FLOAT, "end in seconds, exclusive"),
-        ("video_uri", TEXT, "file that it is cut from"),
+        ("video_uri", TEXT, "file that it is cut from, relative to input_root in manifest.json"),
         ("caption", TEXT, "description of what is seen"),
         ("caption_model", TEXT, "what wrote the caption"),
         ("caption_frames_s", pa.list_(FLOAT), "times of the frames that it saw"),
@@ -113,7 +122,7 @@ TABLES: dict[str, pa.Schema] = {
     "rejects": _table(
         "One row per file, clip or action that was dropped.",
         ("kind", TEXT, "file, clip or action"),
-        ("uri", TEXT, "the file"),
+        ("uri", TEXT, "the file, relative to input_root in manifest.json"),
         ("video_id", TEXT, "the video"),
         ("clip_id", TEXT, "the clip, where a clip was dropped"),
         ("action_id", TEXT, "the action, where an action was dropped"),

@@ -1,95 +1,211 @@
-"""The files of the six tables.
+"""The Parquet files of the six tables.
 
-Files are a pure function of the rows. Shards are prefixes of ``video_id``, split where they grow too
-large, so a grown bucket rewrites few of them.
+Files are a pure function of the rows. Shards are prefixes of ``video_id``, split where they grow too large,
+so that a grown bucket rewrites few of them; a shard's name holds a digest of its bytes. Sizes are the bytes
+of the rows as JSON, which depend on the row alone: one more video changes neither the other shards nor, in
+its own shard, the row groups before it.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic_core import from_json, to_json
 
+from pipeline.dataset.manifest import File, describe_file
 from pipeline.dataset.schema import TABLES
 
-Rows = dict[str, list[dict[str, Any]]]
-HEX = "0123456789abcdef"
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+ORDER = ("video_id", "uri", "start_s", "kind")
+"""Columns that tables are sorted by, where they have them."""
+CONVERTED_BYTES = 4_000_000
+"""Rows are converted to Arrow in pieces of this size: as Python objects they take ten times the memory."""
+DIGEST_DIGITS = 8
 
 
-def shard_prefixes(sizes: Mapping[str, int], max_bytes: int, prefix: str = "") -> list[str]:
-    """Prefixes of ids that split a table into parts of at most ``max_bytes``.
+class TableWriter:
+    """Takes rows of videos in any order and writes them as sorted shards.
 
-    A single id that is larger stands alone. Depends on the set alone, not on the order or history.
+    Rows wait in temporary files; of the rows only the ids and places are held in memory. Every method
+    raises :class:`OSError` where the disk is full.
 
     Args:
-        sizes: bytes by id.
+        folder: where the tables are written, one folder each.
+        spool: folder for the temporary files.
+        max_shard: bytes of a shard's rows as JSON, at most; a video that is larger stands alone.
+        max_row_group: the same for a row group; a row that is larger stands alone.
     """
-    if sum(sizes.values()) <= max_bytes or len(sizes) <= 1:
-        return [prefix]
-    found: list[str] = []
-    for digit in HEX:
-        inside = {key: size for key, size in sizes.items() if key.startswith(prefix + digit)}
-        if inside:
-            found.extend(shard_prefixes(inside, max_bytes, prefix + digit))
-    return found
+
+    def __init__(self, folder: Path, *, spool: Path, max_shard: int, max_row_group: int) -> None:
+        self._folder = folder
+        self._max_shard, self._max_row_group = max_shard, max_row_group
+        self._spools = {name: _Spool(spool) for name in TABLES}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for spool in self._spools.values():
+            spool.close()
+
+    def add(self, rows: Mapping[str, Sequence[Row]]) -> None:
+        """Take rows of one video, by table."""
+        for name, table_rows in rows.items():
+            self._spools[name].add(table_rows)
+
+    def write(self) -> dict[str, list[File]]:
+        """Write all tables.
+
+        Returns:
+            the shards by table, in order of ``video_id``; each table has at least one.
+        """
+        return {name: list(self._write_table(name)) for name in TABLES}
+
+    def _write_table(self, name: str) -> Iterator[File]:
+        spool = self._spools[name]
+        order = spool.sort()
+        ids, sizes = [spool.ids[at] for at in order], [spool.lengths[at] for at in order]
+        (self._folder / name).mkdir(parents=True)
+        for prefix, first, end in shard_ranges(ids, sizes, self._max_shard):
+            yield self._write_shard(name, prefix, spool.read(order[first:end]))
+
+    def _write_shard(self, name: str, prefix: str, lines: Iterable[tuple[int, Row]]) -> File:
+        part = self._folder / name / "shard.part"
+        schema, rows = TABLES[name], 0
+        # An empty shard has no row group: datasets takes its batch size from the first.
+        with pq.ParquetWriter(part, schema, compression="zstd", write_page_index=True) as writer:
+            for group in _row_groups(lines, schema, self._max_row_group):
+                writer.write_table(group, row_group_size=max(1, group.num_rows))
+                rows += group.num_rows
+        found = describe_file(self._folder, f"{name}/{part.name}", rows)
+        path = f"{name}/part-{prefix or 'all'}-{found.sha256[:DIGEST_DIGITS]}.parquet"
+        part.rename(self._folder / path)
+        return File(path=path, bytes=found.bytes, sha256=found.sha256, rows=rows)
 
 
 def write_tables(
-    folder: Path, videos: Iterable[Rows], *, scratch: Path, max_shard: int, max_row_group: int
+    folder: Path, videos: Iterable[Mapping[str, Sequence[Row]]], *, max_shard: int, max_row_group: int
 ) -> dict[str, int]:
-    """Write all tables, whole or not at all, one folder each.
-
-    Args:
-        folder: OUTPUT.
-        videos: the rows of each video.
-        scratch: on the same file system; new tables are written there first.
+    """Write the tables of some videos into ``folder``, in place of those that are there; not atomically.
 
     Returns:
         number of rows by table.
     """
-    collected: Rows = {name: [] for name in TABLES}
-    for rows in videos:
-        for name, table_rows in rows.items():
-            collected[name].extend(table_rows)
-    fresh = scratch / f"tables-{os.getpid()}"
-    shutil.rmtree(fresh, ignore_errors=True)
-    for name, rows_ in collected.items():
-        _write(fresh / name, TABLES[name], rows_, max_shard, max_row_group)
     for name in TABLES:
-        old = fresh / f"old-{name}"
-        if (folder / name).exists():
-            (folder / name).rename(old)
-        (fresh / name).rename(folder / name)
-    shutil.rmtree(fresh)
-    return {name: len(table_rows) for name, table_rows in collected.items()}
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with TableWriter(folder, spool=folder, max_shard=max_shard, max_row_group=max_row_group) as writer:
+        for rows in videos:
+            writer.add(rows)
+        return {name: sum(file.rows or 0 for file in files) for name, files in writer.write().items()}
 
 
-def _write(
-    folder: Path, schema: pa.Schema, rows: Sequence[dict[str, Any]], max_shard: int, max_group: int
-) -> None:
-    folder.mkdir(parents=True)
-    order = [name for name in ("video_id", "uri", "start_s", "kind") if name in schema.names]
-    ordered = sorted(rows, key=lambda row: tuple(_sortable(row[name]) for name in order))
-    table = pa.Table.from_pylist(ordered, schema=schema)
-    ids = table.column("video_id").to_pylist()
-    row_bytes = table.nbytes / max(1, len(ids))
-    sizes: dict[str, int] = {}
-    for video_id in ids:
-        sizes[video_id] = sizes.get(video_id, 0) + round(row_bytes)
-    for prefix in shard_prefixes(sizes, max_shard):
-        inside = [index for index, video_id in enumerate(ids) if video_id.startswith(prefix)]
-        shard = table.slice(inside[0], len(inside)) if inside else table
-        path = folder / f"part-{prefix or 'all'}.parquet"
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            # An empty shard has no row group: datasets takes its batch size from the first.
-            if shard.num_rows:
-                writer.write_table(shard, row_group_size=max(1, int(max_group / max(1.0, row_bytes))))
+def shard_ranges(ids: Sequence[str], sizes: Sequence[int], max_bytes: int) -> list[tuple[str, int, int]]:
+    """Split a table into the shortest prefixes of ids that hold at most ``max_bytes`` each.
+
+    Depends on the set alone, not on its history. An id that is larger by itself stands alone.
+
+    Args:
+        ids: sorted; an id may come more than once.
+        sizes: bytes of each.
+
+    Returns:
+        (prefix, first, end) for each shard, in order; the empty prefix if there is nothing.
+    """
+    ends = [0, *accumulate(sizes)]
+    found: list[tuple[str, int, int]] = []
+    waiting = [("", 0, len(ids))]
+    while waiting:
+        prefix, first, end = waiting.pop()
+        if ends[end] - ends[first] <= max_bytes or ids[first] == ids[end - 1]:
+            found.append((prefix, first, end))
+            continue
+        inside: list[tuple[str, int, int]] = []
+        while first < end:
+            longer = ids[first][: len(prefix) + 1]
+            stop = bisect_left(ids, longer + "\U0010ffff", first, end)
+            if longer == prefix:  # The id ends here; those that go on come after it.
+                stop = bisect_left(ids, longer + "\0", first, end)
+            inside.append((longer, first, stop))
+            first = stop
+        waiting.extend(reversed(inside))
+    return found
 
 
-def _sortable(value: Any) -> tuple[bool, Any]:
-    return (value is not None, value if value is not None else 0)
+class _Spool:
+    """Rows of one table in a temporary file, one JSON object a line, and where each video's rows lie."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self.ids: list[str] = []
+        self.lengths = array("Q")
+        self._offsets = array("Q")
+        self._end = 0
+
+    def add(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        data = b"".join(to_json(row) + b"\n" for row in rows)
+        self._file.write(data)
+        self.ids.append(rows[0]["video_id"])
+        self._offsets.append(self._end)
+        self.lengths.append(len(data))
+        self._end += len(data)
+
+    def sort(self) -> list[int]:
+        """Return the places in order of id; equal ids in order of arrival."""
+        return sorted(range(len(self.ids)), key=self.ids.__getitem__)
+
+    def read(self, order: Sequence[int]) -> Iterator[tuple[int, Row]]:
+        """Yield bytes and row in the order of the table; ``order`` holds all places of each id."""
+        lines: list[tuple[int, Row]] = []
+        for at, place in enumerate(order):
+            self._file.seek(self._offsets[place])
+            data = self._file.read(self.lengths[place])
+            lines += [(len(line), from_json(line)) for line in data.split(b"\n")[:-1]]
+            if at + 1 == len(order) or self.ids[order[at + 1]] != self.ids[place]:
+                yield from sorted(lines, key=lambda line: _sort_key(line[1]))
+                lines.clear()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _sort_key(row: Row) -> tuple[tuple[bool, Any], ...]:
+    values = (row[name] for name in ORDER if name in row)
+    return tuple((value is not None, value if value is not None else 0) for value in values)
+
+
+def _row_groups(lines: Iterable[tuple[int, Row]], schema: pa.Schema, max_bytes: int) -> Iterator[pa.Table]:
+    """Rows in groups of at most ``max_bytes`` of JSON; a row that is larger stands alone."""
+    pieces: list[pa.RecordBatch] = []
+    rows: list[Row] = []
+    group_bytes = piece_bytes = 0
+    for size, row in lines:
+        if group_bytes and group_bytes + size > max_bytes:
+            yield pa.Table.from_batches([*pieces, pa.RecordBatch.from_pylist(rows, schema)])
+            pieces, rows, group_bytes, piece_bytes = [], [], 0, 0
+        elif piece_bytes > CONVERTED_BYTES:
+            pieces.append(pa.RecordBatch.from_pylist(rows, schema))
+            rows, piece_bytes = [], 0
+        rows.append(row)
+        group_bytes += size
+        piece_bytes += size
+    if rows:
+        yield pa.Table.from_batches([*pieces, pa.RecordBatch.from_pylist(rows, schema)])

@@ -119,14 +119,15 @@ class TimeLine:
     drawn: bool
 
 
-def write_report(output: Path, summary: Mapping[str, Any]) -> Path:
+def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path) -> Path:
     """Write ``report.html``, whole or not at all.
 
-    Thumbnails are taken from the scratch folder where it still holds the packed frames.
+    Thumbnails are taken from the packed frames where they are still there.
 
     Args:
         output: OUTPUT, with its tables.
         summary: figures of the run; see :func:`pipeline.report.summary.summarise`.
+        frames: folder of packed frames.
 
     Returns:
         the file.
@@ -148,7 +149,7 @@ def write_report(output: Path, summary: Mapping[str, Any]) -> Path:
         "kept_s": _kept_s(output),
         "matched": _scan(output, "actions", ["matched"], pc.field("matched")).count_rows(),
         "rejects": _reject_groups(output),
-        "samples": _samples(sampled, details, output / "_work" / "frames"),
+        "samples": _samples(sampled, details, frames),
         "lines": lines,
         "looks": sorted({mark.look for mark in marks} - {"solid", "hollow"}),
         "num_originals": len(originals),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
 from models.ledger import Total
+from pipeline.dataset.reading import Dataset
 from pipeline.dataset.schema import TABLES
 from pipeline.report.text_statistics import text_statistics
 
@@ -35,23 +35,31 @@ def summarise(
         seconds and outcomes, ``ledger`` with what was asked of models in this OUTPUT, over all its runs,
         and ``seconds`` of wall time.
     """
-    videos = pq.read_table(output / "videos", columns=["status", "duration_s"])
-    clips = pq.read_table(output / "clips", columns=["start_s", "end_s"])
-    rejects = pq.read_table(output / "rejects", columns=["kind", "reason"]).to_pylist()
-    sources = pq.read_table(output / "actions", columns=["source"])["source"].to_pylist()
-    kinds = sorted({row["kind"] for row in rejects})
-    kept_s = pc.sum(pc.subtract(clips["end_s"], clips["start_s"])).as_py()
+    # Batch by batch: the summary of a large dataset must not take more memory than that of a small one.
+    tables = Dataset(folder=output, manifest=None)
+    statuses: Counter[str] = Counter()
+    sources: Counter[str] = Counter()
+    rejects: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    in_s = kept_s = 0.0
+    for batch in tables.batches("videos", ["status", "duration_s"]):
+        statuses.update(batch["status"].to_pylist())
+        in_s += pc.sum(batch["duration_s"]).as_py() or 0.0
+    for batch in tables.batches("clips", ["start_s", "end_s"]):
+        kept_s += pc.sum(pc.subtract(batch["end_s"], batch["start_s"])).as_py() or 0.0
+    for batch in tables.batches("rejects", ["kind", "reason"]):
+        for kind, reason in zip(batch["kind"].to_pylist(), batch["reason"].to_pylist(), strict=True):
+            rejects[kind][reason] += 1
+    for batch in tables.batches("actions", ["source"]):
+        sources.update(batch["source"].to_pylist())
     return {
         "rows": dict(rows),
-        "videos": _counted(videos["status"].to_pylist()),
-        "rejects": {
-            kind: _counted(row["reason"] for row in rejects if row["kind"] == kind) for kind in kinds
-        },
+        "videos": _by_frequency(statuses),
+        "rejects": {kind: _by_frequency(rejects[kind]) for kind in sorted(rejects)},
         "duration_s": {
-            "in": round(pc.sum(videos["duration_s"]).as_py() or 0.0, 3),
-            "kept_in_clips": round(kept_s or 0.0, 3),
+            "in": round(in_s, 3),
+            "kept_in_clips": round(kept_s, 3),
         },
-        "actions_by_source": _counted(sources),
+        "actions_by_source": _by_frequency(sources),
         "text": text_statistics(output),
         "stages": dict(stages),
         "ledger": [asdict(total) for total in ledger],
@@ -59,8 +67,8 @@ def summarise(
     }
 
 
-def _counted(values: Any) -> dict[str, int]:
-    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+def _by_frequency(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def as_text(summary: Mapping[str, Any], output: Path) -> str:

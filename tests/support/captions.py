@@ -50,7 +50,7 @@ def write_dataset(folder: Path, stories: Story, *, media: Path | None = None) ->
             _film(path, len(told))
         _pack(packed_frames(folder / "_work", video.video_id), len(told))
         rows.append(rows_of(Source(uri=video.uri, content_id=content), video))
-    write_tables(folder, rows, scratch=folder, max_shard=10**9, max_row_group=10**9)
+    write_tables(folder, rows, max_shard=10**9, max_row_group=10**9)
     return folder
 
 

@@ -89,15 +89,12 @@ def test_a_dataset_is_read(tmp_path: Path) -> None:
 def test_a_table_that_is_damaged_or_lacks_something(before: Path) -> None:
     (part,) = (before / "videos").iterdir()
     rows = pq.read_table(part)
-    for table, words in (
-        (rows.drop_columns(["width_px"]), r"table videos cannot be read .*width_px.*curate it again"),
-        (rows.slice(1), r"table videos knows no size of a{16}, which has clips"),
-    ):
+    for table in (rows.drop_columns(["width_px"]), rows.slice(1)):
         pq.write_table(table, part)
-        with pytest.raises(CaptionsError, match=words):
+        with pytest.raises(CaptionsError, match=r"table videos knows no size of a{16}, which has clips"):
             read_captions([before])
     part.write_bytes(b"PAR1")
-    with pytest.raises(CaptionsError, match="table videos cannot be read"):
+    with pytest.raises(CaptionsError, match=r"videos/part-.*: cannot be read .*; curate it again"):
         read_captions([before])
 
 

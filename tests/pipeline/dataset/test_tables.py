@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic_core import to_json
 
 from pipeline.curation.ingest import Source
 from pipeline.curation.rows import duplicate_row, rows_of
-from pipeline.dataset import tables
 from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
-from pipeline.dataset.tables import Rows, shard_prefixes, write_tables
+from pipeline.dataset.tables import Rows, shard_ranges, write_tables
 from pipeline.report.summary import summarise, write_card
 from stages.records import (
     FAILURES,
@@ -119,9 +120,19 @@ def dataset(numbers: int = 12) -> list[Rows]:
     return found
 
 
+def prefixes_of(sizes: dict[str, int], limit: int) -> list[str]:
+    ids = sorted(sizes)
+    return [prefix for prefix, _, _ in shard_ranges(ids, [sizes[name] for name in ids], limit)]
+
+
+def plain(name: str) -> str:
+    """The name of a shard without the digest of its bytes."""
+    return name.rpartition("-")[0]
+
+
 def written(folder: Path, rows: list[Rows], shard: int = LARGE, group: int = LARGE) -> dict[str, int]:
     folder.mkdir(exist_ok=True)
-    return write_tables(folder, rows, scratch=folder / "_work", max_shard=shard, max_row_group=group)
+    return write_tables(folder, rows, max_shard=shard, max_row_group=group)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -236,22 +247,21 @@ def test_a_file_that_was_never_opened_has_a_row_without_facts() -> None:
         ({"ab": 500}, 100, [""]),
         ({"ab": 500, "a1": 1, "c1": 1, "c2": 1}, 100, ["a1", "ab", "c"]),
         ({"aaa1": 80, "aaa2": 80}, 100, ["aaa1", "aaa2"]),
+        ({"a": 80, "ab": 80, "ac": 30}, 100, ["a", "ab", "ac"]),
     ],
 )
 def test_shards_are_the_shortest_prefixes_that_fit(
     sizes: dict[str, int], limit: int, expected: list[str]
 ) -> None:
-    assert shard_prefixes(sizes, limit) == expected
+    assert prefixes_of(sizes, limit) == expected
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_shards_depend_on_the_set_alone(seed: int) -> None:
     dice = random.Random(seed)
     sizes = {f"{dice.getrandbits(64):016x}": dice.randrange(1, 300) for _ in range(200)}
-    prefixes = shard_prefixes(sizes, 1000)
-    shuffled = list(sizes.items())
-    dice.shuffle(shuffled)
-    assert shard_prefixes(dict(shuffled), 1000) == prefixes == sorted(prefixes)
+    prefixes = prefixes_of(sizes, 1000)
+    assert prefixes == sorted(prefixes)
     assert all(sum(key.startswith(prefix) for prefix in prefixes) == 1 for key in sizes)
     held = {prefix: [key for key in sizes if key.startswith(prefix)] for prefix in prefixes}
     assert all(keys and sum(sizes[key] for key in keys) <= 1000 for keys in held.values())
@@ -260,7 +270,7 @@ def test_shards_depend_on_the_set_alone(seed: int) -> None:
         sum(size for key, size in sizes.items() if key.startswith(parent)) > 1000 for parent in parents
     )
     # One more video: shards on other prefixes stay as they were.
-    grown = shard_prefixes({**sizes, "0" * 16: 300}, 1000)
+    grown = prefixes_of({**sizes, "0" * 16: 300}, 1000)
     assert {p for p in prefixes if not p.startswith("0")} == {p for p in grown if not p.startswith("0")}
 
 
@@ -268,13 +278,11 @@ def test_the_same_rows_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
     rows = dataset()
     counts = written(tmp_path / "one", rows)
     written(tmp_path / "two", dataset()[::-1])
-    written(tmp_path / "two", dataset()[::-1])
     one, two = files(tmp_path / "one"), files(tmp_path / "two")
-    assert sorted(one) == [f"{name}/part-all.parquet" for name in sorted(TABLES)]
-    assert one == two, "the second time over tables that were there"
+    assert [plain(name) for name in sorted(one)] == [f"{name}/part-all" for name in sorted(TABLES)]
+    assert one == two
     assert counts == {name: sum(len(part[name]) for part in rows) for name in TABLES}
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted([*TABLES, "_work"])
-    assert list((tmp_path / "two" / "_work").iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(TABLES)
 
 
 def test_tables_are_sorted_by_video_and_time(tmp_path: Path) -> None:
@@ -296,7 +304,7 @@ def test_tables_are_sorted_by_video_and_time(tmp_path: Path) -> None:
 def test_small_shards_hold_the_same_rows_and_split_no_video(tmp_path: Path) -> None:
     rows = dataset(100)
     written(tmp_path / "whole", rows)
-    written(tmp_path / "parts", rows, shard=300, group=100)
+    written(tmp_path / "parts", rows, shard=900, group=300)
     for name in TABLES:
         parts = sorted((tmp_path / "parts" / name).iterdir())
         assert len(parts) > 2
@@ -305,7 +313,7 @@ def test_small_shards_hold_the_same_rows_and_split_no_video(tmp_path: Path) -> N
         for part in parts:
             here = pq.read_table(part).to_pylist()
             ids = {row["video_id"] for row in here}
-            prefix = part.stem.removeprefix("part-")
+            prefix = plain(part.name).removeprefix("part-")
             assert ids and all(video_id.startswith(prefix) for video_id in ids)
             assert not ids & seen
             seen |= ids
@@ -315,42 +323,55 @@ def test_small_shards_hold_the_same_rows_and_split_no_video(tmp_path: Path) -> N
     assert pq.ParquetFile(largest).num_row_groups == pq.ParquetFile(largest).metadata.num_rows > 1
 
 
-def test_fewer_videos_leave_no_old_shard_behind(tmp_path: Path) -> None:
-    written(tmp_path / "once", dataset(3))
-    written(tmp_path / "again", dataset(40), shard=300)
-    written(tmp_path / "again", dataset(3))
-    assert files(tmp_path / "again") == files(tmp_path / "once")
+def test_row_groups_hold_as_many_rows_as_fit(tmp_path: Path) -> None:
+    rows = dataset(90)
+    size_of = {row["clip_id"]: len(to_json(row)) + 1 for part in rows for row in part["clips"]}
+    written(tmp_path, rows, group=2000)
+    (part,) = (tmp_path / "clips").iterdir()
+    groups = pq.ParquetFile(part)
+    sizes = [
+        [size_of[clip_id] for clip_id in groups.read_row_group(at)["clip_id"].to_pylist()]
+        for at in range(groups.num_row_groups)
+    ]
+    assert len(sizes) > 3
+    for size, following in pairwise(sizes):
+        assert sum(size) <= 2000 < sum(size) + following[0]
 
 
-def test_tables_that_cannot_be_written_leave_the_old_ones_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written(tmp_path, dataset(3))
-    old = files(tmp_path)
-    real = tables._write
-
-    def full(folder: Path, *rest: Any) -> None:
-        if folder.name == "rejects":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(folder, *rest)
-
-    monkeypatch.setattr(tables, "_write", full)
-    with pytest.raises(OSError, match="No space"):
-        written(tmp_path, dataset(5))
-    assert {name: data for name, data in files(tmp_path).items() if "_work" not in name} == old
-    monkeypatch.undo()
-    written(tmp_path, dataset(3))
-    assert files(tmp_path) == old
+def test_one_more_video_leaves_other_shards_and_earlier_row_groups_alone(tmp_path: Path) -> None:
+    rows = dataset(100)
+    long = film(next(seed for seed in range(200, 999) if len(film(seed).kept_clips) > 2))
+    long = replace(
+        long,
+        video_id="7" * 16,
+        content_id="7" * 64,
+        captions=[replace(each, text="A pot. " * 999) for each in long.captions],
+    )
+    written(tmp_path / "before", rows, shard=3000, group=1000)
+    written(tmp_path / "after", [*rows, rows_of(source_of(long), long)], shard=3000, group=1000)
+    before, after = files(tmp_path / "before"), files(tmp_path / "after")
+    changed = {plain(name) for name in before.keys() ^ after.keys()}
+    assert changed and all(name.partition("/part-")[2].startswith("7") for name in changed)
+    assert len(before) > 3 * len(changed)
 
 
 def test_every_field_is_described_in_the_file_itself(tmp_path: Path) -> None:
     written(tmp_path, dataset())
     for name, schema in TABLES.items():
-        found = pq.read_schema(tmp_path / name / "part-all.parquet")
+        (part,) = (tmp_path / name).iterdir()
+        found = pq.read_schema(part)
         assert found.equals(schema, check_metadata=False)
         assert found.metadata[b"schema_version"] == str(SCHEMA_VERSION).encode()
         assert len(found.metadata[b"description"]) > 10
-        assert all(len(field.metadata[b"description"]) > 5 for field in found)
+        fields = [*found, *(inner for field in found for inner in nested(field.type))]
+        assert all(len(field.metadata[b"description"]) > 5 for field in fields)
+        column = pq.ParquetFile(part).metadata.row_group(0).column(0)
+        assert column.is_stats_set and column.has_offset_index and column.has_column_index
+
+
+def nested(kind: pa.DataType) -> list[pa.Field]:
+    """The fields of a list of structures."""
+    return list(kind.value_type) if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type) else []
 
 
 @pytest.mark.parametrize("empty", [False, True])

@@ -161,7 +161,7 @@ def write(output: Path, videos: Sequence[Video], /, *more: Rows, **changes: Any)
     """Write the tables and the report, and read it."""
     output.mkdir(exist_ok=True)
     rows = [rows_of(source_of(video), video) for video in videos]
-    counts = write_tables(output, [*rows, *more], scratch=output, max_shard=10**8, max_row_group=10**8)
+    counts = write_tables(output, [*rows, *more], max_shard=10**8, max_row_group=10**8)
     kept = sum(video.rejected is None for video in videos)
     summary = {
         "rows": counts,
@@ -174,7 +174,7 @@ def write(output: Path, videos: Sequence[Video], /, *more: Rows, **changes: Any)
         "text": text_statistics(output),
         "seconds": 71.0,
     }
-    path = write_report(output, summary | changes)
+    path = write_report(output, summary | changes, frames=output / "_work" / "frames")
     assert path == output / "report.html"
     return Page(path.read_text(encoding="utf-8"))
 

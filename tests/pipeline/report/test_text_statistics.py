@@ -40,7 +40,7 @@ def video_of(name: str, lengths_s: tuple[float, ...]) -> Video:
 
 def statistics(folder: Path, *videos: Video) -> dict[str, float | int | None]:
     rows = [rows_of(Source(uri=video.uri, content_id=video.content_id), video) for video in videos]
-    write_tables(folder, rows, scratch=folder, max_shard=10**8, max_row_group=10**8)
+    write_tables(folder, rows, max_shard=10**8, max_row_group=10**8)
     return text_statistics(folder)
 
 
