@@ -81,7 +81,7 @@ def run_file(output: Path) -> dict[str, Any]:
 def outcomes(output: Path) -> dict[str, dict[str, int]]:
     stages = run_file(output)["stages"]
     return {
-        name: {kind: number for kind, number in told.items() if kind != "seconds"}
+        name: {kind: number for kind, number in told.items() if kind not in ("seconds", "video_s")}
         for name, told in stages.items()
     }
 

@@ -339,7 +339,7 @@ def test_row_groups_hold_as_many_rows_as_fit(tmp_path: Path) -> None:
 
 
 def test_one_more_video_leaves_other_shards_and_earlier_row_groups_alone(tmp_path: Path) -> None:
-    rows = dataset(100)
+    rows = dataset(400)
     long = film(next(seed for seed in range(200, 999) if len(film(seed).kept_clips) > 2))
     long = replace(
         long,
