@@ -53,11 +53,14 @@ class FasterWhisper:
         self._language = language if self._whisper.model.is_multilingual else "en"
         self._batch_size = batch_size
 
-    def hear(self, samples: NDArray[np.float32]) -> Heard:
+    def hear(self, samples: NDArray[np.float32], language: str = "") -> Heard:
         """Recognise mono samples ``[n]`` at 16 kHz.
 
         Where the language is in doubt, all that are likely are tried, and the one that fits best is
         taken: a kitchen's noise can make Thai of English.
+
+        Args:
+            language: stated by the file; tried too where the sound leaves doubt.
         """
         voice = voiced(samples)
         if not voice:
@@ -68,7 +71,7 @@ class FasterWhisper:
             tried += [
                 _judged(name, self._decoded(samples, name)[0], voice)
                 for name, probability in info.all_language_probs or []
-                if probability >= LIKELY_LANGUAGE and name != info.language
+                if (probability >= LIKELY_LANGUAGE or name == language) and name != info.language
             ]
         return max(tried, key=lambda fit_and_heard: fit_and_heard[0])[1]
 

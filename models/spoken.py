@@ -54,8 +54,12 @@ class Heard:
 class SpeechRecogniser(Protocol):
     """Loaded engine for speech; samples are mono ``[n]`` at 16 kHz."""
 
-    def hear(self, samples: NDArray[np.float32]) -> Heard:
-        """Return the spoken words, with their times."""
+    def hear(self, samples: NDArray[np.float32], language: str = "") -> Heard:
+        """Return the spoken words, with their times.
+
+        Args:
+            language: ISO 639-1 code that the file states; a hint, since many files state a wrong one.
+        """
 
     def translate(
         self, samples: NDArray[np.float32], spans: Sequence[Span], language: str

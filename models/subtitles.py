@@ -10,6 +10,7 @@ import html
 import io
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle
 
 from models.errors import MediaError
-from models.media import open_media, start_of
+from models.media import language_of, open_media, start_of
 from models.spoken import SpokenWord
 
 SIDE_CAR_FORMATS = {".srt": "srt", ".vtt": "webvtt"}
@@ -34,14 +35,9 @@ ROLL_UP_GAP_S = 0.05
 WORDS_A_STOP = 25
 """With fewer full stops than one in so many words, lines are not punctuated at all."""
 TAGS = re.compile(r"\{[^}]*\}|<[^>]*>")
+ESCAPES = {"\\{{}": "{", "\\\u2060": "\\", "\\N": "\n", "\\n": "\n", "\\h": " "}
+"""How FFmpeg writes characters with a meaning in ASS: ``{\\an8}`` is none of WebVTT's own styles."""
 SOUNDS = re.compile(r"\[[^\]]*\]|\([^)]*\)|[♪♫]+|^\s*(?:>>|-)\s*", re.MULTILINE)
-LANGUAGES = {
-    "ara": "ar", "chi": "zh", "zho": "zh", "cze": "cs", "ces": "cs", "dan": "da", "dut": "nl",
-    "nld": "nl", "eng": "en", "fin": "fi", "fre": "fr", "fra": "fr", "ger": "de", "deu": "de",
-    "gre": "el", "ell": "el", "heb": "he", "hin": "hi", "hun": "hu", "ind": "id", "ita": "it",
-    "jpn": "ja", "kor": "ko", "nor": "no", "pol": "pl", "por": "pt", "rum": "ro", "ron": "ro",
-    "rus": "ru", "spa": "es", "swe": "sv", "tha": "th", "tur": "tr", "ukr": "uk", "vie": "vi",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,23 +84,27 @@ class Subtitles:
         return len(re.findall(r"[.?!。？！]", text)) * WORDS_A_STOP >= len(text.split())
 
 
-def side_cars(video: Path, language: str | None) -> list[Path]:
-    """List files beside a video that may be its subtitles, the best first.
+def side_cars(video: Path, language: str | None) -> Iterator[tuple[Path, bytes]]:
+    """Read files beside a video that may be its subtitles, the best first.
 
-    ``NAME.srt`` and ``NAME.vtt``, then those with a language: the given one, or else ``en``.
+    ``NAME.srt`` and ``NAME.vtt``, then those with a language: the given one, or else ``en``. A file that
+    cannot be read, or is too large, counts as absent.
     """
-    stems = (video.stem, f"{video.stem}.{language or 'en'}")
-    paths = [video.with_name(stem + suffix) for stem in stems for suffix in SIDE_CAR_FORMATS]
-    return [path for path in paths if path.is_file() and path.stat().st_size <= MAX_BYTES]
+    for stem in (video.stem, f"{video.stem}.{language or 'en'}"):
+        for suffix in SIDE_CAR_FORMATS:
+            path = video.with_name(stem + suffix)
+            # A name may be too long with another suffix.
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_size <= MAX_BYTES:
+                    yield path, path.read_bytes()
 
 
 def read_side_car(video: Path, language: str | None, *, until_s: float) -> Subtitles | None:
     """Read the first usable side-car file; see :func:`side_cars`."""
-    for path in side_cars(video, language):
-        text = _decoded(path.read_bytes())
+    for path, content in side_cars(video, language):
         try:
             with av.open(
-                io.BytesIO(text.encode()),
+                io.BytesIO(_decoded(content).encode()),
                 options={"format_whitelist": SIDE_CAR_FORMATS[path.suffix], "protocol_whitelist": "none"},
             ) as container:
                 assert isinstance(container, InputContainer)
@@ -127,20 +127,15 @@ def read_embedded(video: Path, language: str | None, *, until_s: float) -> Subti
                 if stream.codec_context.name in CODECS and not stream.disposition & Disposition.forced
             ]
             if language is not None:
-                streams = [stream for stream in streams if _language(stream) in (language, "")]
+                streams = [stream for stream in streams if language_of(stream) in (language, "")]
             if not streams:
                 return None
-            stream = min(streams, key=lambda stream: _language(stream) != (language or "en"))
+            stream = min(streams, key=lambda stream: language_of(stream) != (language or "en"))
             found = _read(container, stream, until_s)
-            told = _language(stream) or language or ""
+            told = language_of(stream) or language or ""
             return Subtitles(language=told, form=stream.codec_context.name, cues=found) if found else None
     except (MediaError, FFmpegError, ValueError):
         return None
-
-
-def _language(stream: SubtitleStream) -> str:
-    told = (stream.language or "").lower()
-    return told if len(told) == 2 else LANGUAGES.get(told, "")
 
 
 def _decoded(content: bytes) -> str:
@@ -171,13 +166,21 @@ def _cues(container: InputContainer, stream: SubtitleStream) -> Iterator[Cue]:
             plain
             for subtitle in packet.decode()
             if isinstance(subtitle, AssSubtitle)
-            for line in subtitle.dialogue.decode(errors="replace")[:MAX_CUE_CHARACTERS].splitlines()
+            for line in _text_of(subtitle)[:MAX_CUE_CHARACTERS].splitlines()
             for plain in [_plain(line)]
             if plain
         ]
         if lines:
             end_s = start_s + float(packet.duration * packet.time_base)
             yield Cue(start_s=round(start_s, 3), end_s=round(end_s, 3), lines=tuple(lines))
+
+
+def _text_of(subtitle: AssSubtitle) -> str:
+    """The text of an ASS event, its ninth field, with styles in braces."""
+    text = subtitle.ass.decode(errors="replace").split(",", 8)[-1]
+    for written, meant in ESCAPES.items():
+        text = text.replace(written, meant)
+    return text
 
 
 def _plain(line: str) -> str:

@@ -103,8 +103,8 @@ class WhisperX:
             self.close()
             raise RuntimeError(f"transcribe.python: {python}: {error}; {WAY_OUT}") from error
 
-    def hear(self, samples: NDArray[np.float32]) -> Heard:
-        """Recognise and align mono samples ``[n]`` at 16 kHz.
+    def hear(self, samples: NDArray[np.float32], language: str = "") -> Heard:
+        """Recognise and align mono samples ``[n]`` at 16 kHz; WhisperX takes no hint of a language.
 
         Raises:
             models.errors.TransientError: the other process died; it is restarted for the next call.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from models.errors import MediaError
-from models.media import read_audio
+from models.media import audio_tracks, read_audio
 from models.settings import Count, Section
 from models.speech import FasterWhisper
 from models.spoken import SpeechRecogniser, SpokenWord
 from models.subtitles import Subtitles, read_embedded, read_side_car, side_cars
-from models.weights import sha256_of
 from models.whisperx import WhisperX
 from stages.base import Pool, Stage, Workspace
 from stages.probe import path_of
@@ -28,6 +26,7 @@ PAUSE_S = 1.0
 """A silence that ends a sentence also where the recogniser set no full stop."""
 SLACK_S = 1.0
 """Sound is read until so long after the pictures' duration, which need not begin at 0."""
+SILENCE: NDArray[np.float32] = np.zeros(0, np.float32)
 FULL_STOPS = (".", "?", "!", "。", "？", "！")
 
 
@@ -84,7 +83,7 @@ class Transcribe(Stage):
     """Recognises speech; a video in which nobody speaks is rejected if speech is required."""
 
     name: ClassVar[str] = "transcribe"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     pool: ClassVar[Pool] = "speech"
     reads = ("content_id", "facts")
     writes = ("transcript",)
@@ -99,8 +98,12 @@ class Transcribe(Stage):
     def also_reads(self, video: Video) -> object:
         if self.settings.subtitles == "never":
             return None
-        beside = side_cars(path_of(video.uri), self.settings.language)
-        return {path.name: sha256_of(path) for path in beside}
+        path = path_of(video.uri)
+        # The names themselves need not be text.
+        return [
+            (found.name.removeprefix(path.stem), hashlib.sha256(content).hexdigest())
+            for found, content in side_cars(path, self.settings.language)
+        ]
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
@@ -114,15 +117,32 @@ class Transcribe(Stage):
     def measure(self, video: Video) -> Video:
         assert video.facts is not None
         path, until_s = path_of(video.uri), video.facts.end_s + SLACK_S
-        samples = np.zeros(0, np.float32)
-        if video.facts.has_audio:
-            # Sound that cannot be decoded is sound that says nothing; the pictures may be fine.
-            with contextlib.suppress(MediaError):
-                samples = read_audio(path, until_s=until_s)
-        transcript = None
         if self.settings.subtitles == "prefer":
-            transcript = self._read(path, until_s)
-        return replace(video, transcript=self._in_english(transcript or self._hear(samples), samples))
+            written = self._read(path, until_s)
+            if written is not None:
+                return replace(video, transcript=self._in_english(written, self._sound(video, until_s)))
+        return replace(video, transcript=self._spoken(video, until_s))
+
+    def _spoken(self, video: Video, until_s: float) -> Transcript:
+        """Recognise the first sound track with speech."""
+        if not (video.facts and video.facts.has_audio):
+            return self.listen(SILENCE)
+        path = path_of(video.uri)
+        found = Transcript(language="", sentences=[], model=self.settings.name)
+        for track in audio_tracks(path):
+            samples = read_audio(path, until_s=until_s, track=track.index)
+            found = self._hear(samples, track.language)
+            if found.sentences:
+                return self._in_english(found, samples)
+        return found
+
+    def _sound(self, video: Video, until_s: float) -> NDArray[np.float32]:
+        """Samples of the first sound track; none where there is none."""
+        if not (video.facts and video.facts.has_audio):
+            return SILENCE
+        path = path_of(video.uri)
+        tracks = audio_tracks(path)
+        return read_audio(path, until_s=until_s, track=tracks[0].index) if tracks else SILENCE
 
     def judge(self, video: Video) -> Video:
         assert video.transcript is not None
@@ -135,9 +155,9 @@ class Transcribe(Stage):
         """What is said in mono samples ``[n]`` at 16 kHz; sample 0 is at time 0."""
         return self._in_english(self._hear(samples), samples)
 
-    def _hear(self, samples: NDArray[np.float32]) -> Transcript:
+    def _hear(self, samples: NDArray[np.float32], language: str = "") -> Transcript:
         assert self._recogniser is not None
-        heard = self._recogniser.hear(samples)
+        heard = self._recogniser.hear(samples, language)
         return Transcript(
             language=heard.language,
             sentences=sentences(heard.words),

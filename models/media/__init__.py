@@ -9,9 +9,10 @@ from models.media.container import (
     picture_stream,
     start_of,
 )
+from models.media.languages import language_of
 from models.media.losses import Losses
 from models.media.pictures import Bounds, Frame, Timeline, frames
-from models.media.sound import SAMPLE_RATE, read_audio
+from models.media.sound import SAMPLE_RATE, AudioTrack, audio_tracks, read_audio
 from models.media.writer import write_video
 
 __all__ = [
@@ -19,12 +20,15 @@ __all__ = [
     "MAX_PIXELS",
     "SAMPLE_RATE",
     "VIDEO_CODECS",
+    "AudioTrack",
     "Bounds",
     "Frame",
     "Losses",
     "Timeline",
+    "audio_tracks",
     "decoded",
     "frames",
+    "language_of",
     "open_media",
     "picture_stream",
     "read_audio",

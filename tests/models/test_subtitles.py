@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def test_one_bad_file_does_not_stand_before_a_good_one(tmp_path: Path) -> None:
 
 def test_what_is_too_large_is_left_alone(tmp_path: Path) -> None:
     video = beside(tmp_path, SRT + " " * 10_000_000)
-    assert side_cars(video, None) == []
+    assert list(side_cars(video, None)) == []
     long_line = "1\n00:00:01,000 --> 00:00:02,000\n" + "word " * 5_000 + "\n"
     assert len(cues(tmp_path, long_line)[0].lines[0]) <= 1_000
 
@@ -124,8 +125,19 @@ def test_files_are_sought_by_the_videos_name_and_language(tmp_path: Path) -> Non
     for name in ("soup.de.srt", "soup.en.vtt", "soup.vtt", "soup.srt", "soup2.srt", "other.srt"):
         beside(tmp_path, SRT, name)
     video = tmp_path / "soup.mp4"
-    assert [path.name for path in side_cars(video, None)] == ["soup.srt", "soup.vtt", "soup.en.vtt"]
-    assert [path.name for path in side_cars(video, "de")] == ["soup.srt", "soup.vtt", "soup.de.srt"]
+    assert [path.name for path, _ in side_cars(video, None)] == ["soup.srt", "soup.vtt", "soup.en.vtt"]
+    assert [path.name for path, _ in side_cars(video, "de")] == ["soup.srt", "soup.vtt", "soup.de.srt"]
+
+
+def test_positions_of_lines_are_no_text(tmp_path: Path) -> None:
+    vtt = "WEBVTT\n\n00:01.000 --> 00:02.000\n{\\an8}Stir <i>well</i>.\n"
+    found = read(tmp_path, vtt, "soup.vtt")
+    assert found is not None and found.cues[0].lines == ("Stir well.",)
+
+
+@pytest.mark.parametrize("stem", ["s" * 251, os.fsdecode(b"so\xffup")], ids=["too-long", "not-utf-8"])
+def test_any_name_of_a_video_can_be_asked_for(stem: str, tmp_path: Path) -> None:
+    assert list(side_cars(tmp_path / f"{stem}.mp4", "en")) == []
 
 
 def film(path: Path, *, with_text: bool) -> Path:

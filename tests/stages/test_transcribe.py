@@ -146,7 +146,7 @@ class Listener:
     def __init__(self) -> None:
         self.translated: list[tuple[Sequence[Span], str]] = []
 
-    def hear(self, samples: np.ndarray) -> Heard:
+    def hear(self, samples: np.ndarray, language: str = "") -> Heard:
         if not samples.size:
             return Heard(language="", words=[])
         spoken = words((" Rühren.", 1.0, 1.5), (" Salzen.", 3.0, 3.5))
