@@ -34,7 +34,7 @@ from models.server import Server
 from pipeline.captions.collect import collect
 from pipeline.curation.config import Config
 from pipeline.dataset.examples import Example, Examples
-from stages.english.caption_rules import Limits, complaints
+from stages.english.caption_rules import CaptionLimits, complaints
 
 SERVED = "captioner"
 CONTEXT_TOKENS = 4096
@@ -68,7 +68,7 @@ def main() -> None:
         answers = {example["clip_id"]: say(model)(example) for example in examples}
         captions = {clip_id: _caption(answer) for clip_id, answer in answers.items()}
         _write(given.dataset, given.work / name, captions, model=name)
-        usable = [not complaints(text, Limits()) for text in captions.values()]
+        usable = [not complaints(text, CaptionLimits()) for text in captions.values()]
         figures[f"{name}_usable"] = sum(usable) / len(usable)
     if given.vllm:
         some = [example for example in examples if example["video_id"] in held_out][: given.served]

@@ -34,7 +34,7 @@ import httpx2
 import numpy as np
 
 from benchmarks.machine import machine, markdown
-from models import failover
+from models import failover, weights
 from models.chat import complete
 from models.ledger import Ledger
 from pipeline.curation import ray_servers
@@ -88,7 +88,10 @@ def main() -> None:
     arguments = parser.parse_args()
     slots = arguments.concurrency
     engines: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-        "llamacpp": ({"concurrency": slots, "context_tokens": 1024}, ("refine",))
+        "llamacpp": (
+            {"model": str(weights.smollm2()), "concurrency": slots, "context_tokens": 1024},
+            ("refine",),
+        )
     }
     if arguments.vision_model:
         server = {
@@ -132,6 +135,7 @@ def measure(
     with connected(config.run.ray_address), ray_servers.started(config, logs) as running:
         up_s = time.perf_counter() - started
         language, vision = endpoints(config, running.base_urls)
+        assert language is not None
         base_url = language.base_url
         requests = recorded(videos, site("recorded"))
         bare, ours = [], []

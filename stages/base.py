@@ -28,33 +28,34 @@ class Workspace:
     Attributes:
         scratch: folder for packed frames; may be emptied between runs.
         answers: where paid answers are kept.
-        language: the endpoint for text.
-        vision: the endpoint for text about pictures; None for the embedded captioner.
+        language: the endpoint for text; None if there is none.
+        vision: the endpoint for text about pictures; None if there is none.
         ledger: account of requests and their cost; None if they are not counted.
     """
 
     scratch: Path
     answers: AnswerStore
-    language: Endpoint
+    language: Endpoint | None
     vision: Endpoint | None
     ledger: Ledger | None = None
 
     def client(self, stage: str, *, sees: bool = False) -> LanguageClient:
-        """The door to the model for text, or with ``sees`` to the one for pictures.
+        """Return a client of the model for text, or with ``sees`` of the one for pictures.
 
         Args:
-            stage: whose requests these are, for the ledger.
+            stage: name under which the ledger enters the requests.
 
         Raises:
-            ValueError: ``sees``, and there is no model for pictures.
+            ValueError: there is no such model.
         """
         endpoint = self.vision if sees else self.language
         if endpoint is None:
-            raise ValueError("there is no vision model: set vision.base_url, or a server that serves it")
+            section = "vision" if sees else "language"
+            raise ValueError(f"there is no model: set {section}.base_url, or server.model that serves it")
         return LanguageClient(endpoint, self.answers, ledger=self.ledger, stage=stage)
 
     def frames_path(self, video: Video) -> Path:
-        """The file of packed frames that belongs to a video."""
+        """Return the path of a video's packed frames."""
         return packed_frames(self.scratch, video.video_id)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
-from pipeline.curation.servers import EMBEDDED_MODEL, needed, text_model, vision_model
+from pipeline.curation.servers import model_for, needed
 from pipeline.platform.config import leaves, load
 
 FOLDER = Path(__file__).parents[1] / "examples" / "configs"
@@ -54,11 +54,13 @@ def test_the_laptop_is_the_default() -> None:
 
 
 def test_who_answers() -> None:
-    models = {name: (text_model(loaded(name)), vision_model(loaded(name))) for name in EXPECTED}
-    assert models["laptop"] == (EMBEDDED_MODEL, None)
+    models = {
+        name: (model_for(loaded(name), "language"), model_for(loaded(name), "vision")) for name in EXPECTED
+    }
+    assert models["laptop"] == (None, None)
     assert models["endpoint"] == ("gpt-4o-mini", "gpt-4o")
     assert needed(loaded("endpoint")) == []
     for name in ("one_gpu", "cluster"):
         (server,) = needed(loaded(name))
         assert server.serves == ("language", "vision")
-        assert models[name][0] == models[name][1] != EMBEDDED_MODEL
+        assert models[name][0] == models[name][1] is not None

@@ -14,9 +14,17 @@ from itertools import groupby
 from pipeline.captions.dataset import CaptionedClip, Captions
 from pipeline.evaluation.figures import Better, Figure, measured
 from pipeline.evaluation.repetition import REPEATED_TEXT, text_repetition
-from stages.english.caption_rules import WORD, Limits, Rule, complaints, content_words, sentences_of, tidy
+from stages.english.caption_rules import (
+    WORD,
+    CaptionLimits,
+    Rule,
+    complaints,
+    content_words,
+    sentences_of,
+    tidy,
+)
 
-LIMITS = Limits()
+LIMITS = CaptionLimits()
 BROKEN = {
     Rule.LENGTH: f"longer than {LIMITS.max_words} words",
     Rule.SENTENCES: f"more than {LIMITS.max_sentences} sentences",

@@ -38,7 +38,7 @@ from stages import prompts
 from stages.caption.answers import Written, ask_for_texts, caption_question
 from stages.caption.keyframes import pictured, spread
 from stages.caption.stage import PROMPT
-from stages.english.caption_rules import Limits, copied
+from stages.english.caption_rules import CaptionLimits, copied
 from stages.frames import packed_frames
 
 STAGE = "collect"
@@ -290,8 +290,8 @@ def _asked_with(config: Config) -> list[Any]:
     return [prompts.digest(PROMPT), config.caption.model_dump(mode="json", include=used)]
 
 
-def _limits(config: Config) -> Limits:
-    return Limits(max_words=config.caption.max_words, max_sentences=config.caption.max_sentences)
+def _limits(config: Config) -> CaptionLimits:
+    return CaptionLimits(max_words=config.caption.max_words, max_sentences=config.caption.max_sentences)
 
 
 def _digest(value: object) -> str:

@@ -13,12 +13,10 @@ from models.endpoint import Address, Endpoint, EndpointSettings
 from models.serving import Capability
 from pipeline.curation.config import Config
 from pipeline.curation.servers import (
-    EMBEDDED_MODEL,
     ServerGroup,
+    model_for,
     model_name,
     needed,
-    text_model,
-    vision_model,
 )
 from stages.base import Pool, Stage
 from stages.caption.stage import WriteCaptions
@@ -26,7 +24,7 @@ from stages.clip import CutClips
 from stages.match import MatchActions
 from stages.narrate.stage import Narrate
 from stages.probe import Probe
-from stages.refine.stage import LARGE, SMALL, Refine
+from stages.refine.stage import Refine
 from stages.relevance.stage import JudgeClips, JudgeVideo
 from stages.scan.stage import Scan
 from stages.transcribe import Transcribe
@@ -40,10 +38,7 @@ PATIENT_RETRIES = 10_000
 
 def build_stages(config: Config) -> list[Stage]:
     """Return all stages, in order, not yet opened."""
-    text, vision = text_model(config), vision_model(config)
-    small = text == EMBEDDED_MODEL
-    # The embedded model is too small to be asked for judgements.
-    asked = None if small else text
+    text, vision = model_for(config, "language"), model_for(config, "vision")
     # Where subtitles may stand in for sound, a file without sound can have speech.
     require_audio = config.transcribe.require_speech and config.transcribe.subtitles == "never"
     on_topic = config.relevance.topic is not None
@@ -53,17 +48,12 @@ def build_stages(config: Config) -> list[Stage]:
         Transcribe(config.transcribe),
         CutClips(config.clip),
         FilterWatermarks(config.watermark),
-        Refine(
-            config.refine,
-            model=text,
-            demands=SMALL if small else LARGE,
-            require_actions=config.match.required,
-        ),
-        *([JudgeVideo(config.relevance, model=asked)] if on_topic else []),
+        Refine(config.refine, model=text, require_actions=config.match.required),
+        *([JudgeVideo(config.relevance, model=text)] if on_topic else []),
         MatchActions(config.match),
-        WriteCaptions(config.caption, text_model=text, vision_model=vision),
-        *([JudgeClips(config.relevance, model=asked)] if on_topic else []),
-        Narrate(config.narrate, model=asked),
+        WriteCaptions(config.caption, model=vision),
+        *([JudgeClips(config.relevance, model=text)] if on_topic else []),
+        Narrate(config.narrate, model=text),
     ]
 
 
@@ -85,8 +75,8 @@ def groups(stages: Sequence[Stage]) -> list[Group]:
 
 def endpoints(
     config: Config, base_urls: Mapping[Capability, Sequence[str]]
-) -> tuple[Endpoint, Endpoint | None]:
-    """Return the endpoints for text and for pictures.
+) -> tuple[Endpoint | None, Endpoint | None]:
+    """Return the endpoints for text and for pictures, None where there is none.
 
     Args:
         base_urls: of the servers that the job owns, by what they answer.
@@ -96,7 +86,6 @@ def endpoints(
         for capability in group.serves:
             section = _served(getattr(config, capability), group, base_urls[capability])
             found[capability] = section.endpoint()
-    assert found["language"] is not None
     return found["language"], found["vision"]
 
 

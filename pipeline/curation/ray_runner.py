@@ -189,8 +189,9 @@ def auto_workers(group: Group, site: Site, num_pools: int) -> int:
     """How many workers a pool gets where nothing is configured."""
     workers = max(1, int(_processors(reserved_cpus(site.config)) / num_pools))
     asked = [endpoint.concurrency for endpoint in (site.language, site.vision) if endpoint]
-    # They wait for most of their time, so they may be more than the processors.
-    return max(workers, LANGUAGE_WORKERS) if group.pool == "language" and max(asked) > 1 else workers
+    # Workers that wait for models most of their time may be more than the processors.
+    waiting = group.pool == "language" and max(asked, default=1) > 1
+    return max(workers, LANGUAGE_WORKERS) if waiting else workers
 
 
 def _processors(reserved: float) -> float:

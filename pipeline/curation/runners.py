@@ -27,7 +27,7 @@ class Site:
     config: Config
     scratch: Path
     memo: Path
-    language: Endpoint
+    language: Endpoint | None
     vision: Endpoint | None
     ledger: Path | None = None
 

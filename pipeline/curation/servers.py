@@ -10,13 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import llamacpp, vllm, weights
+from models import llamacpp, vllm
+from models.endpoint import EndpointSettings
 from models.server import Command, Server, ServerError
 from models.serving import Capability, ServerSettings
 from pipeline.curation.config import Config
 from pipeline.platform.config import ConfigError
 
-EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 HERE = "127.0.0.1"
 SLOTS = {"llamacpp": 1, "vllm": 16}
 """Requests computed at the same time, where nothing is configured."""
@@ -43,8 +43,8 @@ class ServerGroup:
         """How to start one of them."""
         given = self.settings
         python = given.python or sys.executable
+        assert given.model is not None
         if given.engine == "vllm":
-            assert given.model is not None
             return vllm.command(
                 given.model,
                 name=model_name(given),
@@ -55,7 +55,7 @@ class ServerGroup:
                 more=given.arguments,
             )
         return llamacpp.command(
-            Path(given.model) if given.model else weights.smollm2(),
+            Path(given.model),
             threads=given.threads,
             context_tokens=given.context_tokens,
             slots=self.slots,
@@ -91,12 +91,11 @@ class Running:
 
 
 def needed(config: Config) -> list[ServerGroup]:
-    """Return the servers that a run starts: for sections without an endpoint, and of the embedded model."""
+    """Return the servers that a run starts: for sections without an endpoint, if a model is configured."""
+    if config.server.model is None:
+        return []
     serves = tuple(each for each in config.server.serves if getattr(config, each).base_url is None)
-    found = [ServerGroup(settings=config.server, serves=serves)] if serves else []
-    if config.language.base_url is None and "language" not in serves:
-        found.append(ServerGroup(settings=ServerSettings(), serves=("language",)))
-    return found
+    return [ServerGroup(settings=config.server, serves=serves)] if serves else []
 
 
 def reserved_cpus(config: Config) -> float:
@@ -104,30 +103,24 @@ def reserved_cpus(config: Config) -> float:
     return sum(group.settings.num_cpus * group.settings.replicas for group in needed(config))
 
 
-def text_model(config: Config) -> str:
-    """What the model for text is called, in requests and tables."""
-    if config.language.model is not None:
-        return config.language.model
-    return model_name(config.server) if "language" in config.server.serves else EMBEDDED_MODEL
-
-
-def vision_model(config: Config) -> str | None:
-    """What the model for pictures is called; None if there is none."""
-    if config.vision.model is not None:
-        return config.vision.model
-    return model_name(config.server) if "vision" in config.server.serves else None
+def model_for(config: Config, capability: Capability) -> str | None:
+    """Return the name of the model for text or pictures, in requests and tables; None if there is none."""
+    section: EndpointSettings = getattr(config, capability)
+    if section.model is not None:
+        return section.model
+    served = config.server.model is not None and capability in config.server.serves
+    return model_name(config.server) if served else None
 
 
 def model_name(server: ServerSettings) -> str:
-    """What a server's model is called.
+    """Return the name of a server's model.
 
     Answers are remembered by this name, so that of a local file or folder ends with a digest of what is
     in it: a model that was trained on is another one.
     """
     if server.name is not None:
         return server.name
-    if server.model is None:
-        return EMBEDDED_MODEL
+    assert server.model is not None
     path = Path(server.model)
     return (
         f"{path.stem if path.is_file() else path.name}@{_digest(path)}" if path.exists() else server.model
@@ -137,6 +130,8 @@ def model_name(server: ServerSettings) -> str:
 def resolved(config: Config) -> Config:
     """Return the configuration with absolute paths and the model's name, which every node reads alike."""
     server = config.server
+    if server.model is None:
+        return config
     paths = {
         key: str(Path(value).absolute())
         for key, value in (("model", server.model), ("python", server.python))

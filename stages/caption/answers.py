@@ -9,7 +9,7 @@ from typing import Any
 
 from models.language import Answer, LanguageClient, Problem, Question
 from stages import prompts
-from stages.english.caption_rules import Complaint, Limits, Rule, complaints, shortened, tidy
+from stages.english.caption_rules import CaptionLimits, Complaint, Rule, complaints, shortened, tidy
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -43,13 +43,13 @@ class Written:
     problem: str
 
 
-def instructions(prompt: str, limits: Limits) -> str:
+def instructions(prompt: str, limits: CaptionLimits) -> str:
     """Fill the limits into a prompt."""
     return prompts.text(prompt).format(max_sentences=limits.max_sentences, max_words=limits.max_words)
 
 
 def caption_question(
-    prompt: str, facts: dict[str, str | float], limits: Limits, images: Sequence[bytes] = ()
+    prompt: str, facts: dict[str, str | float], limits: CaptionLimits, images: Sequence[bytes] = ()
 ) -> Question:
     """Ask for a caption; the facts are untrusted text and go in as data."""
     return Question(
@@ -62,7 +62,7 @@ def caption_question(
 
 
 def ask_for_texts(
-    client: LanguageClient, questions: Sequence[Question], checks: Sequence[Check], limits: Limits
+    client: LanguageClient, questions: Sequence[Question], checks: Sequence[Check], limits: CaptionLimits
 ) -> list[Written]:
     """Return a text for each question that keeps to the limits and passes the question's own check.
 
@@ -92,7 +92,7 @@ def text_of(answer: Answer) -> str:
     return tidy(text) if isinstance(text, str) else ""
 
 
-def _wrong(text: str, check: Check, limits: Limits) -> list[Complaint]:
+def _wrong(text: str, check: Check, limits: CaptionLimits) -> list[Complaint]:
     return complaints(text, limits) or check(text)
 
 
@@ -105,7 +105,7 @@ def _objection(wrong: Sequence[Complaint]) -> str:
     return f"This caption cannot be used: {what}. Write it again, and keep to all rules."
 
 
-def _best(attempts: Sequence[Answer], check: Check, limits: Limits) -> Written:
+def _best(attempts: Sequence[Answer], check: Check, limits: CaptionLimits) -> Written:
     """Return the last attempt that is good, or good once cut; otherwise why the last one is not."""
     spent = Written(
         text="",
@@ -121,7 +121,7 @@ def _best(attempts: Sequence[Answer], check: Check, limits: Limits) -> Written:
     return spent
 
 
-def _problem(answer: Answer, check: Check, limits: Limits) -> str:
+def _problem(answer: Answer, check: Check, limits: CaptionLimits) -> str:
     if answer.problem is not None:
         return answer.problem.value
     wrong = _wrong(shortened(text_of(answer), limits), check, limits)

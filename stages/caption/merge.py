@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from models.language import LanguageClient, Question
 from stages import prompts
 from stages.caption.answers import Check, ask_for_texts, caption_question
-from stages.english.caption_rules import Complaint, Limits, Rule, content_words, copied, tells_again
+from stages.english.caption_rules import CaptionLimits, Complaint, Rule, content_words, copied, tells_again
 from stages.records import Caption
 
 PROMPT = "caption_merge"
@@ -37,7 +37,7 @@ def merge_captions(
     client: LanguageClient,
     captions: Sequence[Caption],
     around: Mapping[str, Surroundings],
-    limits: Limits,
+    limits: CaptionLimits,
 ) -> list[Caption]:
     """Rewrite the captions; one whose rewriting fails stays as it is.
 
@@ -65,7 +65,7 @@ def merge_captions(
     return [merged.get(caption.clip_id, caption) for caption in captions]
 
 
-def _question(caption: Caption, around: Surroundings, limits: Limits) -> Question:
+def _question(caption: Caption, around: Surroundings, limits: CaptionLimits) -> Question:
     facts: dict[str, str | float] = {
         "before": around.before,
         "this": caption.text,

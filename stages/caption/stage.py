@@ -18,13 +18,12 @@ from models.settings import Count, Section
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
 from stages.caption.answers import REFUSED, ask_for_texts, caption_question
-from stages.caption.embedded import PROMPT as EMBEDDED_PROMPT
 from stages.caption.embedded import NotesCaptioner
 from stages.caption.keyframes import Choice, Crop, choose, pictured
 from stages.caption.merge import PROMPT as MERGE_PROMPT
 from stages.caption.merge import Surroundings, merge_captions
 from stages.clip import drop_clip, frames_in
-from stages.english.caption_rules import Limits, copied
+from stages.english.caption_rules import CaptionLimits, copied
 from stages.frames import read_frames
 from stages.match import best_matches
 from stages.records import Caption, Clip, Drop, Reason, Transcript, Video
@@ -66,15 +65,15 @@ class CaptionSettings(Section):
     threads: Count = 1
 
     @property
-    def limits(self) -> Limits:
-        return Limits(max_words=self.max_words, max_sentences=self.max_sentences)
+    def limits(self) -> CaptionLimits:
+        return CaptionLimits(max_words=self.max_words, max_sentences=self.max_sentences)
 
 
 class WriteCaptions(Stage):
     """Captions of clips; a clip without a usable caption is dropped."""
 
     name: ClassVar[str] = "caption"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     pool: ClassVar[Pool] = "language"
     reads = (
         "content_id", "evidence", "transcript", "kept_clips", "kept_actions", "matches", "watermarks",
@@ -84,19 +83,17 @@ class WriteCaptions(Stage):
     measuring = CaptionSettings
     settings: CaptionSettings
 
-    def __init__(self, settings: CaptionSettings, *, text_model: str, vision_model: str | None) -> None:
+    def __init__(self, settings: CaptionSettings, *, model: str | None) -> None:
         self.settings = settings
-        self.text_model = text_model
-        self.vision_model = vision_model
+        self.model = model
         self._notes: NotesCaptioner | None = None
 
     def measures_with(self) -> object:
         settings = self.settings
-        if self.vision_model is None:
-            used = [settings.max_words, settings.max_sentences, settings.only_matched, settings.threads]
-            return [used, self.text_model, prompts.digest(EMBEDDED_PROMPT)]
+        if self.model is None:
+            return [settings.max_words, settings.max_sentences, settings.only_matched, settings.threads]
         digests = [prompts.digest(PROMPT), prompts.digest(MERGE_PROMPT) if settings.merge else None]
-        return [super().measures_with(), self.vision_model, digests]
+        return [super().measures_with(), self.model, digests]
 
     def also_reads(self, video: Video) -> object:
         # Not all drops: their details name thresholds, which change no caption.
@@ -104,11 +101,10 @@ class WriteCaptions(Stage):
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
-        self._client = workspace.client(self.name, sees=self.vision_model is not None)
-        if self.vision_model is None:
-            self._notes = NotesCaptioner(
-                self._client, text_model=self.text_model, threads=self.settings.threads
-            )
+        if self.model is None:
+            self._notes = NotesCaptioner(threads=self.settings.threads)
+        else:
+            self._client = workspace.client(self.name, sees=True)
 
     def close(self) -> None:
         self._notes = None
@@ -142,7 +138,7 @@ class WriteCaptions(Stage):
 
     def _see(self, video: Video, clips: list[Clip]) -> list[Caption]:
         """Caption by a vision model; an entry without text says why."""
-        assert video.evidence is not None and self.vision_model is not None
+        assert video.evidence is not None and self.model is not None
         settings = self.settings
         frames = self.workspace.frames_path(video)
         shown = [choose(video.evidence, clip, settings.frames, settings.choose) for clip in clips]
@@ -162,7 +158,7 @@ class WriteCaptions(Stage):
             Caption(
                 clip_id=clip.clip_id,
                 text=new.text,
-                model=new.model or self.vision_model,
+                model=new.model or self.model,
                 frame_times_s=times,
                 prompt=prompts.label(PROMPT),
                 input_tokens=new.input_tokens,

@@ -81,7 +81,7 @@ class Rule(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class CaptionLimits:
     """The paper's lengths.
 
     Attributes:
@@ -101,7 +101,7 @@ class Complaint:
     what: str
 
 
-def complaints(text: str, limits: Limits) -> list[Complaint]:
+def complaints(text: str, limits: CaptionLimits) -> list[Complaint]:
     """Everything a caption does wrong, at most once a rule; empty for a good one."""
     text = tidy(text)
     if not WORD.search(text):
@@ -138,7 +138,7 @@ def sentences_of(text: str) -> list[str]:
     return SENTENCE_END.split(text) if text else []
 
 
-def shortened(text: str, limits: Limits) -> str:
+def shortened(text: str, limits: CaptionLimits) -> str:
     """Whole sentences that say something new, as many as fit; the first is cut if it is too long."""
     kept: list[str] = []
     for sentence in sentences_of(tidy(text)):
@@ -153,7 +153,7 @@ def shortened(text: str, limits: Limits) -> str:
     return " ".join(" ".join(kept).split()[: limits.max_words])
 
 
-def _broken(text: str, limits: Limits) -> Iterator[Complaint]:
+def _broken(text: str, limits: CaptionLimits) -> Iterator[Complaint]:
     words = text.split()
     if len(words) > limits.max_words:
         yield Complaint(Rule.LENGTH, f"it has {len(words)} words; at most {limits.max_words} are allowed")

@@ -38,7 +38,7 @@ DROPPED_FREELY = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class GroundingLimits:
     """Bounds on the difference between an action's words and the spoken ones.
 
     Attributes:
@@ -50,7 +50,7 @@ class Limits:
     max_lost: float
 
 
-def grounded(texts: Sequence[str], spoken: str, limits: Limits) -> bool:
+def grounded(texts: Sequence[str], spoken: str, limits: GroundingLimits) -> bool:
     """Return whether actions together say what was spoken: nothing invented, nothing lost.
 
     Each must keep to the spoken words by itself; amounts, negations and content may be spread over

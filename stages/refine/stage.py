@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -20,44 +20,37 @@ from models.language import Answer, Question
 from models.settings import Count, Section, Share
 from stages import prompts
 from stages.base import Pool, Stage, Workspace
-from stages.english.grounding import LEAD_INS, Limits, grounded, same_action
+from stages.english.grounding import LEAD_INS, GroundingLimits, grounded, same_action
 from stages.english.informative import why_not
 from stages.records import Action, Drop, Kind, Reason, Sentence, Transcript, Video
 from stages.refine.spoken_times import in_english, one_each, said_by
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-PLAIN_PROMPT = "refine_small"
-"""A very small model is asked for a line as it is; others get lines as data with times."""
-CHAT_MARKS = re.compile(r"[<\[]")
+PROMPT = "refine"
 REPEAT_WITHIN_S = 2.0
 """The same action again after a longer pause is done again, not said again."""
-EXAMPLES: Sequence[tuple[str, dict[str, Any]]] = (
-    (
-        "okay so now we're just gonna take our garlic and mince it up",
-        {"actions": [{"text": "Mince the garlic."}]},
-    ),
-    (
-        "Stirred eggs in the small bowl for two minutes.",
-        {"actions": [{"text": "Stir the eggs in the small bowl for two minutes."}]},
-    ),
-)
 
 
 class RefineMeasuring(Section):
-    """How actions are made. None is chosen by the model's size; see :data:`LARGE` and :data:`SMALL`.
+    """How actions are made.
 
     Attributes:
         enabled: False takes the cleaned sentences as they are and asks no model.
-        block_words: transcript words a question carries, in whole lines, at least one line.
+        block_words: transcript words that a question carries, in whole lines, at least one line.
         max_words: longest action.
-        max_invented, max_lost: see :class:`stages.english.grounding.Limits`.
+        max_invented, max_lost: see :class:`stages.english.grounding.GroundingLimits`.
     """
 
     enabled: bool = True
-    block_words: Count | None = None
+    block_words: Count = 200
     max_words: Annotated[int, Field(ge=2)] = 25
-    max_invented: Share | None = None
-    max_lost: Share | None = None
+    max_invented: Share = 0.4
+    max_lost: Share = 0.5
+
+    @property
+    def limits(self) -> GroundingLimits:
+        """Return how far an action may be from the spoken words."""
+        return GroundingLimits(max_invented=self.max_invented, max_lost=self.max_lost)
 
 
 class RefineSettings(RefineMeasuring):
@@ -71,50 +64,16 @@ class RefineSettings(RefineMeasuring):
     informative: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demands:
-    """How one kind of model is asked, and what its actions must keep to.
-
-    Attributes:
-        prompt: name of the prompt; a very small model needs a short one.
-    """
-
-    prompt: str
-    block_words: int
-    limits: Limits
-    max_words: int = 25
-
-    def with_settings(self, settings: RefineMeasuring) -> Demands:
-        """Return these demands with the settings that are not None in their place."""
-        invented, lost = settings.max_invented, settings.max_lost
-        return replace(
-            self,
-            max_words=settings.max_words,
-            block_words=settings.block_words or self.block_words,
-            limits=Limits(
-                max_invented=self.limits.max_invented if invented is None else invented,
-                max_lost=self.limits.max_lost if lost is None else lost,
-            ),
-        )
-
-
-LARGE = Demands(prompt="refine", block_words=200, limits=Limits(max_invented=0.4, max_lost=0.5))
-"""A large model does best with blocks of about 200 words, and may leave out and add some."""
-SMALL = Demands(prompt=PLAIN_PROMPT, block_words=1, limits=Limits(max_invented=0.0, max_lost=0.0))
-"""A very small model gets a line at a time and must keep to its words."""
-
-
 class Refine(Stage):
     """Actions from the transcript, checked against it.
 
     Args:
-        model: name of the model, in memo keys.
-        demands: :data:`LARGE` or :data:`SMALL`, by the model's size.
+        model: name of the model, in memo keys; None takes the cleaned sentences.
         require_actions: reject a video without any action.
     """
 
     name: ClassVar[str] = "refine"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     pool: ClassVar[Pool] = "language"
     reads = ("video_id", "transcript")
     writes = ("actions",)
@@ -122,35 +81,33 @@ class Refine(Stage):
     measuring = RefineMeasuring
     settings: RefineSettings
 
-    def __init__(
-        self, settings: RefineSettings, *, model: str, demands: Demands, require_actions: bool
-    ) -> None:
+    def __init__(self, settings: RefineSettings, *, model: str | None, require_actions: bool) -> None:
         self.settings = settings
-        self.model = model
-        self.demands = demands.with_settings(settings)
+        self.model = model if settings.enabled else None
         self.require_actions = require_actions
 
     def measures_with(self) -> object:
-        demands = asdict(self.demands)
-        return [super().measures_with(), demands, self.model, prompts.digest(self.demands.prompt)]
+        if self.model is None:
+            return self.settings.max_words
+        return [super().measures_with(), self.model, prompts.digest(PROMPT)]
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
-        self._client = workspace.client(self.name)
+        self._client = workspace.client(self.name) if self.model is not None else None
 
     def measure(self, video: Video) -> Video:
         assert video.transcript is not None
         lines = one_each(video.transcript.sentences)
-        if self.settings.enabled:
-            blocks = list(into_blocks(lines, self.demands.block_words))
-            answers = self._client.ask([question(block, self.demands) for block in blocks])
+        if self._client is None:
+            found = [fallback(line, self.settings) for line in lines]
+        else:
+            blocks = list(into_blocks(lines, self.settings.block_words))
+            answers = self._client.ask([question(block) for block in blocks])
             found = [
                 action
                 for block, answer in zip(blocks, answers, strict=True)
-                for action in actions_of(block, answer, self.demands)
+                for action in actions_of(block, answer, self.settings)
             ]
-        else:
-            found = [fallback(line, self.demands) for line in lines]
         found.sort(key=lambda action: (action.start_s, action.end_s))
         named = [
             replace(action, action_id=f"{video.video_id}-a{index:04d}")
@@ -221,21 +178,14 @@ def into_blocks(lines: Iterable[Sentence], max_words: int) -> Iterable[list[Sent
         yield block
 
 
-def question(block: list[Sentence], demands: Demands) -> Question:
+def question(block: list[Sentence]) -> Question:
     """Ask for the actions of one block; the answer's times are those of its lines."""
-    alone = len(block) == 1 and demands.prompt == PLAIN_PROMPT
     return Question(
-        instructions=prompts.text(demands.prompt),
-        material=_plain(block[0]) if alone else "\n".join(map(_as_data, block)),
-        examples=EXAMPLES if alone else (),
-        schema=_schema(block, timed=not alone),
+        instructions=prompts.text(PROMPT),
+        material="\n".join(map(_as_data, block)),
+        schema=_schema(block, timed=len(block) > 1),
         max_tokens=64 + 48 * len(block),
     )
-
-
-def _plain(line: Sentence) -> str:
-    """Return one line of speech without the signs that mark turns for a model."""
-    return " ".join(CHAT_MARKS.sub(" ", in_english(line)).split())
 
 
 def _as_data(line: Sentence) -> str:
@@ -264,7 +214,7 @@ def _schema(block: list[Sentence], *, timed: bool) -> dict[str, Any]:
     }
 
 
-def actions_of(block: list[Sentence], answer: Answer, demands: Demands) -> list[Action]:
+def actions_of(block: list[Sentence], answer: Answer, settings: RefineMeasuring) -> list[Action]:
     """Return the actions of one block: the model's if they pass the checks, else the cleaned sentences.
 
     Lines that a usable answer passes over come back with an empty text: the model found no action
@@ -272,7 +222,7 @@ def actions_of(block: list[Sentence], answer: Answer, demands: Demands) -> list[
     """
     items = answer.content.get("actions") if answer.content else None
     if not isinstance(items, list):
-        return [fallback(line, demands) for line in block]
+        return [fallback(line, settings) for line in block]
     written: dict[range, list[str]] = {}
     for item in items:
         # An answer that names no line may mean any of them, so no skipped line is lost for it.
@@ -283,7 +233,7 @@ def actions_of(block: list[Sentence], answer: Answer, demands: Demands) -> list[
     failed: set[int] = set()
     for lines, texts in written.items():
         said = [block[index] for index in lines]
-        held = _held(texts, said, demands)
+        held = _held(texts, said, settings)
         if len(held) < len(texts):
             failed.update(lines)
         if held:
@@ -293,7 +243,7 @@ def actions_of(block: list[Sentence], answer: Answer, demands: Demands) -> list[
     for index, line in enumerate(block):
         if index in covered:
             continue
-        stand_in = fallback(line, demands)
+        stand_in = fallback(line, settings)
         good.append(stand_in if index in failed else replace(stand_in, text="", source="llm"))
     return good
 
@@ -321,19 +271,19 @@ def _text_of(item: dict[str, Any]) -> str:
     return " ".join(text.split()) if isinstance(text, str) else ""
 
 
-def _held(texts: list[str], said: list[Sentence], demands: Demands) -> list[str]:
+def _held(texts: list[str], said: list[Sentence], settings: RefineMeasuring) -> list[str]:
     """Return the texts whose words were said, each by itself or all of them together."""
     spoken = " ".join(map(in_english, said))
-    well_formed = [text for text in texts if 2 <= len(WORD.findall(text)) <= demands.max_words]
-    held = [text for text in well_formed if grounded([text], spoken, demands.limits)]
-    together = len(well_formed) == len(texts) > 1 and grounded(well_formed, spoken, demands.limits)
+    well_formed = [text for text in texts if 2 <= len(WORD.findall(text)) <= settings.max_words]
+    held = [text for text in well_formed if grounded([text], spoken, settings.limits)]
+    together = len(well_formed) == len(texts) > 1 and grounded(well_formed, spoken, settings.limits)
     return [_as_sentence(LEAD_INS.sub("", text)) for text in (texts if together else held)]
 
 
-def fallback(line: Sentence, demands: Demands) -> Action:
+def fallback(line: Sentence, settings: RefineMeasuring) -> Action:
     """Return the spoken line without its lead-in, at most ``max_words`` long."""
     spoken = in_english(line)
-    words = LEAD_INS.sub("", spoken).split()[: demands.max_words]
+    words = LEAD_INS.sub("", spoken).split()[: settings.max_words]
     return _action([line], _as_sentence(" ".join(words) or spoken), "asr")
 
 

@@ -10,14 +10,12 @@ import pytest
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
 from pipeline.curation.servers import (
-    EMBEDDED_MODEL,
+    model_for,
     model_name,
     needed,
     reserved_cpus,
     resolved,
     started_here,
-    text_model,
-    vision_model,
 )
 from pipeline.platform.config import ConfigError, load
 from stages.caption.stage import WriteCaptions
@@ -25,6 +23,7 @@ from stages.refine.stage import Refine
 
 TEXT = {"language": {"base_url": "http://127.0.0.1:9/v1", "model": "big"}}
 SIGHT = {"vision": {"base_url": "http://127.0.0.1:9/v1", "model": "eye"}}
+LLAMA = {"model": "m.gguf"}
 VLLM = {"engine": "vllm", "model": "org/seer", "serves": ["language", "vision"]}
 
 
@@ -39,15 +38,12 @@ def doors(found: Config) -> list[tuple[str, tuple[str, ...]]]:
 @pytest.mark.parametrize(
     ("sections", "expected"),
     [
-        ({}, [(EMBEDDED_MODEL, ("language",))]),
-        (SIGHT, [(EMBEDDED_MODEL, ("language",))]),
+        ({}, []),
+        (SIGHT, []),
         (TEXT, []),
         (TEXT | SIGHT, []),
         ({"server": VLLM}, [("org/seer", ("language", "vision"))]),
-        (
-            {"server": {**VLLM, "serves": ["vision"]}},
-            [("org/seer", ("vision",)), (EMBEDDED_MODEL, ("language",))],
-        ),
+        ({"server": {**VLLM, "serves": ["vision"]}}, [("org/seer", ("vision",))]),
         (TEXT | {"server": {**VLLM, "serves": ["vision"]}}, [("org/seer", ("vision",))]),
     ],
 )
@@ -64,8 +60,8 @@ def test_a_run_with_endpoints_for_all_starts_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["server.engine=vllm"], r"server: vllm needs server\.model"),
-        (["server.serves=[vision]"], r"server: vision needs a model that sees"),
+        (["server.engine=vllm"], r"server: a server needs model"),
+        (["server.serves=[vision]"], r"server: a server needs model"),
         (["server.model=m.gguf", "server.serves=[vision]"], "--mmproj"),
         (["server.engine=vllm", "server.model=m", "server.gpus=1.5"], "server: gpus must be whole"),
         (["server.engine=ollama"], r"server\.engine: "),
@@ -89,10 +85,10 @@ def test_contradictions_are_named(settings: list[str], message: str) -> None:
 
 def test_one_model_may_answer_for_text_and_for_pictures() -> None:
     found = config(server={**VLLM, "concurrency": 5, "replicas": 2}, language={"timeout_s": 7.0})
-    assert (text_model(found), vision_model(found)) == ("org/seer", "org/seer")
+    assert (model_for(found, "language"), model_for(found, "vision")) == ("org/seer", "org/seer")
     urls = ("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1")
     language, vision = endpoints(found, {"language": urls, "vision": urls})
-    assert vision is not None
+    assert language is not None and vision is not None
     for endpoint in (language, vision):
         assert [each.base_url for each in (endpoint, *endpoint.others)] == list(urls)
         assert len(endpoint.by_model()) == 1
@@ -106,23 +102,23 @@ def test_one_model_may_answer_for_text_and_for_pictures() -> None:
 def test_what_a_section_says_of_keys_and_prices_is_for_its_other_addresses() -> None:
     other = {"base_url": "https://example.org/v1", "model": "dear"}
     section = {"api_key_env": "DEAR_KEY", "input_price": 2.0, "others": [other]}
-    language, _ = endpoints(config(language=section), {"language": ["http://127.0.0.1:1/v1"]})
+    language, _ = endpoints(config(language=section, server=LLAMA), {"language": ["http://127.0.0.1:1/v1"]})
+    assert language is not None
     (dear,) = language.others
     assert (dear.model, dear.api_key_env, dear.input_price) == ("dear", "DEAR_KEY", 2.0)
-    assert (language.model, language.input_price, language.concurrency) == (EMBEDDED_MODEL, 0.0, 1)
+    assert (language.model, language.input_price, language.concurrency) == ("m.gguf", 0.0, 1)
 
 
-def test_a_model_of_one_s_own_is_treated_as_a_large_one() -> None:
-    def refine(found: Config) -> Refine:
-        return next(stage for stage in build_stages(found) if isinstance(stage, Refine))
+def test_without_a_model_stages_work_by_rules() -> None:
+    def models(found: Config) -> dict[str, str | None]:
+        stages = {stage.name: stage for stage in build_stages(found)}
+        refine, caption = stages["refine"], stages["caption"]
+        assert isinstance(refine, Refine) and isinstance(caption, WriteCaptions)
+        return {"refine": refine.model, "caption": caption.model}
 
-    def caption(found: Config) -> WriteCaptions:
-        return next(stage for stage in build_stages(found) if isinstance(stage, WriteCaptions))
-
-    small, large = config(), config(server=VLLM)
-    assert (refine(small).model, refine(small).demands.block_words) == (EMBEDDED_MODEL, 1)
-    assert (refine(large).model, refine(large).demands.block_words) == ("org/seer", 200)
-    assert (caption(small).vision_model, caption(large).vision_model) == (None, "org/seer")
+    assert models(config()) == {"refine": None, "caption": None}
+    assert models(config(server=VLLM)) == {"refine": "org/seer", "caption": "org/seer"}
+    assert models(config(server=VLLM, refine={"enabled": False}))["refine"] is None
 
 
 def test_a_model_that_was_trained_on_has_another_name(tmp_path: Path) -> None:
@@ -150,8 +146,8 @@ def test_relative_paths_mean_the_same_everywhere(tmp_path: Path, monkeypatch: py
 
 
 def test_processors_of_all_replicas_are_set_aside() -> None:
-    assert reserved_cpus(config(server={"num_cpus": 0.5, "replicas": 3})) == 1.5
-    assert reserved_cpus(config(**TEXT, server={"num_cpus": 0.5})) == 0
+    assert reserved_cpus(config(server=LLAMA | {"num_cpus": 0.5, "replicas": 3})) == 1.5
+    assert reserved_cpus(config()) == 0
 
 
 def test_an_engine_that_is_not_installed_is_named_with_the_way_out(tmp_path: Path) -> None:

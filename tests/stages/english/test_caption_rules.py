@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from stages.english.caption_rules import Complaint, Limits, Rule, complaints, shortened, tidy
+from stages.english.caption_rules import CaptionLimits, Complaint, Rule, complaints, shortened, tidy
 
-PAPER = Limits()
+PAPER = CaptionLimits()
 GOOD = (
     "A cook in a grey apron peels a large orange carrot over a steel bowl. The peel falls into the bowl in "
     "long strips. By the end the carrot is bare and lies on a wooden board beside two onions."
 )
 
 
-def rules(text: str, limits: Limits = PAPER) -> list[Rule]:
+def rules(text: str, limits: CaptionLimits = PAPER) -> list[Rule]:
     return [complaint.rule for complaint in complaints(text, limits)]
 
 
@@ -45,12 +45,12 @@ def test_a_refusal_in_the_place_of_a_caption(text: str, refused: bool) -> None:
 def test_lengths_are_counted_and_told() -> None:
     words = " ".join(f"word{index}" for index in range(81)) + "."
     assert complaints(words, PAPER) == [Complaint(Rule.LENGTH, "it has 81 words; at most 80 are allowed")]
-    assert complaints(words, Limits(max_words=81)) == []
+    assert complaints(words, CaptionLimits(max_words=81)) == []
     six = "Oil heats. Garlic fries. Salt falls. Steam rises. Rice boils. Peas roll."
     assert complaints(six, PAPER) == [
         Complaint(Rule.SENTENCES, "it has 6 sentences; at most 5 are allowed")
     ]
-    assert complaints(six, Limits(max_sentences=6)) == []
+    assert complaints(six, CaptionLimits(max_sentences=6)) == []
 
 
 def test_words_without_spaces_do_not_pass_a_limit_on_words() -> None:
@@ -68,8 +68,8 @@ def test_words_without_spaces_do_not_pass_a_limit_on_words() -> None:
     ],
 )
 def test_sentences_end_where_a_new_one_begins(text: str, count: int) -> None:
-    assert (Rule.SENTENCES in rules(text, Limits(max_sentences=count))) is False
-    assert (Rule.SENTENCES in rules(text, Limits(max_sentences=count - 1))) is True
+    assert (Rule.SENTENCES in rules(text, CaptionLimits(max_sentences=count))) is False
+    assert (Rule.SENTENCES in rules(text, CaptionLimits(max_sentences=count - 1))) is True
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_nothing_is_told_twice(text: str, again: str | None) -> None:
 
 def test_all_offences_are_named_together() -> None:
     text = "In this frame a man says hello. In this frame a man says hello."
-    assert rules(text, Limits(max_words=8, max_sentences=1)) == [
+    assert rules(text, CaptionLimits(max_words=8, max_sentences=1)) == [
         Rule.LENGTH, Rule.SENTENCES, Rule.FRAME_TALK, Rule.REPETITION, Rule.CONVERSATION,
     ]  # fmt: skip
 
@@ -180,7 +180,7 @@ def test_an_endless_answer_is_examined_at_once(piece: str) -> None:
     ],
 )
 def test_a_long_caption_ends_with_a_whole_sentence(text: str, short: str) -> None:
-    assert shortened(text, Limits(max_words=5, max_sentences=3)) == short
+    assert shortened(text, CaptionLimits(max_words=5, max_sentences=3)) == short
 
 
 def test_a_caption_is_one_line_of_text_that_can_be_stored() -> None:
