@@ -1,8 +1,8 @@
 """Score a curation run against videos whose steps are known.
 
-``python -m benchmarks.recipes FOLDER`` curates FOLDER twice, with the default configuration and with
-``refine.enabled=false``, and holds both against ``NAME.json`` beside each ``NAME.mp4``:
-``{"steps": [{"clip": [s, e], "action": [s, e], "text": "..."}]}``.
+``python -m benchmarks.recipes FOLDER`` curates FOLDER with the default configuration and compares the dataset
+with ``NAME.json`` beside each ``NAME.mp4``: ``{"steps": [{"clip": [s, e], "action": [s, e], "text": "..."}]}``.
+With ``--set a.b=value``, for instance an endpoint, it curates a second time and shows both.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks.machine import machine, markdown
 from pipeline.curation.config import Config
 from pipeline.curation.job import curate
 from pipeline.dataset.reading import open_dataset
+from pipeline.platform.command import add_set_option
 from pipeline.platform.config import load
 from stages.probe import path_of
 from stages.records import Interval
@@ -40,11 +42,12 @@ class Step:
 
 
 def main() -> None:
-    """Run both configurations and print a table, then one JSON object."""
+    """Print a table of the figures, then one JSON object."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recipes", description=__doc__)
     parser.add_argument("folder", type=Path, help="videos with their truth beside them")
     parser.add_argument("--out", type=Path, help="keep the datasets here")
     parser.add_argument("--runner", choices=("ray", "local"), default="local")
+    add_set_option(parser, "configuration of a second run")
     arguments = parser.parse_args()
     truth = {path.stem: truth_of(path) for path in sorted(arguments.folder.glob("*.json"))}
     videos = [path for name in truth for path in [arguments.folder / f"{name}.mp4"] if path.exists()]
@@ -56,11 +59,12 @@ def main() -> None:
         listing = out / "videos.txt"
         listing.write_text("".join(f"{path.resolve()}\n" for path in videos))
         figures = {}
-        for name, settings in (("default", []), ("fallback", ["refine.enabled=false"])):
+        runs = {"default": [], **({"as set": arguments.settings} if arguments.settings else {})}
+        for name, settings in runs.items():
             target = out / name
             loaded = load(None, [f"run.runner={arguments.runner}", *settings], Config)
-            curate(str(listing), target, loaded, memo=out / "memo")
-            figures[name] = score(target, truth)
+            outcome = curate(str(listing), target, loaded, memo=out / f"memo of {name}")
+            figures[name] = score(target, truth) | speed(outcome.summary)
     print(f"{machine()}\n")
     head = ["figure", *figures]
     rows = [[key, *(run[key] for run in figures.values())] for key in figures["default"]]
@@ -142,6 +146,16 @@ def score(dataset: Path, truth: dict[str, list[Step]]) -> dict[str, float | int]
         "word_errors": 100 * sum(e for e, _ in errors) / max(1, sum(n for _, n in errors)),
         "exact": exact,
         "with_articles": fmean(bool(ARTICLES & set(text.lower().split())) for text in texts),
+    }
+
+
+def speed(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return seconds of video for each second of wall time, as a whole and by stage."""
+    video_s = summary["duration_s"]["in"]
+    stages = {f"realtime_{name}": each["seconds"] for name, each in summary["stages"].items()}
+    return {
+        name: round(video_s / seconds, 2) if seconds else 0.0
+        for name, seconds in ({"realtime": summary["seconds"]} | stages).items()
     }
 
 
