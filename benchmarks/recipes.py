@@ -1,7 +1,8 @@
 """Score a curation run against videos whose steps are known.
 
-``python -m benchmarks.recipes FOLDER`` curates FOLDER with the default configuration and compares the dataset
-with ``NAME.json`` beside each ``NAME.mp4``: ``{"steps": [{"clip": [s, e], "action": [s, e], "text": "..."}]}``.
+``python -m benchmarks.recipes FOLDER`` curates FOLDER with the default configuration and compares the
+dataset with ``NAME.json`` beside each ``NAME.mp4``:
+``{"steps": [{"clip": [s, e], "action": [s, e], "text": "..."}]}``.
 With ``--set a.b=value``, for instance an endpoint, it curates a second time and shows both.
 """
 
