@@ -20,6 +20,7 @@ from models.budget import Budget
 from models.language import Endpoint, LanguageClient, Question
 from models.ledger import Ledger
 from models.serving import ServerSettings
+from models.weights import smollm2
 from pipeline.curation import ray_servers
 from pipeline.curation.chain import Group
 from pipeline.curation.config import Config, PoolOptions, Pools, Run
@@ -238,7 +239,9 @@ def answers(base_url: str) -> bool:
 
 
 def test_replicas_of_a_server_live_as_long_as_they_are_needed(cluster: None, tmp_path: Path) -> None:
-    config = Config(server=ServerSettings(replicas=2, context_tokens=256, num_cpus=0.1))
+    config = Config(
+        server=ServerSettings(model=str(smollm2()), replicas=2, context_tokens=256, num_cpus=0.1)
+    )
     with ray_servers.started(config, tmp_path) as running:
         urls = running.base_urls["language"]
         assert len(set(urls)) == 2
@@ -260,8 +263,11 @@ def test_a_server_that_does_not_start_says_why_from_wherever_it_is(cluster: None
 @pytest.mark.parametrize(
     ("server", "message"),
     [
-        (ServerSettings(gpus=1), r"server\.gpus.* room for 0 of 1 servers with server\.gpus=1"),
-        (ServerSettings(num_cpus=0.5, replicas=1000), r"server\.num_cpus.* leave none"),
+        (
+            ServerSettings(model="m.gguf", gpus=1),
+            r"server\.gpus.* room for 0 of 1 servers with server\.gpus=1",
+        ),
+        (ServerSettings(model="m.gguf", num_cpus=0.5, replicas=1000), r"server\.num_cpus.* leave none"),
     ],
 )
 def test_what_no_node_has_is_refused_at_once(
