@@ -89,7 +89,8 @@ class _ByTopic(Stage):
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
-        self._client = workspace.client(self.name)
+        if self.model is not None:
+            self._client = workspace.client(self.name)
 
     @cached_property
     def topic(self) -> Topic:
