@@ -28,7 +28,7 @@ from pipeline.curation.config import Config
 from pipeline.platform.config import load
 from pipeline.platform.memo import Memo
 from stages.base import Workspace
-from stages.caption.keyframes import Choice, choose
+from stages.caption import Choice, choose
 from stages.clip import frames_in
 from stages.frames import read_pictures
 from stages.records import Evidence, Interval, Transcript, Video

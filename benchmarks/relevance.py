@@ -23,8 +23,7 @@ from scipy.optimize import minimize
 
 from benchmarks.machine import machine, markdown
 from models.sentences import SentenceEncoder
-from stages.relevance.stage import RelevanceSettings
-from stages.relevance.topic import CLIP_CURVE, VIDEO_CURVE, Curve, Topic
+from stages.relevance import CLIP_CURVE, VIDEO_CURVE, Curve, RelevanceSettings, Topic
 
 TOPICS = {
     "cooking": ("cooking", "cooking and baking food at home", "how to cook a dish"),

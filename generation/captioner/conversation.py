@@ -21,7 +21,7 @@ from transformers.utils.import_utils import is_torchvision_available
 
 from pipeline.dataset.examples import Example, answer_of
 from pipeline.platform.config import ConfigError
-from stages.caption.keyframes import spread
+from stages.caption import spread
 
 PROCESSORS: dict[str, str] = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"]
 """Names of processors' classes by types of models."""

@@ -35,9 +35,7 @@ from pipeline.platform.config import ConfigError
 from pipeline.platform.memo import Memo
 from pipeline.platform.progress import Bar
 from stages import prompts
-from stages.caption.answers import Written, ask_for_texts, caption_question
-from stages.caption.keyframes import pictured, spread
-from stages.caption.stage import PROMPT
+from stages.caption import PROMPT, Written, ask_for_texts, caption_question, pictured, spread
 from stages.english.caption_rules import CaptionLimits, copied
 from stages.frames import packed_frames
 

@@ -19,14 +19,14 @@ from pipeline.curation.servers import (
     needed,
 )
 from stages.base import Pool, Stage
-from stages.caption.stage import WriteCaptions
+from stages.caption import WriteCaptions
 from stages.clip import CutClips
 from stages.match import MatchActions
-from stages.narrate.stage import Narrate
+from stages.narrate import Narrate
 from stages.probe import Probe
-from stages.refine.stage import Refine
-from stages.relevance.stage import JudgeClips, JudgeVideo
-from stages.scan.stage import Scan
+from stages.refine import Refine
+from stages.relevance import JudgeClips, JudgeVideo
+from stages.scan import Scan
 from stages.transcribe import Transcribe
 from stages.watermark import FilterWatermarks
 

@@ -14,14 +14,14 @@ from models.budget import Budget
 from models.endpoint import Address, EndpointSettings
 from models.serving import ServerSettings
 from models.settings import Count, NonNegative, Positive, Section, Share, WholeNumber
-from stages.caption.stage import CaptionSettings
+from stages.caption import CaptionSettings
 from stages.clip import ClipSettings
 from stages.match import MatchSettings
-from stages.narrate.stage import NarrateSettings
+from stages.narrate import NarrateSettings
 from stages.probe import ProbeSettings
-from stages.refine.stage import RefineSettings
-from stages.relevance.stage import RelevanceSettings
-from stages.scan.stage import ScanSettings
+from stages.refine import RefineSettings
+from stages.relevance import RelevanceSettings
+from stages.scan import ScanSettings
 from stages.transcribe import TranscribeSettings
 from stages.watermark import WatermarkSettings
 

@@ -22,7 +22,7 @@ from stages.base import Pool, Stage, Workspace
 from stages.clip import drop_clip
 from stages.english.caption_rules import tidy
 from stages.english.informative import why_not
-from stages.narrate.title import title_of
+from stages.narrate import title_of
 from stages.records import Reason, Relevance, Video
 from stages.relevance.clip_roles import CONTENT, ROLES, ClipNotes, notes_of, roles_of, said
 from stages.relevance.topic import CLIP_CURVE, VIDEO_CURVE, Topic
