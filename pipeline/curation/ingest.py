@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import stat
@@ -59,11 +60,12 @@ def input_root(given: str) -> str:
 
 
 def list_files(given: str, *, leave_out: Path | None = None) -> list[Path]:
-    """The files that INPUT stands for, sorted.
+    """Return the files that INPUT stands for, sorted.
 
-    A folder stands for everything in it at any depth, whatever its name: content decides later. A
-    ``.txt`` or ``.list`` file holds one path a line, relative to itself; lines that start with ``#``
-    are passed over. Any other file stands for itself.
+    A folder stands for everything in it at any depth, whatever its name: content decides later. Links to
+    folders and unreadable folders are listed like files, so that they end as rejects. A ``.txt`` or
+    ``.list`` file holds one path a line, relative to itself; lines that start with ``#`` are skipped. Any
+    other file stands for itself.
 
     Args:
         leave_out: OUTPUT, in case it lies inside the folder.
@@ -76,7 +78,7 @@ def list_files(given: str, *, leave_out: Path | None = None) -> list[Path]:
     path = path_of(given) if given.startswith("file://") else Path(given)
     try:
         if path.is_dir():
-            files = sorted(_walk(path, leave_out.resolve() if leave_out else None), key=os.fsencode)
+            files = sorted(_walk(path, leave_out), key=os.fsencode)
         elif path.suffix in LIST_SUFFIXES and path.is_file():
             files = list(_listed(path))
         elif path.exists():
@@ -91,14 +93,52 @@ def list_files(given: str, *, leave_out: Path | None = None) -> list[Path]:
 
 
 def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        here = Path(parent)
-        folders[:] = [name for name in folders if (here / name).resolve() != leave_out]
-        yield from (here / name for name in names)
+    """Yield the files of a tree of any depth, and its folders that are not entered."""
+    left_out = _place(leave_out)
+    # Not os.walk, which is recursive and passes over what it cannot enter.
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as found:
+                entries = list(found)
+        except OSError:
+            if here == folder:
+                raise
+            yield here
+            continue
+        for entry in entries:
+            path = here / entry.name
+            if not entry.is_dir(follow_symlinks=False):
+                yield path
+            elif left_out is None or _place(path) != left_out:
+                waiting.append(path)
+
+
+def _place(path: Path | None) -> tuple[int, int] | None:
+    """Device and number of a file or folder; None if there is none."""
+    try:
+        state = path.stat() if path else None
+    except OSError:
+        return None
+    return (state.st_dev, state.st_ino) if state else None
 
 
 def _listed(path: Path) -> Iterator[Path]:
-    for line in path.read_bytes().splitlines():
+    """Yield the paths of a list file: UTF-16 with a byte order mark, or bytes in the system's encoding.
+
+    Raises:
+        InputError: it is neither.
+    """
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            data = os.fsencode(data.decode("utf-16"))
+        except UnicodeError as error:
+            raise InputError(f"INPUT {path}: not a list of paths ({error}); save it as UTF-8") from error
+    if b"\0" in data:
+        raise InputError(f"INPUT {path}: not a list of paths (holds zero bytes); save it as UTF-8")
+    for line in data.removeprefix(codecs.BOM_UTF8).splitlines():
         name = os.fsdecode(line).strip()
         if name and not name.startswith("#"):
             yield path.parent / name
@@ -118,7 +158,7 @@ def identify(files: Iterable[Path], memo: Memo) -> list[Source]:
             known[path] = (error.strerror or str(error), "")
             continue
         if not stat.S_ISREG(facts.st_mode):
-            known[path] = ("not a regular file", "")
+            known[path] = (_problem(path, facts), "")
             continue
         trace = f"{uri}\n{facts.st_size}\n{facts.st_mtime_ns}"
         key = "content-" + hashlib.sha256(trace.encode()).hexdigest()
@@ -133,6 +173,19 @@ def identify(files: Iterable[Path], memo: Memo) -> list[Source]:
             if outcome[0] is None:
                 memo.put(key, f'"{outcome[1]}"')
     return [Source(uri=path.as_uri(), content_id=known[path][1], problem=known[path][0]) for path in paths]
+
+
+def _problem(path: Path, facts: os.stat_result) -> str:
+    """Why something that is no file was not read."""
+    if not stat.S_ISDIR(facts.st_mode):
+        return "not a regular file"
+    if path.is_symlink():
+        return "a link to a folder, which is not followed; name the folder itself as INPUT"
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        return f"a folder that cannot be read: {error.strerror}"
+    return "a folder; a list names files"
 
 
 def _digest(path: Path) -> tuple[str | None, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,6 +134,7 @@ def test_what_cannot_be_read_is_rejected_with_its_reason_and_nothing_hangs(
         "dangling.mp4": "No such file or directory",
         "good.mp4": None,
         "itself.mp4": "Too many levels of symbolic links",
+        "loop": "a link to a folder, which is not followed; name the folder itself as INPUT",
         "pipe.mp4": "not a regular file",
     }
     for source in sources:
@@ -144,7 +146,49 @@ def test_what_cannot_be_read_is_rejected_with_its_reason_and_nothing_hangs(
         else:
             drop = Drop(kind=Kind.FILE, stage="ingest", reason=Reason.UNREADABLE, detail=source.problem)
             assert video.drops == [drop]
-    assert len({source.video_id for source in sources}) == 4
+    assert len({source.video_id for source in sources}) == 5
+
+
+def test_a_folder_that_cannot_be_read_is_rejected(
+    folder: Path, memo: Memo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder, "good.mp4", "locked/a.mp4")
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    problems = {path_of(one.uri).name: one.problem for one in identify(list_files(str(folder)), memo)}
+    assert problems == {"good.mp4": None, "locked": "a folder that cannot be read: Permission denied"}
+
+
+def test_a_tree_of_any_depth_is_listed(folder: Path) -> None:
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("d", dir_fd=here)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(os.open("a.mp4", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    (found,) = list_files(str(folder))
+    assert found.name == "a.mp4" and len(found.relative_to(folder).parts) == 1101
+    # pytest's own clean-up is recursive.
+    subprocess.run(["rm", "-r", str(folder / "d")], check=True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_list_may_be_of_windows(tmp_path: Path, encoding: str) -> None:
+    given = tmp_path / "videos.txt"
+    given.write_bytes("# mine\r\nCrème brûlée.mp4\r\nb.mp4\r\n".encode(encoding))
+    if encoding == "utf-16-le":  # Without a byte order mark.
+        with pytest.raises(InputError, match=r"holds zero bytes.*save it as UTF-8"):
+            list_files(str(given))
+        return
+    assert [path.name for path in list_files(str(given))] == ["Crème brûlée.mp4", "b.mp4"]
 
 
 @pytest.mark.parametrize(
