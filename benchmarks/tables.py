@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.machine import machine
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import TABLES
-from pipeline.dataset.tables import Rows
+from pipeline.dataset.tables import Row, Rows
 from pipeline.dataset.versions import VersionWriter
 from pipeline.report.page import write_report
 from pipeline.report.summary import summarise, write_card
@@ -34,12 +34,12 @@ def synthetic(number: int, clips: int) -> Rows:
     dice = random.Random(number)
     video_id = f"{dice.getrandbits(64):016x}"
     rows: Rows = {name: [] for name in TABLES}
-    facts = {"uri": f"{number:07d}.mp4", "video_id": video_id, "status": "kept", "num_clips": clips,
+    facts: Row = {"uri": f"{number:07d}.mp4", "video_id": video_id, "status": "kept", "num_clips": clips,
              "duration_s": clips * 8.0, "shot_starts_s": [8.0 * at for at in range(clips)]}  # fmt: skip
     rows["videos"] = [facts | {"title": "How to make soup?", "num_actions": clips, "num_matches": clips}]
     steps = []
     for at in range(clips):
-        span = {"start_s": at * 8.0 + dice.random(), "end_s": at * 8.0 + 7.5, "video_id": video_id}
+        span: Row = {"start_s": at * 8.0 + dice.random(), "end_s": at * 8.0 + 7.5, "video_id": video_id}
         clip_id, action_id = f"{video_id}-c{at:04d}", f"{video_id}-a{at:04d}"
         caption = " ".join(dice.choices(WORDS, k=40))
         action = " ".join(dice.choices(WORDS, k=9))
