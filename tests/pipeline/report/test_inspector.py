@@ -1,0 +1,173 @@
+"""The inspector: counts under other thresholds, and what its web server gives away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.dataset.schema import TABLES
+from pipeline.report.inspector import Inspected, compare
+from pipeline.report.inspector_http import Server
+
+VIDEO, OTHER = "0" * 16, "f" * 16
+HOSTILE = '<img src=x onerror=alert(1)>\u202e\x07 "quoted"'
+CONFIG = {
+    "match": {"max_start_diff_s": 5.0, "min_iou": 0.25, "sufficient_iou": 0.5},
+    "clip": {"min_sharpness": 0.1, "min_exposure": 0.05, "max_exposure": 0.97, "min_motion": 0.0005},
+    "watermark": {"threshold": 0.5},
+}
+
+
+def write(output: Path, rows: dict[str, list[dict[str, Any]]], config: dict[str, Any] = CONFIG) -> Path:
+    output.mkdir(exist_ok=True)
+    (output / "run.json").write_text(json.dumps({"status": "done", "config": config, "stages": {}}))
+    for name, schema in TABLES.items():
+        (output / name).mkdir(exist_ok=True)
+        whole = [dict.fromkeys(schema.names) | row for row in rows.get(name, [])]
+        pq.write_table(pa.Table.from_pylist(whole, schema), output / name / "part-all.parquet")
+    return output
+
+
+def clip(number: int, start_s: float, end_s: float, **more: Any) -> dict[str, Any]:
+    scores = {"sharpness": 0.5, "exposure": 0.5, "motion": 0.01, "watermark_score": 0.0}
+    return scores | {
+        "clip_id": f"{VIDEO}-c{number:04}", "video_id": VIDEO, "start_s": start_s, "end_s": end_s,
+        "caption": f"Hands at {start_s}", **more,
+    }  # fmt: skip
+
+
+def lost(reason: str, detail: str, start_s: float, end_s: float, stage: str = "clip") -> dict[str, Any]:
+    return {
+        "kind": "clip", "video_id": VIDEO, "stage": stage, "reason": reason, "detail": detail,
+        "start_s": start_s, "end_s": end_s,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    media = tmp_path / "my video.mp4"
+    media.write_bytes(bytes(range(256)) * 4)
+    (tmp_path / "secret.txt").write_text("secret")
+    rows = {
+        "videos": [
+            {"uri": media.as_uri(), "video_id": VIDEO, "status": "kept", "title": HOSTILE,
+             "duration_s": 60.0},
+            {"uri": "file:///etc/passwd", "video_id": None, "status": "rejected"},
+            {"uri": "https://example.com/x.mp4", "video_id": OTHER, "status": "kept", "title": "Tea"},
+        ],
+        "clips": [clip(0, 0, 10, caption=HOSTILE), clip(1, 10, 20, sharpness=0.15)],
+        "actions": [
+            {"action_id": f"{VIDEO}-a{n:04}", "video_id": VIDEO, "start_s": s, "end_s": e, "text": t,
+             "matched": n < 2}
+            for n, (s, e, t) in enumerate(
+                [(0, 8, "Chop"), (11, 19, "Fry"), (32, 34, "Stir"), (41, 49, "Eat")]
+            )
+        ],
+        "rejects": [
+            lost("no_match", "overlap_too_small: IoU 0.200", 30, 40, "match"),
+            lost("blurred", "sharpness 0.04 is below clip.min_sharpness 0.1", 40, 50),
+            {"kind": "file", "uri": "file:///etc/passwd", "stage": "probe", "reason": "corrupt",
+             "detail": HOSTILE},
+        ],
+    }  # fmt: skip
+    return write(tmp_path / "dataset", rows)
+
+
+def test_other_thresholds_are_counted_from_stored_scores(output: Path) -> None:
+    data = Inspected(output)
+    assert data.what_if({}) == {
+        "clips": 3, "matched_clips": 2, "pairs": 2, "matched_actions": 2, "videos": 1, "seconds": 20.0,
+    }  # fmt: skip
+    # The clip that only lacked overlap, and the one that was only too blurred, come in.
+    assert data.what_if({"match.min_iou": 0.1})["matched_clips"] == 3
+    assert data.what_if({"clip.min_sharpness": 0.03})["matched_clips"] == 3
+    assert data.what_if({"match.min_iou": 0.1, "clip.min_sharpness": 0.03})["seconds"] == 40.0
+    assert data.what_if({"clip.min_sharpness": 0.2})["matched_clips"] == 1
+    assert data.what_if({"match.min_iou": 0.9, "match.sufficient_iou": None})["pairs"] == 0
+    blurred = data.histograms()["sharpness"]
+    assert (sum(blurred["kept"]), sum(blurred["dropped"]), blurred["threshold"]) == (2, 1, 0.1)
+
+
+def test_two_runs_are_compared_clip_by_clip(output: Path, tmp_path: Path) -> None:
+    config = CONFIG | {"clip": {**CONFIG["clip"], "min_sharpness": 0.2}}
+    rows = {
+        "videos": [{"uri": "file:///x", "video_id": VIDEO, "status": "kept"}],
+        "clips": [clip(0, 0, 10, caption="Other words"), clip(1, 30, 40)],
+        "rejects": [lost("blurred", "sharpness 0.15 is below", 10, 20)],
+    }
+    found = compare(Inspected(output), Inspected(write(tmp_path / "new", rows, config)), offset=0, limit=9)
+    assert found["counts"] == {"lost": 1, "gained": 1, "captions": 1}
+    assert found["settings"] == {"clip.min_sharpness": [0.1, 0.2]}
+    assert [row["why"] for row in found["rows"] if row["kind"] != "captions"] == [
+        "clip: blurred",
+        "match: no_match",
+    ]
+
+
+def get(output: Path, path: str, host: str = "127.0.0.1", **headers: str) -> httpx.Response:
+    import asyncio
+
+    async def answer() -> httpx.Response:
+        transport = httpx.ASGITransport(Server(output).app("127.0.0.1"), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+            return await client.get(path, headers=headers)
+
+    return asyncio.run(answer())
+
+
+def test_media_come_by_range_and_from_this_dataset_only(output: Path) -> None:
+    whole = get(output, f"/media/{VIDEO}")
+    assert whole.status_code == 200 and len(whole.content) == 1024
+    part = get(output, f"/media/{VIDEO}", Range="bytes=10-19")
+    assert (part.status_code, part.content) == (206, bytes(range(10, 20)))
+    assert part.headers["content-type"] == "video/mp4"
+    assert get(output, f"/media/{VIDEO}", Range="bytes=9999-").status_code == 416
+    for name in (
+        OTHER, "1" * 16, "", "%2e%2e", "..%2fsecret.txt", "%2fetc%2fpasswd",
+        VIDEO.upper() + "x",
+        f"{VIDEO}%00", f"{VIDEO}%2f..%2f..%2fsecret.txt", "None", "null", "\u0660" * 16,
+    ):  # fmt: skip
+        answer = get(output, f"/media/{name}")
+        assert answer.status_code == 404 and "secret" not in answer.text, name
+    assert get(output, f"/frames/{VIDEO}/0").status_code == 404
+    assert get(output, "/frames/..%2f..%2f/0").status_code == 404
+
+
+def test_another_host_s_page_cannot_ask(output: Path) -> None:
+    assert get(output, "/api/overview", host="evil.example").status_code == 400
+    assert get(output, f"/media/{VIDEO}", host="evil.example").status_code == 400
+
+
+def test_questions_are_answered_and_wrong_ones_refused(output: Path) -> None:
+    overview = get(output, "/api/overview").json()
+    assert overview["videos"] == {"kept": 2, "rejected": 1}
+    assert {(row["kind"], row["reason"], row["count"]) for row in overview["rejects"]} == {
+        ("clip", "no_match", 1), ("clip", "blurred", 1), ("file", "corrupt", 1),
+    }  # fmt: skip
+    assert get(output, "/api/videos?text=TEA").json()["total"] == 1
+    assert get(output, "/api/videos?status=kept&limit=1").json()["total"] == 2
+    assert get(output, "/api/search?text=onerror").json()["clips"]["total"] == 1
+    assert get(output, "/api/rejects?kind=file").json()["rows"][0]["detail"] == HOSTILE
+    assert get(output, f"/api/video?id={VIDEO}").json()["playable"] is True
+    assert get(output, f"/api/video?id={OTHER}").json()["playable"] is False
+    assert get(output, "/api/video?id=../x").status_code == 404
+    assert get(output, "/api/compare").status_code == 404
+    for question in (
+        "videos?limit=-1", "videos?limit=1e9", "videos?offset=x", "what-if?clip.min_sharpness=NaN",
+        "what-if?match.min_iou=null", "what-if?run.runner=0", "what-if?match.min_iou=1e999",
+    ):  # fmt: skip
+        assert get(output, f"/api/{question}").status_code == 422, question
+
+
+def test_pages_name_no_other_host_and_forbid_scripts_of_others(output: Path) -> None:
+    for path in ("/", "/inspect.js", "/inspect.css"):
+        answer = get(output, path)
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "http" not in answer.text.replace("http://www.w3.org/2000/svg", "")
+        assert "innerHTML" not in answer.text and "insertAdjacentHTML" not in answer.text
