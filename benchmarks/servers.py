@@ -168,7 +168,7 @@ def prepared(number: int, num_clips: int, work: Path) -> Video:
     video = Video(
         uri=f"file:///prepared-{number}.mp4", video_id=f"{number:016x}", content_id=f"{number:064x}",
         evidence=Evidence(
-            shots=spans, frame_times_s=times, sharpness=flat, exposure=flat, motion=flat, overlays=[],
+            shots=spans, frame_times_s=times, sharpness=flat, exposure=flat, motion=flat,
             num_frames=len(times),
         ),
         transcript=Transcript(

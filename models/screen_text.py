@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidocr import RapidOCR
 
+MAX_SIDE_PX = 640
+"""Long side above which a picture is scaled down before lines are looked for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextBox:
@@ -35,6 +38,10 @@ class TextReader:
             params={
                 "Global.log_level": "error",
                 "Global.use_cls": False,
+                # By default small pictures are scaled up to a short side of 736 pixels: a strip of
+                # 480 x 80 pixels then takes 5 s in place of 0.06 s.
+                "Det.limit_type": "max",
+                "Det.limit_side_len": MAX_SIDE_PX,
                 "EngineConfig.onnxruntime.intra_op_num_threads": threads,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }

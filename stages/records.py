@@ -13,6 +13,9 @@ from typing import Literal, Self
 
 from pydantic import TypeAdapter
 
+Box = tuple[float, float, float, float]
+"""``(x0, y0, x1, y1)`` as fractions of the picture's width and height, half-open."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -76,19 +79,6 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayBox:
-    """Part of the picture that stays while the rest changes.
-
-    Attributes:
-        box: ``(x0, y0, x1, y1)`` as fractions of the picture.
-        score: confidence that it was laid over the video.
-    """
-
-    box: tuple[float, float, float, float]
-    score: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Measurements of one pass over the frames.
 
@@ -100,7 +90,6 @@ class Evidence:
         sharpness: variance of the Laplacian ``v`` on a 256-pixel-wide grey frame, as ``v / (v + 100)``.
         exposure: mean luma, 0 black to 1 white.
         motion: mean absolute luma difference to the previous packed frame.
-        overlays: persistent parts of the picture, strongest first.
         num_frames: frames decoded.
         num_lost: pictures that could not be decoded, or whose time stamps do not advance.
         gaps: stretches where pictures are lost or smeared by damage; no clip may touch them.
@@ -113,7 +102,6 @@ class Evidence:
     sharpness: list[float]
     exposure: list[float]
     motion: list[float]
-    overlays: list[OverlayBox]
     num_frames: int
     num_lost: int = 0
     gaps: list[Interval] = field(default_factory=list)
@@ -181,21 +169,67 @@ class Clip(Interval):
     motion: float
 
 
+class OverlayKind(StrEnum):
+    """Kinds of overlays that are not part of the scene."""
+
+    LOGO = "logo"
+    STOCK_CENTRE = "stock_centre"
+    STOCK_TILED = "stock_tiled"
+    CORNER_BUG = "corner_bug"
+    HANDLE = "handle"
+    SUBTITLES = "subtitles"
+    TITLE_CARD = "title_card"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watermark:
-    """Likelihood that a clip carries an overlay that is not part of the scene.
+class Finding:
+    """An overlay that is seen in a clip.
 
     Attributes:
-        box: where, as fractions of the picture; None when nothing was seen.
-        text: what is written there, if it could be read.
-        screen_text: every line that was read in the clip, the overlay's included.
+        box: where it is; of a moving one, all places together.
+        score: confidence that it was laid over the video.
+        text: lines that could be read in it.
+    """
+
+    kind: OverlayKind
+    box: Box
+    score: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """Overlays of one clip.
+
+    Attributes:
+        findings: strongest first, those of low score included.
+        screen_text: every line that was read in the clip.
+        crop: part of the picture to use, where overlays are cropped away; None for all of it.
     """
 
     clip_id: str
-    score: float
-    box: tuple[float, float, float, float] | None
-    text: str
+    findings: list[Finding]
     screen_text: list[str]
+    crop: Box | None = None
+
+    @property
+    def score(self) -> float:
+        """Confidence that the clip carries any overlay."""
+        return self.findings[0].score if self.findings else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What a clip is known by after coding, scaling and letterboxing; see :mod:`stages.duplicates`.
+
+    Attributes:
+        hashes: 64-bit perceptual hashes of its pictures, in hexadecimal, one after the other.
+        thumbs: thumbnails of the same pictures, in hexadecimal.
+    """
+
+    clip_id: str
+    hashes: str
+    thumbs: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,6 +397,7 @@ class Reason(StrEnum):
     STILL = "still"
     DAMAGED = "damaged"
     WATERMARK = "watermark"
+    DUPLICATE_CLIP = "duplicate_clip"
     NOT_AN_ACTION = "not_an_action"
     GREETING = "greeting"
     SPONSOR = "sponsor"
@@ -439,6 +474,7 @@ class Video:
     transcript: Transcript | None = None
     clips: list[Clip] = field(default_factory=list)
     watermarks: list[Watermark] = field(default_factory=list)
+    fingerprints: list[Fingerprint] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     matches: list[Match] = field(default_factory=list)
     unmatched: list[Unmatched] = field(default_factory=list)

@@ -19,6 +19,7 @@ def write_video(
     fps: float,
     *,
     metadata: Mapping[str, str] | None = None,
+    crf: int = 18,
 ) -> None:
     """Write RGB pictures as H.264 (yuv420p) into the container that the suffix names.
 
@@ -31,6 +32,7 @@ def write_video(
             after the other.
         fps: pictures a second.
         metadata: written into the container, as far as it knows the keys.
+        crf: constant rate factor, 0 (lossless) to 51 (worst).
 
     Raises:
         ValueError: no frames, or an odd size.
@@ -45,7 +47,7 @@ def write_video(
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(path, "w", container_options={"fflags": "+bitexact"}) as container:
         container.metadata.update(metadata or {})
-        options = {"preset": "veryfast", "crf": "18", "flags": "+bitexact", "threads": "1"}
+        options = {"preset": "veryfast", "crf": str(crf), "flags": "+bitexact", "threads": "1"}
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = 1 / rate

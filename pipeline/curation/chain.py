@@ -28,7 +28,7 @@ from stages.refine import Refine
 from stages.relevance import JudgeClips, JudgeVideo
 from stages.scan import Scan
 from stages.transcribe import Transcribe
-from stages.watermark import FilterWatermarks
+from stages.watermark.stage import FilterWatermarks
 
 KEY = "VIDEOAUTEUR_SERVER_KEY"
 """Environment variable for a key of the job's own servers; a provider's key is not for them."""

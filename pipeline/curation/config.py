@@ -23,7 +23,7 @@ from stages.refine import RefineSettings
 from stages.relevance import RelevanceSettings
 from stages.scan import ScanSettings
 from stages.transcribe import TranscribeSettings
-from stages.watermark import WatermarkSettings
+from stages.watermark.stage import WatermarkSettings
 
 
 class PoolOptions(Section):

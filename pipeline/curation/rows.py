@@ -67,6 +67,8 @@ def rows_of(source: Source, video: Video, root: str = "") -> Rows:
                 "caption_output_tokens": caption.output_tokens if caption else None,
                 "relevance": relevance.get(clip.clip_id),
                 "watermark_score": mark.score if mark else None,
+                "overlays": to_jsonable_python(mark.findings) if mark else [],
+                "crop_box": mark.crop if mark else None,
                 "screen_text": mark.screen_text if mark else [],
             }
         )

@@ -114,5 +114,5 @@ def _evidence(duration_s: float, grid_fps: float) -> Evidence:
     times = [index / grid_fps for index in range(max(1, int(duration_s * grid_fps)))]
     return Evidence(
         shots=[Interval(start_s=0.0, end_s=duration_s)], frame_times_s=times, sharpness=[0.5] * len(times),
-        exposure=[0.5] * len(times), motion=[0.05] * len(times), overlays=[], num_frames=len(times),
+        exposure=[0.5] * len(times), motion=[0.05] * len(times), num_frames=len(times),
     )  # fmt: skip

@@ -39,6 +39,15 @@ _STEP = pa.struct(
     )
 )
 
+_OVERLAY = pa.struct(
+    [
+        ("kind", TEXT),
+        ("box", pa.list_(FLOAT)),
+        ("score", FLOAT),
+        ("text", TEXT),
+    ]
+)
+
 TABLES: dict[str, pa.Schema] = {
     "videos": _table(
         "One row per input file: facts, status, counts.",
@@ -80,6 +89,8 @@ TABLES: dict[str, pa.Schema] = {
         ("relevance", FLOAT, "how much the clip has to do with the topic, in [0, 1]; null without one"),
         ("num_shots", INT, "shots it touches"),
         ("watermark_score", FLOAT, "confidence in [0, 1] that an overlay is laid over the scene"),
+        ("overlays", pa.list_(_OVERLAY), "overlays that are seen in it, the most certain first"),
+        ("crop_box", pa.list_(FLOAT), "x0, y0, x1, y1 of the part without overlays; null for all of it"),
         ("sharpness", FLOAT, "median of v / (v + 100), v the variance of the Laplacian, in [0, 1]"),
         ("exposure", FLOAT, "median luma in [0, 1]"),
         ("motion", FLOAT, "mean absolute luma difference of frames half a second apart, in [0, 1]"),

@@ -27,12 +27,10 @@ from models.settings import NonNegative, Positive, Section, Share
 from stages.base import BadInputError, Pool, Stage
 from stages.frames import FramePacker
 from stages.probe import path_of
-from stages.records import Evidence, Facts, Interval, OverlayBox, Reason, Video
-from stages.scan.overlay import OverlayEvidence
+from stages.records import Evidence, Facts, Interval, Reason, Video
 
 DETECTOR_WIDTH_PX = 256
 """scenedetect's own working width."""
-OVERLAY_SIDE_PX = 216
 CLOCK = Fraction(1, 1_000_000)
 
 
@@ -156,10 +154,9 @@ def scan(pictures: Iterator[Frame], facts: Facts, settings: ScanMeasuring, packe
     short_side_px = min(facts.width_px, facts.height_px)
     small = scaled(facts, DETECTOR_WIDTH_PX / facts.width_px)
     large = scaled(facts, settings.short_side_px / short_side_px)
-    tiny = scaled(facts, OVERLAY_SIDE_PX / short_side_px)
     fps = facts.fps if facts.fps > 0 else 25.0
-    finder, meter, overlay = ShotFinder(settings, fps), Meter(), OverlayEvidence()
-    seen_cuts = count = 0
+    finder, meter = ShotFinder(settings, fps), Meter()
+    count = 0
     next_s = start_s = end_s = last_s = 0.0
     for frame in pictures:
         finder.add(frame.time_s, frame.bgr(*small))
@@ -170,8 +167,6 @@ def scan(pictures: Iterator[Frame], facts: Facts, settings: ScanMeasuring, packe
             packer.add(frame.time_s, picture, settings.jpeg_quality)
             gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
             meter.add(frame.time_s, resized(gray, small))
-            overlay.add(resized(gray, tiny), new_shot=len(finder.cuts_s) > seen_cuts)
-            seen_cuts = len(finder.cuts_s)
             steps = int((frame.time_s - start_s) * settings.grid_fps + 1e-6) + 1
             next_s = start_s + steps / settings.grid_fps - 1e-6
         # Containers that tell no duration of a frame: it lasts as long as the one before.
@@ -187,7 +182,6 @@ def scan(pictures: Iterator[Frame], facts: Facts, settings: ScanMeasuring, packe
         sharpness=meter.sharpness,
         exposure=meter.exposure,
         motion=meter.motion,
-        overlays=[OverlayBox(box=region.box, score=region.score) for region in overlay.finish()],
         num_frames=count,
     )
 

@@ -29,7 +29,7 @@ def video_of(
     count = int((shots[-1].end_s - shots[0].start_s) * 2 + 1)
     times = [shots[0].start_s + index / 2 for index in range(count)]
     evidence = Evidence(
-        shots=shots, frame_times_s=times, overlays=[], num_frames=count,
+        shots=shots, frame_times_s=times, num_frames=count,
         sharpness=[measured["sharpness"]] * count, exposure=[measured["exposure"]] * count,
         motion=[measured["motion"]] * count,
     )  # fmt: skip

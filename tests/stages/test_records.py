@@ -17,7 +17,7 @@ from stages.records import (
     Kind,
     Match,
     Narrative,
-    OverlayBox,
+    OverlayKind,
     Reason,
     Sentence,
     Step,
@@ -41,7 +41,7 @@ def full_video() -> Video:
         evidence=Evidence(
             shots=[Interval(start_s=0.0, end_s=0.1 + 0.2), Interval(start_s=0.1 + 0.2, end_s=12.3)],
             frame_times_s=[0.0, 1 / 3], sharpness=[0.1, 0.2], exposure=[0.3, 0.4], motion=[0.0, 1e-5],
-            overlays=[OverlayBox(box=(0.1, 0.2, 0.3, 0.4), score=0.7)], num_frames=2,
+            num_frames=2,
         ),
         transcript=Transcript(
             language="en", model="base",
@@ -50,7 +50,7 @@ def full_video() -> Video:
         clips=[clip(0, 0.0, 6.0), clip(1, 6.0, 12.0)],
         watermarks=[Watermark(clip_id="v-c0000", score=0.7, box=(0.1, 0.2, 0.3, 0.4), text="TV",
                               screen_text=["TV"]),
-                    Watermark(clip_id="v-c0001", score=0.0, box=None, text="", screen_text=[])],
+                    Watermark(clip_id="v-c0001", findings=[], screen_text=[])],
         actions=[action(0, 0.5, 2.0), action(1, 6.5, 8.0)],
         matches=[Match(clip_id="v-c0000", action_id="v-a0000", iou=0.25, start_diff_s=0.5, rule="start")],
         captions=[Caption(clip_id="v-c0000", text="A leek.", model="m", frame_times_s=[0.0])],

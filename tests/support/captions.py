@@ -65,7 +65,7 @@ def _video(path: Path, content: str, told: Sequence[Told]) -> Video:
             Clip(clip_id=clip_id, clip_index=at, num_shots=1, sharpness=1, exposure=1, motion=1, **span)
         )
         captions.append(Caption(clip_id=clip_id, text=each.caption, model="secret", frame_times_s=[*times]))
-        marks.append(Watermark(clip_id=clip_id, score=0, box=None, text="", screen_text=[*each.screen]))
+        marks.append(Watermark(clip_id=clip_id, findings=[], screen_text=[*each.screen]))
         if each.action:
             action_id = f"{name}-a{at}"
             actions.append(

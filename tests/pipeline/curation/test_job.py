@@ -33,7 +33,6 @@ from stages.records import Interval, Video
 ROOT = Path(__file__).parents[3]
 SILENT = (
     "transcribe.require_speech=false", "match.required=false", "narrate.min_steps=1",
-    "watermark.read_frames=1",
 )  # fmt: skip
 # An endpoint that nobody answers at: a run that asks nothing starts no server for it.
 UNUSED = ("language.base_url=http://127.0.0.1:9/v1", "language.model=none")

@@ -45,7 +45,7 @@ def settings(server: ChatServer, *more: str) -> list[str]:
     ]  # fmt: skip
     return [
         "run.runner=local", "transcribe.require_speech=false", "match.required=false",
-        "watermark.read_frames=1", *asked, *more,
+        *asked, *more,
     ]  # fmt: skip
 
 

@@ -39,6 +39,7 @@ from stages.records import (
     Video,
     Watermark,
 )
+from tests.support.records import found
 
 LARGE = 1_000_000_000
 ENDS = (None, Reason.TOO_FEW_STEPS, Reason.NOT_A_VIDEO, Reason.BUG, Reason.WORKER_CRASHED)
@@ -79,7 +80,7 @@ def film(seed: int, end: Reason | None = None) -> Video:
         facts=Facts(container="mp4", video_codec="h264", audio_codec="aac", duration_s=30.0, width_px=320,
                     height_px=240, fps=15.0, rotation_deg=0, title=""),
         evidence=Evidence(shots=[Interval(start_s=0, end_s=12), Interval(start_s=12, end_s=30)],
-                          frame_times_s=[], sharpness=[], exposure=[], motion=[], overlays=[],
+                          frame_times_s=[], sharpness=[], exposure=[], motion=[],
                           num_frames=450),
         transcript=Transcript(language="en", sentences=[], model="base"),
         clips=clips,
@@ -104,7 +105,7 @@ def film(seed: int, end: Reason | None = None) -> Video:
             for clip in video.kept_clips[:1]
         ],
         watermarks=[
-            Watermark(clip_id=clip.clip_id, score=0.25, box=None, text="", screen_text=["SOUP"])
+            Watermark(clip_id=clip.clip_id, findings=[found(0.25, "SOUP")], screen_text=["SOUP"])
             for clip in video.kept_clips[:1]
         ],
     )

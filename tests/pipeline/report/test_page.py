@@ -39,6 +39,7 @@ from stages.records import (
     Video,
     Watermark,
 )
+from tests.support.records import found
 
 EVIL = '<script>alert("x")</script><img src=http://evil.example/ onerror=alert(1)>'
 DETAIL = "score 0.93; watermark.threshold is 0.5"
@@ -129,7 +130,7 @@ def make_video(uri: str, *, caption: str = "A knife cuts an onion.", length_s: f
         ),
         evidence=Evidence(
             shots=[Interval(start_s=start_s, end_s=end_s) for start_s, end_s in spans],
-            frame_times_s=[], sharpness=[], exposure=[], motion=[], overlays=[], num_frames=1000,
+            frame_times_s=[], sharpness=[], exposure=[], motion=[], num_frames=1000,
         ),
         clips=clips,
         actions=actions,
@@ -141,7 +142,7 @@ def make_video(uri: str, *, caption: str = "A knife cuts an onion.", length_s: f
             for clip, action in zip(clips[:2], actions[:2], strict=True)
         ],
         watermarks=[
-            Watermark(clip_id=clip.clip_id, score=0.17, box=None, text="", screen_text=[])
+            Watermark(clip_id=clip.clip_id, findings=[found(0.17)], screen_text=[])
             for clip in clips
         ],
         captions=[

@@ -103,7 +103,7 @@ def test_times_are_those_of_the_clip_in_order() -> None:
     evidence = Evidence(
         shots=[Interval(start_s=0.0, end_s=30.0)], frame_times_s=times,
         sharpness=generator.uniform(0, 1, 60).tolist(), exposure=generator.uniform(0, 1, 60).tolist(),
-        motion=(0.002 + generator.exponential(0.02, 60)).tolist(), overlays=[], num_frames=60,
+        motion=(0.002 + generator.exponential(0.02, 60)).tolist(), num_frames=60,
     )  # fmt: skip
     part = Interval(start_s=5.25, end_s=22.0)
     inside = [time_s for time_s in times if 5.25 <= time_s < 22.0]

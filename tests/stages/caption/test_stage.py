@@ -69,12 +69,12 @@ def video(tmp_path: Path) -> Video:
     evidence = Evidence(
         shots=[Interval(start_s=0.0, end_s=20.0), Interval(start_s=20.0, end_s=40.0)],
         frame_times_s=times, sharpness=[0.5] * 80, exposure=[0.5] * 80, motion=[0.01] * 80,
-        overlays=[], num_frames=80,
+        num_frames=80,
     )  # fmt: skip
     found = Video(
         uri="file:///v.mp4", video_id="v" * 16, content_id="v" * 64, evidence=evidence,
         clips=[clip(0, 0.0, 20.0), clip(1, 20.0, 40.0)],
-        watermarks=[Watermark(clip_id=f"v-c000{index}", score=0.0, box=None, text="",
+        watermarks=[Watermark(clip_id=f"v-c000{index}", findings=[],
                               screen_text=["Step 1", "|", "25%"]) for index in range(2)],
         actions=[replace(action(0, 1.0, 12.0), text="Set the clock.")],
         matches=[Match(clip_id="v-c0000", action_id="v-a0000", iou=0.55, start_diff_s=1.0, rule="start")],

@@ -80,7 +80,7 @@ def video_of(
         captions=[Caption(clip_id=c.clip_id, text="A pan.", model="embedded:x", frame_times_s=[0.0])
                   for c in clips],
         watermarks=[
-            Watermark(clip_id=f"c{n}", score=0.0, box=None, text="", screen_text=text.split("/"))
+            Watermark(clip_id=f"c{n}", findings=[], screen_text=text.split("/"))
             for n, text in enumerate(written)
         ],
     )  # fmt: skip

@@ -18,7 +18,7 @@ from pipeline.curation.config import Config
 from stages.base import Workspace
 from stages.records import Kind, OverlayBox, Reason, Transcript, Video, Watermark
 from stages.transcribe import Transcribe
-from stages.watermark import Box, FilterWatermarks, box_iou, judge_overlay, persistent_text
+from stages.watermark.stage import Box, FilterWatermarks, box_iou, judge_overlay, persistent_text
 from tests.support.chat import Store
 from tests.support.records import clip
 

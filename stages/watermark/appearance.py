@@ -1,0 +1,85 @@
+"""Tell drawn overlays from scenes by the look of a single picture.
+
+A small convolutional network, evaluated with numpy: text and logos that were drawn over a picture have
+crisp, level, evenly coloured strokes; printed labels in a scene are soft, tilted and shaded.
+``benchmarks/train_appearance.py`` trains it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Plane = NDArray[np.float32]
+WEIGHTS_FILE = Path(__file__).with_name("appearance.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Shape of one convolution."""
+
+    inputs: int
+    outputs: int
+    side: int = 3
+    stride: int = 1
+    dilation: int = 1
+
+
+LAYERS = (
+    Layer(1, 8, stride=2),
+    Layer(8, 16, stride=2),
+    Layer(16, 16),
+    Layer(16, 24, stride=2),
+    Layer(24, 24, dilation=2),
+    Layer(24, 24, dilation=3),
+    Layer(24, 1, side=1),
+)
+STRIDE = 8
+"""Pixels of the picture, along each side, for one cell of the answer."""
+
+
+class Appearance:
+    """The trained network."""
+
+    def __init__(self, path: Path = WEIGHTS_FILE) -> None:
+        self._parameters: list[tuple[Plane, Plane]] = []
+        for layer, saved in zip(LAYERS, json.loads(path.read_text()), strict=True):
+            weight, bias = (
+                np.frombuffer(base64.b64decode(saved[name]), "<f2").astype(np.float32)
+                for name in ("weight", "bias")
+            )
+            self._parameters.append((weight.reshape(layer.outputs, -1), bias))
+
+    def probability(self, gray: NDArray[np.uint8]) -> Plane:
+        """Return the probability of an overlay for every cell, ``[ceil(h / 8), ceil(w / 8)]``.
+
+        Args:
+            gray: luma ``[h, w]``, with a short side of about 216 pixels.
+        """
+        planes = gray[None].astype(np.float32) / 64 - 2
+        for index, (layer, (weight, bias)) in enumerate(zip(LAYERS, self._parameters, strict=True)):
+            planes = convolved(planes, layer, weight, bias)
+            if index + 1 < len(LAYERS):
+                np.maximum(planes, 0, out=planes)
+        return np.asarray(1 / (1 + np.exp(-planes[0])), np.float32)
+
+
+def convolved(planes: Plane, layer: Layer, weight: Plane, bias: Plane) -> Plane:
+    """Convolve planes ``[c, h, w]`` as torch does with half padding."""
+    reach = layer.dilation * (layer.side // 2)
+    _, height, width = planes.shape
+    padded = np.pad(planes, ((0, 0), (reach, reach), (reach, reach)))
+    rows, columns = -(-height // layer.stride), -(-width // layer.stride)
+    taps = [
+        padded[:, y : y + (rows - 1) * layer.stride + 1 : layer.stride,
+               x : x + (columns - 1) * layer.stride + 1 : layer.stride]
+        for y in range(0, layer.side * layer.dilation, layer.dilation)
+        for x in range(0, layer.side * layer.dilation, layer.dilation)
+    ]  # fmt: skip
+    stacked = np.stack(taps, axis=1).reshape(-1, rows * columns)
+    return (weight @ stacked + bias[:, None]).reshape(layer.outputs, rows, columns)

@@ -1,0 +1,319 @@
+"""Find parts of the picture that stay while the picture behind them changes.
+
+An overlay is a compact set of edges that keep their place while the scene changes. What stands still
+counts only as far as the rest moves: a locked-off shot of a table, where everything stands still, says
+nothing about overlays.
+
+Every picture becomes a field of edge vectors of length 0 to 1. Neighbouring pictures of one scene are
+averaged into one *view*, so that a long quiet shot weighs no more than a short one. For some weights of
+the views, which say when an overlay is shown,
+
+- the *persistence* of an area is ``|mean view|^2 / mean |view|^2`` summed over its pixels: 1 where every
+  view agrees, 1/n where the views are n pictures that have nothing to do with each other;
+- the *chance* is the persistence of the picture's calmer parts: 1 for a locked-off camera whatever its
+  cuts, 1/2 for two cameras that take turns, little for many shots;
+- the *excess* of a region is its persistence less the chance.
+
+The weights are at first the same for all views. Overlays that come late or blink are found by blocks of
+the picture: the similarity of a block in two views counts as far as the rest of the two views differs,
+and the leading eigenvector of these similarities gives the weights.
+
+Edges are read in two ways. By *direction*, from dark to bright, they are told apart best. By *axis*, the
+direction with its angle doubled, a grey logo is found that is now darker, now brighter than the scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Box = tuple[float, float, float, float]
+
+DIRECTION, AXIS = 0, 1
+
+EDGE_FLOOR = 12.0
+"""Grey levels per pixel at which an edge has length 0.7. Coding noise (1 to 3) then hardly counts,
+white text of 25 % opacity on mid-grey (a step of 32) nearly in full."""
+SAME_PICTURE = 0.8
+"""Least cosine between a picture's edges and those of the view that it joins."""
+VOID = 2e-4
+"""Mean squared edge length below which a view is void: black and faded frames are no background."""
+BLOCK_ENERGY = 0.005
+"""The same for a block of the background: one without edges cannot tell whether it stays."""
+CALM_SHARE = 0.2
+"""The background is judged by its calmer fifth, so that the still rim of a busy picture is not taken for
+an overlay."""
+MIN_PERSISTENCE = 0.4
+MIN_LENGTH = 0.15
+"""Persistence and mean edge length of an overlay's pixel, at least."""
+BORDER_SPAN = 0.5
+"""Share of a row or column along which one straight edge is the border of a letterbox or inset."""
+MIN_PIXELS = 12
+"""Edge pixels of a region, at least: fewer have no shape to judge."""
+MAX_REGIONS = 6
+"""Regions of one reading and one set of weights that are looked at, the largest first."""
+BLOCK_PX = 24
+MIN_CLUSTER = 0.5
+"""Leading eigenvalue of a block's similarities from which its weights are tried."""
+MAX_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A part of the picture where edges stay while the picture changes.
+
+    Attributes:
+        pixels: where the edges are, ``[h, w]``.
+        box: ``(x0, y0, x1, y1)`` as fractions of the picture's width and height, half-open.
+        weights: one per view, in [0, 1]: when the region is seen.
+        persistence: of the region, in [0, 1].
+        chance: persistence of the rest of the picture, in (0, 1].
+        alignment: for either reading, 1 if all edges point one way, 0 if they cancel out.
+        length: mean edge length of the mean view, in [0, 1].
+    """
+
+    pixels: Mask
+    box: Box
+    weights: Field
+    persistence: float
+    chance: float
+    alignment: tuple[float, float]
+    length: float
+
+    @property
+    def excess(self) -> float:
+        """Persistence that chance does not explain, discounted for lone edges, in [0, 1]."""
+        a, b = self.alignment
+        # The factor of the chance: how far the background could have contradicted. The directions of a
+        # lone edge agree, those of a closed form cancel out. Strokes along one axis only are slats, cables.
+        return max(0.0, (self.persistence - self.chance) * (1 - self.chance) * (1 - a**2) * (1 - b**2))
+
+
+def views(grays: Iterable[NDArray[np.uint8]]) -> tuple[Field, list[int]]:
+    """Merge neighbouring pictures of one scene.
+
+    Args:
+        grays: luma ``[h, w]`` of one size, in order of time.
+
+    Returns:
+        Edge fields ``[views, readings, 2, h, w]``, and the view of each picture; -1 for pictures without
+        edges.
+    """
+    fields: list[Field] = []
+    members: list[int] = []
+    scratch = edges = None
+    for gray in grays:
+        if scratch is None or edges is None:
+            scratch = np.empty((4, *gray.shape), np.float32)
+            edges = np.zeros((2, 2, *gray.shape), np.float32)
+        write_edges(gray, edges, scratch)
+        if float(np.square(edges[DIRECTION]).mean()) * 2 <= VOID:
+            members.append(-1)
+            continue
+        if not fields or members[-1] < 0 or cosine(edges[DIRECTION], fields[-1][DIRECTION]) < SAME_PICTURE:
+            fields.append(np.zeros_like(edges))
+        fields[-1] += edges
+        members.append(len(fields) - 1)
+    for number, field in enumerate(fields):
+        field /= np.float32(members.count(number))
+    return np.stack(fields) if fields else np.zeros((0, 2, 2, 1, 1), np.float32), members
+
+
+def persistent_regions(fields: Field) -> list[Region]:
+    """Find regions that persist in all views or in a part of them.
+
+    Args:
+        fields: as :func:`views` returns them.
+    """
+    if len(fields) < 2:
+        return []
+    energies = np.square(fields).sum(axis=2)
+    found = regions(fields, energies, np.ones(len(fields), np.float32))
+    for weights in presences(fields[:, DIRECTION], energies[:, DIRECTION]):
+        found += regions(fields, energies, weights)
+    found.sort(key=lambda region: (-region.excess, region.box))
+    return [
+        region
+        for index, region in enumerate(found)
+        if not any(same_place(region.box, stronger.box) for stronger in found[:index])
+    ]
+
+
+def presences(field: Field, energy: Field) -> list[Field]:
+    """Return weights of the views for blocks that are alike in views that differ elsewhere.
+
+    Args:
+        field: edge vectors by direction, ``[views, 2, h, w]``.
+        energy: their squared lengths, ``[views, h, w]``.
+    """
+    count, _, height, width = field.shape
+    step = BLOCK_PX // 2
+    rows, columns = height // step - 1, width // step - 1
+    if count < 3 or rows < 2 or columns < 2:
+        return []
+    similar = np.zeros((rows * columns, count, count), np.float32)
+    telling = np.zeros((rows * columns, count), np.bool_)
+    for number in range(rows * columns):
+        y, x = number // columns * step, number % columns * step
+        part = field[:, :, y : y + BLOCK_PX, x : x + BLOCK_PX].reshape(count, -1)
+        own = energy[:, y : y + BLOCK_PX, x : x + BLOCK_PX].sum(axis=(1, 2))
+        scale = 1 / np.sqrt(own + BLOCK_ENERGY * BLOCK_PX**2)
+        similar[number] = (part @ part.T) * scale[:, None] * scale[None]
+        telling[number] = own > BLOCK_ENERGY * BLOCK_PX**2
+    both = telling[:, :, None] & telling[:, None, :]
+    ranked = np.sort(np.where(both, similar, -1), axis=0)
+    # The same scene: where the calmer fifth of the blocks that have edges is alike.
+    place = (len(ranked) - CALM_SHARE * both.sum(axis=0)).astype(int).clip(0, len(ranked) - 1)
+    rest = np.take_along_axis(ranked, place[None], axis=0)[0]
+    apart = np.clip(1 - 2 * rest, 0, 1)
+    np.fill_diagonal(apart, 0)
+    values, vectors = np.linalg.eigh(np.maximum(similar * apart, 0))
+    result: list[Field] = []
+    for number in np.argsort(-values[:, -1]):
+        if values[number, -1] < MIN_CLUSTER or len(result) == MAX_ROUNDS:
+            break
+        weights = np.abs(vectors[number, :, -1])
+        weights /= weights.max()
+        weights[weights < 0.3] = 0
+        known = any(float(weights @ w) > 0.85 * np.linalg.norm(weights) * np.linalg.norm(w) for w in result)
+        everywhere = float(weights.sum()) ** 2 > 0.85 * count * float(weights @ weights)
+        if not known and not everywhere:
+            result.append(weights.astype(np.float32))
+    return result
+
+
+def regions(fields: Field, energies: Field, weights: Field) -> list[Region]:
+    """Group the pixels whose edges persist under some weights of the views."""
+    shares = weights / weights.sum()
+    mean = np.tensordot(shares, fields, axes=1)
+    energy = np.tensordot(shares, energies, axes=1)
+    kept = np.square(mean).sum(axis=1)
+    borders = border_lines(mean[DIRECTION], kept[DIRECTION] > MIN_PERSISTENCE * energy[DIRECTION])
+    kept[:, borders] = energy[:, borders] = 0
+    found: list[Region] = []
+    for reading in (DIRECTION, AXIS):
+        found += _grouped(mean, kept[reading], energy[reading], weights)
+    return found
+
+
+def _grouped(mean: Field, kept: Field, energy: Field, weights: Field) -> list[Region]:
+    chance = background_persistence(kept, energy)
+    # Two edges that meet by chance are all it takes to agree in two views, not in ten: the fewer
+    # backgrounds, the stricter. The fourth root did best of six rules, by little.
+    least = max(MIN_PERSISTENCE, chance**0.25)
+    strong = (kept > least * energy) & (kept > MIN_LENGTH**2)
+    height, width = strong.shape
+    # Strokes of a letter are up to 2 % of the short side apart, letters and words thrice that.
+    gap = max(3, round(0.02 * min(height, width)))
+    kernel = np.ones((gap | 1, (3 * gap) | 1), np.uint8)
+    closed = cv2.morphologyEx(strong.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    count, labels = cv2.connectedComponents(closed, connectivity=8)
+    sizes = np.bincount(labels[strong], minlength=count)
+    sizes[0] = 0
+    found = []
+    for label in np.argsort(-sizes)[:MAX_REGIONS]:
+        if sizes[label] <= MIN_PIXELS:
+            break
+        inside = labels == label
+        pixels = strong & inside
+        rows, columns = np.nonzero(pixels)
+        alignment = []
+        for x, y in mean:
+            total = np.hypot(x, y)[pixels].sum() + 1e-9
+            alignment.append(float(np.hypot(x[pixels].sum(), y[pixels].sum()) / total))
+        found.append(
+            Region(
+                pixels=pixels,
+                box=(
+                    float(columns.min() / width), float(rows.min() / height),
+                    float((columns.max() + 1) / width), float((rows.max() + 1) / height),
+                ),
+                weights=weights,
+                persistence=float(kept[inside].sum() / (energy[inside].sum() + 1e-9)),
+                chance=chance,
+                alignment=(alignment[DIRECTION], alignment[AXIS]),
+                length=float(np.sqrt(kept[pixels]).mean()),
+            )
+        )  # fmt: skip
+    return found
+
+
+def write_edges(gray: NDArray[np.uint8], field: Field, scratch: Field) -> None:
+    """Fill `field` (reading, x and y, height, width) with edge vectors of lengths in [0, 1).
+
+    All in place, in four planes of scratch: fresh memory for every frame can cost ten times as
+    much as the arithmetic.
+    """
+    x, y, steepness, length = scratch
+    per_pixel = 1 / 8  # Sobel's weights, so that a ramp of one grey level per pixel gives 1
+    cv2.Sobel(gray, cv2.CV_32F, 1, 0, dst=x, ksize=3, scale=per_pixel)
+    cv2.Sobel(gray, cv2.CV_32F, 0, 1, dst=y, ksize=3, scale=per_pixel)
+    # (x + iy)^2 has twice the angle.
+    np.square(x, out=steepness)
+    np.square(y, out=length)
+    np.subtract(steepness, length, out=field[AXIS, 0])
+    np.multiply(x, y, out=field[AXIS, 1])
+    field[AXIS, 1] *= 2
+    steepness += length
+    np.add(steepness, np.float32(EDGE_FLOOR**2), out=length)
+    np.sqrt(length, out=length)
+    np.divide(scratch[:2], length, out=field[DIRECTION])
+    np.sqrt(steepness, out=steepness)
+    length *= steepness
+    np.maximum(length, np.float32(1e-6), out=length)
+    field[AXIS] /= length
+
+
+def cosine(a: Field, b: Field) -> float:
+    """Likeness of two edge fields as a whole, in [-1, 1]; 0 if one is empty."""
+    norm = np.sqrt(float(np.vdot(a, a)) * float(np.vdot(b, b)))
+    return float(np.vdot(a, b)) / float(norm) if norm > 0 else 0.0
+
+
+def border_lines(mean: Field, persistent: Mask) -> Mask:
+    """Where borders of letterboxes, pillarboxes and insets run, and the rim of the picture.
+
+    A border is one edge in one direction along most of a row or column. A line of text is not:
+    tops and bottoms of letters alternate along its rows.
+    """
+    lines = np.zeros(persistent.shape, np.bool_)
+    lines[:2] = lines[-2:] = lines[:, :2] = lines[:, -2:] = True  # left over from coding
+    x, y = mean
+    present = persistent & (np.hypot(x, y) > 0.1)
+    across_rows = np.sign(y) * (present & (np.abs(y) > 2 * np.abs(x)))
+    across_columns = np.sign(x) * (present & (np.abs(x) > 2 * np.abs(y)))
+    rows = np.abs(across_rows.mean(axis=1)) > BORDER_SPAN
+    columns = np.abs(across_columns.mean(axis=0)) > BORDER_SPAN
+    # An edge is three pixels wide after scaling.
+    lines |= (np.convolve(rows, np.ones(3), "same") > 0)[:, None]
+    lines |= np.convolve(columns, np.ones(3), "same") > 0
+    return lines
+
+
+def background_persistence(kept: Field, energy: Field) -> float:
+    """Persistence of the picture's calmer blocks, in (0, 1]; 1 if no block has edges.
+
+    Blocks are squares of a tenth of the long side: about as large as an overlay.
+    """
+    height, width = kept.shape
+    side = max(1, max(height, width) // 10)
+    grid = (max(1, width // side), max(1, height // side))
+    block_kept = cv2.resize(kept, grid, interpolation=cv2.INTER_AREA)
+    block_energy = cv2.resize(energy, grid, interpolation=cv2.INTER_AREA)
+    telling = block_energy > BLOCK_ENERGY
+    if not telling.any():
+        return 1.0
+    return float(np.quantile(block_kept[telling] / block_energy[telling], 1 - CALM_SHARE))
+
+
+def same_place(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    """Whether two boxes share more than half of the smaller one."""
+    shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    shared *= max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    return shared > 0.5 * min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
