@@ -26,10 +26,11 @@ KINDS = ("logo", "stock_centre", "stock_tiled", "corner_bug", "handle", "subtitl
 OPACITIES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 BEHAVIOURS = ("steady", "blinking", "late", "moving")
 WORDS = (
-    "cook home chef easy daily fresh tasty kitchen garden bake grill food best quick simple studio channel "
-    "recipe spoon pepper mama family street world green golden little happy sweet table taste stock media "
-    "video press image now add the salt stir in onion pour over heat until brown slice bread mix flour water "
-    "wait ten minutes then serve with rice turn it low lid cover oil garlic tomato sauce"
+    "cook home chef easy daily fresh tasty kitchen garden bake grill food best quick simple "
+    "studio channel recipe spoon pepper mama family street world green golden little happy "
+    "sweet table taste stock media video press image now add the salt stir in onion pour over "
+    "heat until brown slice bread mix flour water wait ten minutes then serve with rice turn it "
+    "low lid cover oil garlic tomato sauce"
 ).split()
 
 
@@ -69,9 +70,7 @@ class Overlay:
             for place in {track(index) for index in range(count)} - {None}:
                 assert place is not None
                 x, y = place
-                boxes.append(
-                    (x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1)
-                )
+                boxes.append((x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1))
         low, high = np.min(boxes, axis=0), np.max(boxes, axis=0)
         x0, y0 = max(low[0] / width, 0), max(low[1] / height, 0)
         return float(x0), float(y0), float(min(high[2] / width, 1)), float(min(high[3] / height, 1))
@@ -89,18 +88,27 @@ def random_overlay(rng: Generator, kind: str, width: int, height: int, count: in
         return Overlay(kind=kind, behaviour="steady", opacity=max(opacity, 0.6), stamps=stamps)
     if kind == "stock_tiled":
         return Overlay(
-            kind=kind, behaviour="steady", opacity=opacity, stamps=[(_tiled(rng, width, height), _fixed(0, 0))]
+            kind=kind,
+            behaviour="steady",
+            opacity=opacity,
+            stamps=[(_tiled(rng, width, height), _fixed(0, 0))],
         )
     side = min(width, height)
     if kind == "stock_centre":
-        layer = _fit(_words(rng, 1 + int(rng.integers(2)), round(0.14 * side)), round(rng.uniform(0.4, 0.8) * width))
+        layer = _fit(
+            _words(rng, 1 + int(rng.integers(2)), round(0.14 * side)), round(rng.uniform(0.4, 0.8) * width)
+        )
         x, y = (width - layer.shape[1]) // 2, (height - layer.shape[0]) // 2
         return Overlay(kind=kind, behaviour="steady", opacity=opacity, stamps=[(layer, _fixed(x, y))])
     if kind == "logo":
         layer = _badge(rng, round(rng.uniform(0.09, 0.2) * side))
     elif kind == "corner_bug":
         name = "".join(rng.choice(list(string.ascii_uppercase), int(rng.integers(2, 5))))
-        layer = _text(rng, name + str(rng.choice(["", " HD", " LIVE", "+", "4"])), round(rng.uniform(0.05, 0.09) * side))
+        layer = _text(
+            rng,
+            name + str(rng.choice(["", " HD", " LIVE", "+", "4"])),
+            round(rng.uniform(0.05, 0.09) * side),
+        )
     else:
         layer = _text(rng, _handle(rng), round(rng.uniform(0.04, 0.07) * side))
     layer = _fit(layer, round(0.6 * width))
@@ -162,7 +170,15 @@ def _fixed(x: int, y: int) -> Track:
 
 
 def _track(
-    rng: Generator, behaviour: str, layer: Layer, width: int, height: int, count: int, fps: float, *, anywhere: bool
+    rng: Generator,
+    behaviour: str,
+    layer: Layer,
+    width: int,
+    height: int,
+    count: int,
+    fps: float,
+    *,
+    anywhere: bool,
 ) -> Track:
     """Where a small mark lies: in a corner, or anywhere along the rim."""
     free_x, free_y = max(0, width - layer.shape[1]), max(0, height - layer.shape[0])
@@ -189,8 +205,8 @@ def _bouncing(rng: Generator, start: tuple[float, float], free: tuple[int, int],
     if rng.random() < 0.5:
         stay = rng.uniform(3, 6) * fps
         order = rng.permutation(4)
-        places = [(round(0.04 * free[0]), round(0.04 * free[1])), (round(0.96 * free[0]), round(0.04 * free[1])),
-                  (round(0.96 * free[0]), round(0.96 * free[1])), (round(0.04 * free[0]), round(0.96 * free[1]))]  # fmt: skip
+        shares = ((0.04, 0.04), (0.96, 0.04), (0.96, 0.96), (0.04, 0.96))
+        places = [(round(x * free[0]), round(y * free[1])) for x, y in shares]
         return lambda index: places[order[int(index / stay) % 4]]
     speed = rng.uniform(0.01, 0.05, 2) * rng.choice([-1, 1], 2) * max(free) / fps
 
@@ -204,7 +220,9 @@ def _bouncing(rng: Generator, start: tuple[float, float], free: tuple[int, int],
     return at
 
 
-def _subtitles(rng: Generator, width: int, height: int, count: int, fps: float) -> list[tuple[Layer, Track]]:
+def _subtitles(
+    rng: Generator, width: int, height: int, count: int, fps: float
+) -> list[tuple[Layer, Track]]:
     """Lines that change every few seconds, centred above the lower rim."""
     stamps: list[tuple[Layer, Track]] = []
     size = round(rng.uniform(0.05, 0.08) * min(width, height))
@@ -224,7 +242,10 @@ def _subtitles(rng: Generator, width: int, height: int, count: int, fps: float) 
 
 def _title_card(rng: Generator, width: int, height: int, count: int, fps: float) -> tuple[Layer, Track]:
     """Large words over the picture, or on a plate that fills it, for a few seconds."""
-    words = _fit(_words(rng, int(rng.integers(1, 4)), round(rng.uniform(0.1, 0.16) * min(width, height))), round(0.85 * width))
+    words = _fit(
+        _words(rng, int(rng.integers(1, 4)), round(rng.uniform(0.1, 0.16) * min(width, height))),
+        round(0.85 * width),
+    )
     whole = rng.random() < 0.4
     card = np.zeros((height, width, 4), np.float32)
     if whole:
@@ -244,7 +265,11 @@ def _title_card(rng: Generator, width: int, height: int, count: int, fps: float)
 
 def _tiled(rng: Generator, width: int, height: int) -> Layer:
     """A word that is repeated over the whole picture along slanted rows."""
-    word = _text(rng, str(rng.choice(WORDS)) + str(rng.choice(["", "stock", " media", ".com"])), round(rng.uniform(0.06, 0.1) * min(width, height)))
+    word = _text(
+        rng,
+        str(rng.choice(WORDS)) + str(rng.choice(["", "stock", " media", ".com"])),
+        round(rng.uniform(0.06, 0.1) * min(width, height)),
+    )
     gap_x, gap_y = rng.uniform(0.5, 1.2) * word.shape[1], rng.uniform(1.5, 3) * word.shape[0]
     side = round(1.5 * max(width, height))
     canvas = np.zeros((side, side, 4), np.float32)
@@ -263,7 +288,9 @@ def _tiled(rng: Generator, width: int, height: int) -> Layer:
 
 def _handle(rng: Generator) -> str:
     name = "".join(rng.choice(WORDS, 2))
-    return str(rng.choice([f"@{name}", f"www.{name}.com", f"{name.title()}", f"fb.com/{name}", f"© {name}"]))
+    return str(
+        rng.choice([f"@{name}", f"www.{name}.com", f"{name.title()}", f"fb.com/{name}", f"© {name}"])
+    )
 
 
 def _badge(rng: Generator, side: int) -> Layer:
@@ -279,7 +306,16 @@ def _badge(rng: Generator, side: int) -> Layer:
     elif shape == 1:
         pen.rounded_rectangle((edge, big // 6, big - edge, big - big // 6), big // 8, outer)
     elif shape == 2:
-        pen.polygon([(edge, edge), (big - edge, edge), (big - edge, big // 2), (big // 2, big - edge), (edge, big // 2)], outer)
+        pen.polygon(
+            [
+                (edge, edge),
+                (big - edge, edge),
+                (big - edge, big // 2),
+                (big // 2, big - edge),
+                (edge, big // 2),
+            ],
+            outer,
+        )
     else:
         pen.ellipse((edge, edge, big - edge, big - edge), outline=outer, width=big // 10)
         inner = outer
@@ -318,7 +354,9 @@ def _text(rng: Generator, text: str, size: int, *, boxed: bool = False, plain: b
     style = rng.choice(["plain", "outline", "shadow"]) if not (plain or boxed) else "plain"
     outline = weight + max(1, scale * size // 16)
     probe = ImageDraw.Draw(Image.new("RGBA", (8, 8)))
-    left, top, right, bottom = probe.multiline_textbbox((0, 0), text, font, align="center", stroke_width=outline)
+    left, top, right, bottom = probe.multiline_textbbox(
+        (0, 0), text, font, align="center", stroke_width=outline
+    )
     pad = scale * size // 4 if boxed else 2 * scale
     image = Image.new("RGBA", (int(right - left) + 2 * pad, int(bottom - top) + 2 * pad))
     pen = ImageDraw.Draw(image)
@@ -328,16 +366,22 @@ def _text(rng: Generator, text: str, size: int, *, boxed: bool = False, plain: b
         ink = (245, 245, 245, 255)
     if style == "shadow":
         drop = max(1, scale * size // 14)
-        pen.multiline_text((at[0] + drop, at[1] + drop), text, (10, 10, 10, 170), font, align="center", stroke_width=weight)
+        pen.multiline_text(
+            (at[0] + drop, at[1] + drop), text, (10, 10, 10, 170), font, align="center", stroke_width=weight
+        )
     if style == "outline":
         pen.multiline_text(at, text, other, font, align="center", stroke_width=outline)
     pen.multiline_text(at, text, ink, font, align="center", stroke_width=weight)
     wide = rng.uniform(0.8, 1.25)
-    small = image.resize((max(4, round(image.width / scale * wide)), max(4, image.height // scale)), Image.Resampling.LANCZOS)
+    small = image.resize(
+        (max(4, round(image.width / scale * wide)), max(4, image.height // scale)), Image.Resampling.LANCZOS
+    )
     layer = np.asarray(small, np.float32) / 255
     if rng.random() < 0.2 and not boxed:
         slant = np.array([[1, -0.2, 0.2 * layer.shape[0]], [0, 1, 0]], np.float32)
-        layer = np.asarray(cv2.warpAffine(layer, slant, (layer.shape[1] + layer.shape[0] // 5, layer.shape[0])), np.float32)
+        layer = np.asarray(
+            cv2.warpAffine(layer, slant, (layer.shape[1] + layer.shape[0] // 5, layer.shape[0])), np.float32
+        )
     return layer
 
 
@@ -347,10 +391,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _colours(rng: Generator) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
     """A colour of ink, mostly white or near it, and one that stands out from it."""
-    if rng.random() < 0.65:
-        ink = rng.integers(215, 256) * np.ones(3)
-    else:
-        ink = rng.integers(0, 256, 3)
+    light = rng.random() < 0.65
+    ink = rng.integers(215, 256) * np.ones(3) if light else rng.integers(0, 256, 3)
     other = np.where(ink.mean() > 110, rng.integers(0, 50), rng.integers(210, 256)) * np.ones(3)
     (r, g, b), (s, t, u) = (tuple(int(value) for value in colour) for colour in (ink, other))
     return (r, g, b, 255), (s, t, u, 255)

@@ -1,8 +1,9 @@
-"""Train the network that tells drawn overlays from scenes: ``python -m benchmarks.train_appearance STILLS --videos FILE...``.
+"""Train the network that tells drawn overlays from scenes.
 
-Writes ``stages/watermark/appearance.json``. Random overlays (:mod:`benchmarks.overlays`) lie over stills and over
-pictures of the given videos; printed labels in the scene are shown as what is no overlay. None of these
-files should be among those that figures are reported for.
+``python -m benchmarks.train_appearance STILLS --videos FILE...`` writes
+``stages/watermark/appearance.json``. Random overlays (:mod:`benchmarks.overlays`) lie over
+stills and over pictures of the given videos; printed labels in the scene are shown as what is no overlay.
+None of these files should be among those that figures are reported for.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def main() -> None:
     stills = [path.read_bytes() for path in sorted(arguments.stills.rglob("*.jpg"))]
     shots = [bytes(jpeg) for one in read_footage(arguments.videos) for jpeg in one.jpegs]
     started = time.perf_counter()
-    made = [sample(rng, stills if not shots or rng.random() < 0.5 else shots) for _ in range(arguments.samples)]
+    made = [
+        sample(rng, stills if not shots or rng.random() < 0.5 else shots) for _ in range(arguments.samples)
+    ]
     pictures = torch.from_numpy(np.stack([picture for picture, _, _ in made]))
     targets = torch.from_numpy(np.stack([target for _, target, _ in made]))
     weights = torch.from_numpy(np.stack([weight for _, _, weight in made]))
@@ -72,7 +75,12 @@ def network() -> nn.Sequential:
 
 
 def train(
-    net: nn.Sequential, pictures: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, rng: Generator, seconds: float
+    net: nn.Sequential,
+    pictures: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    rng: Generator,
+    seconds: float,
 ) -> None:
     """Fit to the targets for some time, with a rate that falls to zero; the last tenth is held out."""
     optimiser = torch.optim.AdamW(net.parameters(), lr=4e-3, weight_decay=1e-3)
@@ -96,24 +104,34 @@ def train(
         if spent >= shown:
             shown += 0.1
             with torch.no_grad():
-                logits = torch.cat([net(part[:, None].float() / 64 - 2)[:, 0] for part in pictures[fit:].split(32)])
+                logits = torch.cat(
+                    [net(part[:, None].float() / 64 - 2)[:, 0] for part in pictures[fit:].split(32)]
+                )
             truth, known = targets[fit:] > 0, weights[fit:] > 0
             hit = ((logits > 0) & truth & known).sum() / (truth & known).sum()
             false = ((logits > 0) & ~truth & known).sum() / (~truth & known).sum()
-            print(f"step {step}, loss {loss.item():.4f}, held out: found {hit:.3f}, false {false:.4f}", flush=True)
+            print(
+                f"step {step}, loss {loss.item():.4f}, held out: found {hit:.3f}, false {false:.4f}",
+                flush=True,
+            )
 
 
 def save(net: nn.Sequential, path: Path) -> None:
     """Write weights and biases as half floats."""
     convolutions = [part for part in net if isinstance(part, nn.Conv2d)]
     content = [
-        {name: base64.b64encode(value.detach().numpy().astype("<f2").tobytes()).decode() for name, value in part.named_parameters()}
+        {
+            name: base64.b64encode(value.detach().numpy().astype("<f2").tobytes()).decode()
+            for name, value in part.named_parameters()
+        }
         for part in convolutions
     ]
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def sample(rng: Generator, sources: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+def sample(
+    rng: Generator, sources: Sequence[bytes]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
     """A grey crop, its target and its weight at the network's stride."""
     jpeg = np.frombuffer(sources[int(rng.integers(len(sources)))], np.uint8)
     source = np.asarray(cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
@@ -129,7 +147,9 @@ def sample(rng: Generator, sources: Sequence[bytes]) -> tuple[NDArray[np.uint8],
     if rng.random() < 0.6:
         overlay = random_overlay(rng, str(rng.choice(KINDS)), width, height, COUNT, FPS)
         opacity = overlay.opacity
-        index = next((int(i) for i in rng.permutation(COUNT) if any(track(int(i)) for _, track in overlay.stamps)), 0)
+        index = next(
+            (int(i) for i in rng.permutation(COUNT) if any(track(int(i)) for _, track in overlay.stamps)), 0
+        )
         black, white = (overlay.draw(np.full_like(picture, level), index) for level in (0, 255))
         # The plate of a title card is no ink.
         alpha = 1 - (white.astype(np.float32) - black).mean(2) / 255

@@ -1,6 +1,7 @@
-"""Train the network that scores candidates: ``python -m benchmarks.train_watermark --videos FILE... --stills FOLDER``.
+"""Train the network that scores candidates.
 
-Writes ``stages/watermark/head.json``. Films are made as :mod:`benchmarks.watermark` makes them, from other
+``python -m benchmarks.train_watermark --videos FILE... --stills FOLDER --examples FILE`` writes
+``stages/watermark/head.json``. Films are made as :mod:`benchmarks.watermark` makes them, from other
 footage and of seeds below 1000; stills become shots by a slow pan or zoom. None of these files should be
 among those that figures are reported for.
 """
@@ -11,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -22,24 +22,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.footage import FPS, Footage, Picture, random_film, read_footage, worth_showing
-from benchmarks.overlays import KINDS, Box, random_overlay
+from benchmarks.overlays import Box, random_overlay
 from benchmarks.watermark import HARD, Case, hard_film, planned
 from stages.watermark.appearance import Appearance
 from stages.watermark.evidence import FEATURES, HEAD_FILE, SIDE_PX, Gray, candidates, shared
 
 HIDDEN = 12
 STILL_PICTURES = 14
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """A candidate: its features, whether it is an overlay, and its film."""
-
-    features: tuple[float, ...]
-    overlay: bool
-    film: str
-    kind: str
-    opacity: float
 
 
 def main() -> None:
@@ -56,11 +45,12 @@ def main() -> None:
     if not arguments.examples.exists():
         context = multiprocessing.get_context("spawn")
         cases = planned(arguments.seed, arguments.films)
-        with context.Pool(arguments.workers, _open, (arguments.videos, arguments.stills)) as pool:
-            with arguments.examples.open("w") as out:
-                for found in pool.imap(_examples, cases, chunksize=2):
-                    out.writelines(f"{json.dumps(one)}\n" for one in found)
-                    out.flush()
+        with (
+            context.Pool(arguments.workers, _open, (arguments.videos, arguments.stills)) as pool,
+            arguments.examples.open("w") as out,
+        ):
+            for found in pool.imap(_examples, cases, chunksize=2):
+                out.writelines(f"{json.dumps(one)}\n" for one in found)
     rows = [json.loads(line) for line in arguments.examples.read_text().splitlines()]
     fit(rows)
 
@@ -105,7 +95,8 @@ def report(rows: Sequence[dict[str, object]], scores: NDArray[np.float32], held:
     about: dict[str, tuple[str, float]] = {}
     for row, score, out in zip(rows, scores, held, strict=True):
         if out:
-            films.setdefault(str(row["film"]), []).append((float(score), row["overlay"]))
+            real = any(row["features"])  # type: ignore[call-overload]
+            films.setdefault(str(row["film"]), []).append((float(score) if real else 0.0, row["overlay"]))
             about[str(row["film"])] = (str(row["kind"]), float(str(row["opacity"])))
     for threshold in (0.3, 0.5, 0.7, 0.9):
         parts: dict[str, list[bool]] = {}
@@ -146,7 +137,9 @@ def still_shot(rng: Generator, path: Path) -> Footage:
         zoom, at = ((1 - share) * begin + share * end)[0, 0], ((1 - share) * begin + share * end)[1]
         part = side * (0.8 + 0.2 * zoom)
         corner = at * (np.array(picture.shape[:2]) - part)
-        matrix = np.array([[400 / part, 0, -corner[1] * 400 / part], [0, 400 / part, -corner[0] * 400 / part]])
+        matrix = np.array(
+            [[400 / part, 0, -corner[1] * 400 / part], [0, 400 / part, -corner[0] * 400 / part]]
+        )
         shot = cv2.warpAffine(picture, matrix, (400, 400), flags=cv2.INTER_CUBIC)
         jpegs.append(cv2.imencode(".jpg", shot)[1])
     return Footage(name=path.name, group=str(path.parent), jpegs=jpegs)

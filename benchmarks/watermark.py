@@ -104,7 +104,9 @@ def main() -> None:
     parser.add_argument("--skip", nargs="*", default=OVERLAID, help="names of files that have overlays")
     parser.add_argument("--clips", type=int, default=300, help="films with an overlay")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--out", type=Path, help="write every film's judgement here, one JSON object a line")
+    parser.add_argument(
+        "--out", type=Path, help="write every film's judgement here, one JSON object a line"
+    )
     arguments = parser.parse_args()
     data = os.environ.get("VIDEOAUTEUR_DATA")
     if arguments.videos is None and data is None:
@@ -229,7 +231,14 @@ class Judge:
         return [plain, replace(marked, behaviour=overlay.behaviour, opacity=overlay.opacity)]
 
     def _judged(
-        self, case: Case, kind: str, film: Sequence[Picture], crf: int = 23, *, shots: int = 1, box: Box | None = None
+        self,
+        case: Case,
+        kind: str,
+        film: Sequence[Picture],
+        crf: int = 23,
+        *,
+        shots: int = 1,
+        box: Box | None = None,
     ) -> Judged:
         video = self.video(case, kind, film, crf)
         marks = [mark for mark in video.watermarks if mark.box is not None]

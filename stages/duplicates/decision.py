@@ -2,8 +2,8 @@
 
 Candidates share a random part of the bits of some picture's hash; they are found by sorting, in several
 rounds with other bits, so that time grows with n log n and memory is some arrays of n. Candidates that hang
-together are a *group*. Inside a group every clip is compared with those that stay, by all hashes and then by
-thumbnails.
+together are a *group*. Inside a group every clip is compared with those that stay, by all hashes and then
+by thumbnails.
 
 Two clips are duplicates if their pictures are alike and change alike: two moments before one still camera
 look the same, but hands do not move the same way twice.
@@ -26,7 +26,7 @@ ROUND_BITS = 24
 """A picture of which 4 (6, 8) of the 64 bits have changed shares these in one of 12 rounds in 94 % (69 %,
 39 %) of cases; a clip has five pictures."""
 NEIGHBOURS = 4
-"""Neighbours in a sorted run that a picture is paired with. Runs of equal pictures hang together by them."""
+"""Neighbours in a sorted run that a picture is paired with. It keeps runs of equal pictures together."""
 MAX_BITS = 10
 """Bits of 64 in which two hashes of one picture differ, at most."""
 MIN_ALIKE = 0.8

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.watermark.appearance import STRIDE, Appearance
+from stages.watermark.appearance import Appearance
 from stages.watermark.persistence import Region, persistent_regions, views
 
 Gray = NDArray[np.uint8]
@@ -33,8 +33,9 @@ SAME_PLACE = 0.25
 """Share of the smaller of two boxes from which they are one place."""
 HEAD_FILE = Path(__file__).with_name("head.json")
 FEATURES = (
-    "excess", "persistence", "chance", "length", "weight", "alignment", "drawn", "drawn_peak", "drawn_share",
-    "drawn_scenes", "elsewhere", "views", "area", "width", "height", "rim_x", "rim_y", "off_centre", "y",
+    "excess", "persistence", "chance", "length", "weight", "alignment", "drawn", "drawn_peak",
+    "drawn_share", "drawn_scenes", "elsewhere", "views", "area", "width", "height", "rim_x", "rim_y",
+    "off_centre", "y",
 )  # fmt: skip
 
 
@@ -103,7 +104,9 @@ def drawn_places(maps: Sequence[NDArray[np.float32]]) -> list[_Drawn]:
     places: list[_Drawn] = []
     for number, cells in enumerate(maps):
         high, wide = cells.shape
-        mask = cv2.morphologyEx((cells > DRAWN).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((1, 3), np.uint8))
+        mask = cv2.morphologyEx(
+            (cells > DRAWN).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((1, 3), np.uint8)
+        )
         count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         for label in range(1, count):
             x, y, w, h, size = (int(value) for value in stats[label])
@@ -111,7 +114,14 @@ def drawn_places(maps: Sequence[NDArray[np.float32]]) -> list[_Drawn]:
                 continue
             box = (x / wide, y / high, (x + w) / wide, (y + h) / high)
             peak = float(cells[labels == label].max())
-            old = next((p for p in places if any(shared(b, box) > SAME_PLACE for n, b in p.boxes.items() if n >= number - 4)), None)
+            old = next(
+                (
+                    p
+                    for p in places
+                    if any(shared(b, box) > SAME_PLACE for n, b in p.boxes.items() if n >= number - 4)
+                ),
+                None,
+            )
             if old is None:
                 old = next((p for p in places if shared(p.box, box) > 0.5), None)
             if old is None:
@@ -119,7 +129,12 @@ def drawn_places(maps: Sequence[NDArray[np.float32]]) -> list[_Drawn]:
                 places.append(old)
             seen = old.boxes.get(number)
             if seen is not None:
-                box = (min(box[0], seen[0]), min(box[1], seen[1]), max(box[2], seen[2]), max(box[3], seen[3]))
+                box = (
+                    min(box[0], seen[0]),
+                    min(box[1], seen[1]),
+                    max(box[2], seen[2]),
+                    max(box[3], seen[3]),
+                )
             old.boxes[number] = box
             old.peaks[number] = max(peak, old.peaks.get(number, 0.0))
     places.sort(key=lambda place: -sum(place.peaks.values()))
@@ -127,7 +142,11 @@ def drawn_places(maps: Sequence[NDArray[np.float32]]) -> list[_Drawn]:
 
 
 def _candidate(
-    region: Region | None, places: Sequence[_Drawn], maps: Sequence[NDArray[np.float32]], members: Sequence[int], num_views: int
+    region: Region | None,
+    places: Sequence[_Drawn],
+    maps: Sequence[NDArray[np.float32]],
+    members: Sequence[int],
+    num_views: int,
 ) -> Candidate:
     """Put together what both witnesses say of one place."""
     pictures = len(maps)
@@ -174,7 +193,8 @@ def _candidate(
         (y0 + y1) / 2,
     )
     return Candidate(
-        box=box, features=values, shown=tuple(a or (n in peaks and peaks[n] > DRAWN) for n, a in enumerate(shown)),
+        box=box, features=values,
+        shown=tuple(a or peaks.get(n, 0.0) > DRAWN for n, a in enumerate(shown)),
         persistent=float((region.weights > 0).mean()) if region else 0.0,
         drifts=region is None and bool((spread > 1.5 * own_size).any()),
     )  # fmt: skip

@@ -96,9 +96,7 @@ class FilterWatermarks(Stage):
         for clip_id, found in findings.items():
             found.sort(key=lambda finding: -finding.score)
             lines = [line for finding in found for line in finding.text.split("\n") if line]
-            marks.append(
-                Watermark(clip_id=clip_id, findings=found, screen_text=list(dict.fromkeys(lines)))
-            )
+            marks.append(Watermark(clip_id=clip_id, findings=found, screen_text=list(dict.fromkeys(lines))))
         return replace(video, watermarks=marks)
 
     def _windows(self, video: Video) -> Iterator[tuple[list[Clip], list[float]]]:
@@ -130,16 +128,26 @@ class FilterWatermarks(Stage):
         for score, one in scored:
             text = ""
             for clip in clips:
-                seen = [n for n, time_s in enumerate(times) if clip.start_s <= time_s < clip.end_s and one.shown[n]]
+                seen = [
+                    n
+                    for n, time_s in enumerate(times)
+                    if clip.start_s <= time_s < clip.end_s and one.shown[n]
+                ]
                 if not seen:
                     continue
                 # What does not persist says something else in every clip.
                 if score >= READ_FROM and (not text or not one.persistent):
                     text = self._read(jpegs[seen[len(seen) // 2]], one.box)
                 kind = kind_of(
-                    one.box, text, persistent=one.persistent > 0 or one.drifts, shown=sum(one.shown) / len(one.shown)
+                    one.box,
+                    text,
+                    persistent=one.persistent > 0 or one.drifts,
+                    shown=sum(one.shown) / len(one.shown),
                 )
-                yield Finding(kind=kind, box=rounded(one.box), score=round(score, 4), text=text), clip.clip_id
+                yield (
+                    Finding(kind=kind, box=rounded(one.box), score=round(score, 4), text=text),
+                    clip.clip_id,
+                )
 
     def _read(self, jpeg: bytes, box: Box) -> str:
         """The lines in a part of a packed frame."""
@@ -232,7 +240,12 @@ def merged(scored: list[tuple[float, Candidate]]) -> list[tuple[float, Candidate
     while rest:
         score, one = rest.pop(0)
         near = next(
-            (n for n, (_, kept) in enumerate(result) if belongs(kept, one) or shared(kept.box, one.box) > 0.5), None
+            (
+                n
+                for n, (_, kept) in enumerate(result)
+                if belongs(kept, one) or shared(kept.box, one.box) > 0.5
+            ),
+            None,
         )
         if near is None:
             result.append((score, one))

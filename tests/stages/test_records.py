@@ -17,7 +17,6 @@ from stages.records import (
     Kind,
     Match,
     Narrative,
-    OverlayKind,
     Reason,
     Sentence,
     Step,
@@ -25,7 +24,7 @@ from stages.records import (
     Video,
     Watermark,
 )
-from tests.support.records import action, clip
+from tests.support.records import action, clip, found
 
 
 def full_video() -> Video:
