@@ -28,6 +28,9 @@ from stages.watermark.appearance import Appearance
 from stages.watermark.evidence import FEATURES, HEAD_FILE, SIDE_PX, Gray, candidates, shared
 
 HIDDEN = 12
+PRIOR = -0.85
+"""Added to the log odds: every second film of the examples has an overlay, in practice fewer have. The
+score of 0.5 is one of 0.7 on the examples, from which no untouched film of the held-out fifth is flagged."""
 STILL_PICTURES = 14
 
 
@@ -83,7 +86,7 @@ def fit(rows: Sequence[dict[str, object]]) -> None:
     assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
     saved = {
         "mean": mean.tolist(), "scale": scale.tolist(), "in": first.weight.tolist(),
-        "bias": first.bias.tolist(), "out": last.weight[0].tolist(), "offset": last.bias.item(),
+        "bias": first.bias.tolist(), "out": last.weight[0].tolist(), "offset": last.bias.item() + PRIOR,
     }  # fmt: skip
     rounded = json.loads(json.dumps(saved), parse_float=lambda text: round(float(text), 5))
     HEAD_FILE.write_text(json.dumps(rounded) + "\n")
