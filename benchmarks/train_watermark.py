@@ -30,7 +30,7 @@ from stages.watermark.evidence import FEATURES, HEAD_FILE, SIDE_PX, Gray, candid
 HIDDEN = 12
 PRIOR = -0.85
 """Added to the log odds: every second film of the examples has an overlay, in practice fewer have. The
-score of 0.5 is one of 0.7 on the examples, from which no untouched film of the held-out fifth is flagged."""
+score of 0.5 is one of 0.7 on the examples, where no untouched film of the held-out fifth is flagged."""
 STILL_PICTURES = 14
 
 
