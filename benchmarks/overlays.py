@@ -327,7 +327,7 @@ def _badge(rng: Generator, side: int) -> Layer:
         middle, radius, turn = big / 2, big * rng.uniform(0.18, 0.28), rng.uniform(0, 2 * math.pi)
         angles = [turn + 2 * math.pi * k / points for k in range(points)]
         pen.polygon([(middle + radius * math.cos(a), middle + radius * math.sin(a)) for a in angles], inner)
-    badge = np.asarray(image.resize((side, side), Image.Resampling.LANCZOS), np.float32) / 255
+    badge = np.asarray(image.resize((side, side), Image.Resampling.LANCZOS), np.float32) / np.float32(255)
     if rng.random() < 0.5:
         return badge
     name = _text(rng, "".join(rng.choice(WORDS, 2)).title(), max(8, side // 2))
@@ -376,7 +376,7 @@ def _text(rng: Generator, text: str, size: int, *, boxed: bool = False, plain: b
     small = image.resize(
         (max(4, round(image.width / scale * wide)), max(4, image.height // scale)), Image.Resampling.LANCZOS
     )
-    layer = np.asarray(small, np.float32) / 255
+    layer = np.asarray(small, np.float32) / np.float32(255)
     if rng.random() < 0.2 and not boxed:
         slant = np.array([[1, -0.2, 0.2 * layer.shape[0]], [0, 1, 0]], np.float32)
         layer = np.asarray(

@@ -98,14 +98,14 @@ def train(
         logits = net(batch[:, None])[:, 0]
         loss = nn.functional.binary_cross_entropy_with_logits(logits, truth, weight)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         step += 1
         if spent >= shown:
             shown += 0.1
             with torch.no_grad():
                 logits = torch.cat(
-                    [net(part[:, None].float() / 64 - 2)[:, 0] for part in pictures[fit:].split(32)]
+                    [net(part[:, None].float() / 64 - 2)[:, 0] for part in torch.split(pictures[fit:], 32)]
                 )
             truth, known = targets[fit:] > 0, weights[fit:] > 0
             hit = ((logits > 0) & truth & known).sum() / (truth & known).sum()

@@ -77,7 +77,7 @@ def fit(rows: Sequence[dict[str, object]]) -> None:
             noisy = x[chosen] + 0.1 * torch.randn_like(x[chosen])
             loss = nn.functional.binary_cross_entropy_with_logits(net(noisy)[:, 0], y[chosen])
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
         if held.any():
             with torch.no_grad():
@@ -98,7 +98,7 @@ def report(rows: Sequence[dict[str, object]], scores: NDArray[np.float32], held:
     about: dict[str, tuple[str, float]] = {}
     for row, score, out in zip(rows, scores, held, strict=True):
         if out:
-            real = any(row["features"])  # type: ignore[call-overload]
+            real = row["features"] != [0.0] * len(FEATURES)
             films.setdefault(str(row["film"]), []).append((float(score) if real else 0.0, row["overlay"]))
             about[str(row["film"])] = (str(row["kind"]), float(str(row["opacity"])))
     for threshold in (0.3, 0.5, 0.7, 0.9):
@@ -131,6 +131,7 @@ def _open(videos: list[Path], stills: Path | None) -> None:
 def still_shot(rng: Generator, path: Path) -> Footage:
     """A still as a shot: under a slow pan and zoom, or unmoved."""
     picture = cv2.imread(str(path))
+    assert picture is not None
     side = min(picture.shape[:2])
     moves = rng.random() < 0.6
     begin, end = rng.random((2, 2)), rng.random((2, 2))
@@ -186,6 +187,7 @@ def _rows(
 def _gray(picture: Picture, quality: int) -> Gray:
     coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     gray = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+    assert gray is not None
     scale = min(1.0, SIDE_PX / min(gray.shape))
     size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
     return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)

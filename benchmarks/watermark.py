@@ -241,14 +241,14 @@ class Judge:
         box: Box | None = None,
     ) -> Judged:
         video = self.video(case, kind, film, crf)
-        marks = [mark for mark in video.watermarks if mark.box is not None]
-        met = [mark for mark in marks if box is None or box_iou(mark.box or box, box) > 0]
-        best = max(met, key=lambda mark: mark.score, default=None)
+        findings = [finding for mark in video.watermarks for finding in mark.findings]
+        met = [finding for finding in findings if box is None or box_iou(finding.box, box) > 0]
+        best = max(met, key=lambda finding: finding.score, default=None)
         return Judged(
             case=case.number, kind=kind, behaviour="", opacity=0.0, shots=shots, box=box,
             score=best.score if best else 0.0,
-            found_kind=str(getattr(best, "kind", "")),
-            iou=box_iou(best.box, box) if best and best.box and box else 0.0,
+            found_kind=best.kind if best else "",
+            iou=box_iou(best.box, box) if best and box else 0.0,
             flagged=best is not None and best.score > self.threshold,
         )  # fmt: skip
 

@@ -77,7 +77,7 @@ def near_duplicates(
 
 
 def _by_rank(group: Indices, rank: Sequence[float] | NDArray[np.float64]) -> Indices:
-    return group[np.lexsort((group, [-rank[int(index)] for index in group]))]
+    return group[np.lexsort((group, -np.asarray(rank, np.float64)[group]))]
 
 
 def groups(hashes: Hashes, seed: int = 0) -> Iterator[Indices]:

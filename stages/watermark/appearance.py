@@ -61,7 +61,7 @@ class Appearance:
         Args:
             gray: luma ``[h, w]``, with a short side of about 216 pixels.
         """
-        planes = gray[None].astype(np.float32) / 64 - 2
+        planes = np.asarray(gray[None], np.float32) / np.float32(64) - np.float32(2)
         for index, (layer, (weight, bias)) in enumerate(zip(LAYERS, self._parameters, strict=True)):
             planes = convolved(planes, layer, weight, bias)
             if index + 1 < len(LAYERS):

@@ -155,6 +155,7 @@ class FilterWatermarks(Stage):
             # Loading takes seconds, and most videos have nothing to read.
             self._reader = TextReader(threads=self.settings.threads)
         picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
         height, width = picture.shape[:2]
         rim = 0.03 * min(height, width)
         x0, y0 = max(0, int(box[0] * width - rim)), max(0, int(box[1] * height - rim))
@@ -212,8 +213,9 @@ def small_gray(jpeg: bytes) -> Gray:
     data = np.frombuffer(jpeg, np.uint8)
     # Half-size decoding costs a third.
     gray = cv2.imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_2)
-    if min(gray.shape) < SIDE_PX:
+    if gray is not None and min(gray.shape) < SIDE_PX:
         gray = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    assert gray is not None
     scale = SIDE_PX / min(gray.shape)
     if scale < 1:
         size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
