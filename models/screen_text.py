@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rapidocr import RapidOCR
 
 MAX_SIDE_PX = 640
 """Long side above which a picture is scaled down before lines are looked for."""
@@ -33,6 +32,9 @@ class TextReader:
     name = "rapidocr-ppocrv6"
 
     def __init__(self, *, threads: int) -> None:
+        # It takes seconds and 100 MB, so a process that reads no text is spared it.
+        from rapidocr import RapidOCR
+
         logging.getLogger("RapidOCR").setLevel(logging.ERROR)
         self._engine = RapidOCR(
             params={

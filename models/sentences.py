@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
 
 from models import weights
 
@@ -25,6 +23,11 @@ class SentenceEncoder:
     name = "all-MiniLM-L6-v2"
 
     def __init__(self, *, threads: int) -> None:
+        # These take seconds and 300 MB, so a process that needs no encoder is spared them.
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        self._torch = torch
         torch.set_num_threads(threads)
         folder = weights.minilm()
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -32,7 +35,6 @@ class SentenceEncoder:
             folder, local_files_only=True, use_safetensors=True, add_pooling_layer=False
         ).eval()
 
-    @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors whose dot product is the cosine similarity of the texts' meanings.
 
@@ -46,6 +48,7 @@ class SentenceEncoder:
         vectors = np.zeros((len(texts), WIDTH), np.float32)
         for row, text in enumerate(texts):
             tokens = self._tokenizer(text, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
-            mean = self._network(**tokens).last_hidden_state[0].mean(dim=0)
-            vectors[row] = torch.nn.functional.normalize(mean, dim=0).numpy()
+            with self._torch.inference_mode():
+                mean = self._network(**tokens).last_hidden_state[0].mean(dim=0)
+                vectors[row] = self._torch.nn.functional.normalize(mean, dim=0).numpy()
         return vectors

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.image_tags import ImageTagger
 from stages.caption.keyframes import choose
 from stages.english.caption_rules import WORD, CaptionLimits, shortened
 from stages.english.grounding import unlike
@@ -58,6 +57,9 @@ class NotesCaptioner:
     """Captions from tags, screen text and actions."""
 
     def __init__(self, *, threads: int) -> None:
+        # Torch takes seconds and 200 MB, so a process that tags no picture is spared it.
+        from models.image_tags import ImageTagger
+
         self._tagger = ImageTagger(threads=threads)
 
     def write(
