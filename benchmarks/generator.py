@@ -51,7 +51,9 @@ from generation.core.learner import Row
 from generation.core.states import Statistics
 from generation.core.story import prompt_of
 from generation.data.features import make_features
-from generation.data.maker import KEYFRAME_PX, Scene, clip_times
+from generation.data.maker import KEYFRAME_PX, clip_times
+from generation.data.narrated import Scene
+from generation.data.reading import HELD_OUT, TRAIN, read_rows
 from generation.encoders.codecs import load_codec
 from generation.encoders.factory import load_encoder
 from generation.encoders.sentences import load_sentences
@@ -225,7 +227,7 @@ def read_clips(folder: Path, recipe: Recipe) -> list[Row]:
                 "tensors": save({
                     "state": encoder.encode(pictures[0])[0].contiguous(),
                     "latents": codec.encode(pictures[1]).contiguous(),
-                    "text": tokens[0].contiguous(), "text_mask": mask[0].contiguous(),
+                    "text": tokens[0][mask[0]].contiguous(),
                 }),
             })  # fmt: skip
     return rows
@@ -234,9 +236,10 @@ def read_clips(folder: Path, recipe: Recipe) -> list[Row]:
 def read_dataset(dataset: Path, recipe: Recipe) -> list[Row]:
     """Clips of a curated dataset."""
     with tempfile.TemporaryDirectory() as folder:
-        features = make_features(dataset, Path(folder), recipe, runner="local", memo=Path(folder) / "memo")
-        files = sorted((features / "clips").glob("*.parquet"))
-        return [row for file in files for row in pq.read_table(file).to_pylist()]
+        features = make_features(
+            "generator", dataset, Path(folder), recipe, runner="local", memo=Path(folder) / "memo"
+        )
+        return [row for split in (TRAIN, HELD_OUT) for row in read_rows(features, split)]
 
 
 def foresee(rows: Sequence[Row], true: Array, owners: Sequence[str]) -> Array:

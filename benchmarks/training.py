@@ -126,7 +126,7 @@ def full(recipe: Recipe, name: str, make: Make, steps: int) -> list[float]:
             return [dict(row) for row in rows]
 
     with tempfile.TemporaryDirectory() as folder:
-        train(learner, lambda rank, world: Same(), options, Path(folder), tell=lines.append)
+        train(learner, lambda rank, world: Same(), options, Path(folder), report=lines.append)
     return [line["seconds"] for line in lines[SKIPPED:]]
 
 

@@ -53,6 +53,7 @@ class Train(Section):
 
     ``lanes`` split the data in a way that does not depend on the number of processes, which must divide
     it. ``fsdp`` shards the model over the processes. ``trackers``: names that accelerate knows.
+    ``validate_every``: steps between losses on the held-out videos, if there are any.
     """
 
     steps: Count = 300
@@ -70,6 +71,7 @@ class Train(Section):
     checkpoint_every: Count = 100
     keep_checkpoints: Count = 2
     preview_every: Annotated[int, Field(ge=0)] = 0
+    validate_every: Count = 50
     processes: Count = 1
     num_cpus: Positive = 1.0
     num_gpus: NonNegative = 0.0
@@ -90,11 +92,16 @@ class Train(Section):
 
 
 class Features(Section):
-    """Workers that compute states, latents and text before training. ``workers`` null: one a processor."""
+    """Workers that compute states, latents and text before training.
+
+    ``workers``: null starts as many as processors and GPUs allow. ``held_out``: share of the videos that is
+    not trained on; validation losses and ``evaluate generation`` use them.
+    """
 
     workers: Count | None = None
     num_cpus: Positive = 1.0
     num_gpus: NonNegative = 0.0
+    held_out: Share = 0.1
 
 
 class Lora(Section):

@@ -1,23 +1,25 @@
 """What training reads, computed once: states, key frames, latents and text of a curated dataset.
 
-One video is one unit of work, see :mod:`generation.data.maker`; afterwards the tables are written from
-the memo.
+One video is one unit of work, see :mod:`generation.data.maker`. Its tensors lie in files of the store
+(``DATASET/_memo/features``, or ``--memo``), which models share; the tables of a model only index them.
+Training one model therefore replaces nothing of another's.
 
-MODELS/features holds::
+MODELS/features/KIND, with KIND director, generator or decoder, holds::
 
-    stories/part-*.parquet  one row a narrative: video_id, goal, actions, captions, tensors
-    clips/part-*.parquet    one row a step: clip_id, video_id, step_index, action, caption, tensors
-    statistics.safetensors  of all states
-    features.json           what they were made from
+    train/part-*.parquet     a row a narrative (director): video_id, goal, actions, captions, files
+                             or a row a clip: clip_id, video_id, step_index, action, caption, files
+    held_out/part-*.parquet  the same of the videos that are not trained on
+    statistics.safetensors   of the states in train
+    constants.safetensors    tensors that hold for all clips (generator)
+    features.json            what they were made from, and where the files are
 
-``tensors`` are the bytes of a safetensors file. Of a story: ``states [steps, tokens, width]``, raw. Of a
-clip: ``state [tokens, width]``, ``keyframe [picture_px, picture_px, 3]``, ``latents [c, f, h, w]``,
-``text [n, d]`` and ``text_mask [n]``.
+Size: CookGen has 193,000 clips. At 81 frames of 832 x 480 a clip takes 4.2 MB of latents, 0.9 MB of text
+(110 tokens of UMT5) and 0.7 MB of CLIP tokens in bfloat16, about 0.7 times that in the files: 0.79 TB
+(:mod:`generation.data.files`).
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -27,78 +29,39 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.torch import load, save
 from torch import Tensor
 
 from generation.config import Recipe
 from generation.core.states import Statistics
-from generation.data.maker import (
+from generation.data.files import read_clips
+from generation.data.maker import FeatureMaker, Kind, Part, PartFiles, attempt, key_of, parts_of
+from generation.data.narrated import (
     NARRATED_JSON,
-    FeatureMaker,
+    FeatureError,
     Narrated,
-    Part,
-    PartKeys,
-    Scene,
-    attempt,
-    key_of,
+    held_out,
+    read_dataset,
 )
+from generation.data.reading import FACTS, HELD_OUT, TRAIN
 from generation.encoders.codecs import load_codec
-from models.errors import UsageError
-from pipeline.dataset.manifest import DatasetError
-from pipeline.dataset.reading import open_dataset
-from pipeline.platform.memo import Memo
 from pipeline.platform.progress import Bar
-from stages.probe import path_of
 
-ROW_GROUP_BYTES = 16_000_000
-SHARD_BYTES = 500_000_000
+ROWS_A_GROUP = 64
+ROWS_A_SHARD = 50_000
 
-
-class FeatureError(UsageError):
-    """Features cannot be made of a dataset; the text says why, and what to do."""
-
-
-def read_dataset(dataset: Path) -> list[Narrated]:
-    """The narratives of an OUTPUT of ``curate``, in order of video_id.
-
-    Raises:
-        FeatureError: there are none, or video files are gone.
-    """
-    try:
-        opened = open_dataset(dataset)
-        narratives = opened.table("narratives", ["video_id", "title", "steps"]).to_pylist()
-        clips = opened.table("clips", ["clip_id", "video_uri"]).to_pylist()
-    except DatasetError as error:
-        raise FeatureError(f"DATASET {error}") from error
-    uris = {clip["clip_id"]: opened.uri(clip["video_uri"]) for clip in clips}
-    found = [
-        Narrated(
-            video_id=row["video_id"],
-            path=path_of(uris[row["steps"][0]["clip_id"]]),
-            goal=row["title"],
-            scenes=tuple(
-                Scene(**{name: step[name] for name in ("clip_id", "start_s", "end_s")},
-                      action=step["action"] or "", caption=step["caption"] or "")
-                for step in row["steps"]
-            ),
-        )
-        for row in sorted(narratives, key=lambda row: str(row["video_id"]))
-        if row["steps"]
-    ]  # fmt: skip
-    if not found:
-        raise FeatureError(
-            f"DATASET {dataset}: holds no narratives; its report.html says why its videos were dropped"
-        )
-    gone = [video.path for video in found if not video.path.is_file()]
-    if gone:
-        raise FeatureError(
-            f"DATASET {dataset}: {len(gone)} of its {len(found)} video files are gone, the first is "
-            f"{gone[0]}; put them back, or curate again what is there"
-        )
-    return found
+_TEXT = pa.string()
+STORIES = pa.schema(
+    {"video_id": _TEXT, "goal": _TEXT, "actions": pa.list_(_TEXT), "captions": pa.list_(_TEXT),
+     "files": pa.list_(_TEXT)}
+)  # fmt: skip
+CLIPS = pa.schema(
+    {"clip_id": _TEXT, "video_id": _TEXT, "step_index": pa.int64(), "action": _TEXT, "caption": _TEXT,
+     "files": pa.list_(_TEXT)}
+)  # fmt: skip
 
 
 def make_features(
+    kind: Kind,
     dataset: Path,
     models: Path,
     recipe: Recipe,
@@ -106,9 +69,10 @@ def make_features(
     runner: Literal["ray", "local"] = "ray",
     memo: Path | None = None,
 ) -> Path:
-    """MODELS/features of a dataset; what is there already and still right is left alone.
+    """Return MODELS/features/KIND of a dataset, made where it is missing or outdated.
 
     Args:
+        kind: the model that reads them.
         dataset: an OUTPUT of ``curate``.
         memo: folder of the store of results; default is that of the dataset.
 
@@ -118,14 +82,16 @@ def make_features(
     """
     load_codec(recipe.generator.codec).latent_shape(recipe.generator)
     videos = read_dataset(dataset)
-    store = (memo or dataset / "_memo").resolve()
-    folder = models / "features"
-    fingerprint = _fingerprint(videos, recipe)
-    if _made_from(folder) == fingerprint:
+    store = (memo or dataset / "_memo").resolve() / "features"
+    folder = models / "features" / kind
+    parts = parts_of(kind, recipe)
+    files = PartFiles(recipe, parts, store)
+    made_from = _fingerprint(videos, files, recipe)
+    if _facts_of(folder) == {"made_from": made_from, "store": str(store)}:
         return folder
     dropped: dict[str, str] = {}
     with Bar("features", len(videos), unit="videos") as bar:
-        for video_id, problem in _made(videos, recipe, store, runner):
+        for video_id, problem in _made(videos, recipe, parts, store, runner):
             if problem:
                 dropped[video_id] = problem
             bar.advance(note=f"{len(dropped)} dropped" if dropped else "")
@@ -135,116 +101,119 @@ def make_features(
             bar.print(f"dropped {video.path}: {dropped[video.video_id]}")
     if not kept:
         raise FeatureError(f"DATASET {dataset}: none of its {len(videos)} videos could be decoded")
-    _write(kept, recipe, store, folder, fingerprint)
+    _write(kind, kept, recipe, files, store, folder, made_from)
     return folder
 
 
 def _made(
-    videos: Sequence[Narrated], recipe: Recipe, store: Path, runner: Literal["ray", "local"]
+    videos: Sequence[Narrated],
+    recipe: Recipe,
+    parts: Sequence[Part],
+    store: Path,
+    runner: Literal["ray", "local"],
 ) -> Iterator[tuple[str, str | None]]:
-    """(video_id, why it was dropped) as they are done."""
+    """Yield (video_id, why it was dropped) as videos are finished."""
     if runner == "ray":
         # Ray takes seconds to import; the sequential runner must not pay for it.
         from generation.data.ray_features import features_on_ray
 
-        yield from features_on_ray(videos, recipe, store)
+        yield from features_on_ray(videos, recipe, parts, store)
         return
-    maker = FeatureMaker(recipe, store)
+    maker = FeatureMaker(recipe, parts, store)
+    maker.make_constants()
     for video in videos:
         yield video.video_id, attempt(maker, video)
-    maker.close()
 
 
-def _write(videos: Sequence[Narrated], recipe: Recipe, store: Path, folder: Path, fingerprint: str) -> None:
-    """Tables and statistics from the memo; the folder is there whole, or as it was."""
-    memo, keys = Memo(store), PartKeys(recipe)
-
-    def unpacked(video: Narrated, part: Part) -> dict[str, Tensor]:
-        text = memo.get(keys.of(video)[part])
-        assert text is not None
-        return load(base64.b64decode(json.loads(text)))
-
-    def stories() -> Iterator[dict[str, Any]]:
-        for video in videos:
-            yield {
-                "video_id": video.video_id,
-                "goal": video.goal,
-                "actions": [scene.action for scene in video.scenes],
-                "captions": [scene.caption for scene in video.scenes],
-                "tensors": save({"states": unpacked(video, "pictures")["state"]}),
-            }
-
-    def clips() -> Iterator[dict[str, Any]]:
-        for video in videos:
-            tensors = unpacked(video, "pictures") | unpacked(video, "latents") | unpacked(video, "text")
-            for index, scene in enumerate(video.scenes):
-                yield {
-                    "clip_id": scene.clip_id,
-                    "video_id": video.video_id,
-                    "step_index": index,
-                    "action": scene.action,
-                    "caption": scene.caption,
-                    "tensors": save({name: tensor[index].clone() for name, tensor in tensors.items()}),
-                }
-
+def _write(
+    kind: Kind,
+    videos: Sequence[Narrated],
+    recipe: Recipe,
+    files: PartFiles,
+    store: Path,
+    folder: Path,
+    made_from: str,
+) -> None:
+    """Write tables, statistics and constants; the folder appears whole."""
     fresh = folder.with_name(f".{folder.name}-{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
-    _write_table(fresh / "stories", STORIES, stories())
-    _write_table(fresh / "clips", CLIPS, clips())
-    states = (state for video in videos for state in unpacked(video, "pictures")["state"])
+    kept_back = held_out(videos, recipe.features.held_out)
+    train = [video for video in videos if video.video_id not in kept_back]
+    rest = [video for video in videos if video.video_id in kept_back]
+    schema, rows_of = (STORIES, _story) if kind == "director" else (CLIPS, _clips)
+    for name, some in ((TRAIN, train), (HELD_OUT, rest)):
+        rows = (row for video in some for row in rows_of(video, _relative(files, video, store)))
+        _write_table(fresh / name, schema, rows)
     try:
-        Statistics.of(states).save(fresh / "statistics.safetensors")
+        Statistics.of(_states(train, files)).save(fresh / "statistics.safetensors")
     except ValueError as error:
         raise FeatureError(f"the narratives have too few steps: {error}") from error
-    (fresh / "features.json").write_text(json.dumps({"made_from": fingerprint}) + "\n")
-    memo.close()
+    constants = files.constants()
+    if constants is not None:
+        shutil.copyfile(constants, fresh / "constants.safetensors")
+    facts = {"made_from": made_from, "store": str(store)}
+    (fresh / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 
 
-_TEXT = pa.string()
-STORIES = pa.schema(
-    {"video_id": _TEXT, "goal": _TEXT, "actions": pa.list_(_TEXT), "captions": pa.list_(_TEXT),
-     "tensors": pa.binary()}
-)  # fmt: skip
-CLIPS = pa.schema(
-    {"clip_id": _TEXT, "video_id": _TEXT, "step_index": pa.int64(), "action": _TEXT, "caption": _TEXT,
-     "tensors": pa.binary()}
-)  # fmt: skip
+def _states(videos: Sequence[Narrated], files: PartFiles) -> Iterator[Tensor]:
+    for video in videos:
+        yield from (clip["state"].float() for clip in read_clips(files.of(video)["state"]))
+
+
+def _relative(files: PartFiles, video: Narrated, store: Path) -> list[str]:
+    return [file.relative_to(store).as_posix() for file in files.of(video).values()]
+
+
+def _story(video: Narrated, files: list[str]) -> Iterator[dict[str, Any]]:
+    yield {
+        "video_id": video.video_id,
+        "goal": video.goal,
+        "actions": [scene.action for scene in video.scenes],
+        "captions": [scene.caption for scene in video.scenes],
+        "files": files,
+    }
+
+
+def _clips(video: Narrated, files: list[str]) -> Iterator[dict[str, Any]]:
+    for index, scene in enumerate(video.scenes):
+        yield {
+            "clip_id": scene.clip_id,
+            "video_id": video.video_id,
+            "step_index": index,
+            "action": scene.action,
+            "caption": scene.caption,
+            "files": files,
+        }
 
 
 def _write_table(folder: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]]) -> None:
-    """Shards of bounded size, with row groups that a training process holds without effort."""
+    """Write shards of bounded size; none if there are no rows."""
     folder.mkdir(parents=True)
-    waiting = iter(rows)
-    row = next(waiting, None)
-    shard = 0
-    while row is not None:
-        written = 0
-        with pq.ParquetWriter(folder / f"part-{shard:05d}.parquet", schema, compression="zstd") as writer:
-            while row is not None and written < SHARD_BYTES:
-                group, size = [], 0
-                while row is not None and size < ROW_GROUP_BYTES:
-                    group.append(row)
-                    size += len(row["tensors"])
-                    row = next(waiting, None)
-                writer.write_table(pa.Table.from_pylist(group, schema=schema))
-                written += size
-        shard += 1
+    ordered = list(rows)
+    for shard, start in enumerate(range(0, len(ordered), ROWS_A_SHARD)):
+        table = pa.Table.from_pylist(ordered[start : start + ROWS_A_SHARD], schema=schema)
+        pq.write_table(
+            table, folder / f"part-{shard:05d}.parquet", row_group_size=ROWS_A_GROUP, compression="zstd"
+        )
 
 
-def _fingerprint(videos: Sequence[Narrated], recipe: Recipe) -> str:
-    keys = PartKeys(recipe)
+def _fingerprint(videos: Sequence[Narrated], files: PartFiles, recipe: Recipe) -> str:
     rows = [
-        [NARRATED_JSON.dump_python(video, mode="json", exclude={"path"}), keys.of(video)]
+        [
+            NARRATED_JSON.dump_python(video, mode="json", exclude={"path"}),
+            [file.name for file in files.of(video).values()],
+        ]
         for video in videos
     ]
-    return key_of("features", rows)
+    constants = files.constants()
+    return key_of("features", rows, recipe.features.held_out, constants.name if constants else None)
 
 
-def _made_from(folder: Path) -> str | None:
+def _facts_of(folder: Path) -> dict[str, Any] | None:
     try:
-        found: str = json.loads((folder / "features.json").read_text())["made_from"]
-    except (OSError, ValueError, KeyError):
+        found: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
     return found

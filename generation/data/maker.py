@@ -1,16 +1,16 @@
-"""The features of one video: states, key frames, latents and text of its steps, kept in the memo.
+"""The features of one video: states, key frames, latents and text of its steps, kept in files.
 
-The file is decoded once, and what was computed goes into the memo in three parts, each under a key of all
-that it depends on: video and intervals, the part of the recipe that measures, the weights. So a second run
-decodes nothing, and another caption costs no latents.
+The file is decoded once. What was computed lies in up to three files, each under a key of all that it
+depends on: video and intervals, the part of the recipe that measures, the weights. So a second run decodes
+nothing, another caption costs no latents, and models of one dataset share what they have in common.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,63 +19,50 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from generation.config import Recipe
 from generation.core.states import StateEncoder
 from generation.core.story import prompt_of
+from generation.data.files import write_clips
+from generation.data.narrated import Narrated, Scene
 from generation.encoders.codecs import VideoCodec, load_codec
-from generation.encoders.factory import load_encoder
+from generation.encoders.factory import load_encoder, state_identity
 from generation.encoders.text import CaptionEncoder, load_text
 from generation.encoders.weights import best_device
 from models.errors import MediaError
 from models.media.picking import Wanted, pick
-from pipeline.platform.memo import Memo
 
 KEYFRAME_PX = 448
 """Side of the square that states are made of, as in the paper; stored key frames are smaller."""
-VERSION = 1
+VERSION = 2
 Image = NDArray[np.uint8]
-Part = Literal["pictures", "latents", "text"]
+Part = Literal["state", "keyframe", "latents", "text"]
+Kind = Literal["director", "generator", "decoder"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """One step of a narrative and the clip that shows it, in seconds of presentation time."""
-
-    clip_id: str
-    start_s: float
-    end_s: float
-    action: str
-    caption: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Narrated:
-    """A narrative and its video file."""
-
-    video_id: str
-    path: Path
-    goal: str
-    scenes: tuple[Scene, ...]
-
-
-NARRATED_JSON = TypeAdapter(Narrated)
+def parts_of(kind: Kind, recipe: Recipe) -> tuple[Part, ...]:
+    """Return the parts that training a model reads."""
+    if kind == "director":
+        return ("state",)
+    if kind == "decoder":
+        return ("state", "keyframe")
+    return ("latents", "text", "state")
 
 
 class FeatureMaker:
-    """Computes the features of videos, one at a time; models are loaded when they are first needed.
+    """Computes features of videos, one at a time; models are loaded when they are first needed.
 
     Args:
-        memo: folder of the store of results.
+        recipe: how they are made.
+        parts: those to make.
+        store: folder of the files.
     """
 
-    def __init__(self, recipe: Recipe, memo: Path) -> None:
+    def __init__(self, recipe: Recipe, parts: Sequence[Part], store: Path) -> None:
         self._recipe = recipe
-        self._memo = Memo(memo)
-        self._keys = PartKeys(recipe)
+        self._files = PartFiles(recipe, parts, store)
 
     @cached_property
     def _encoder(self) -> StateEncoder:
@@ -90,33 +77,42 @@ class FeatureMaker:
         return load_text(self._recipe.generator.text, device=best_device())
 
     def make(self, video: Narrated) -> bool:
-        """Fill the memo with the parts of a video; whether anything had to be computed.
+        """Write the missing parts of a video; return whether there were any.
 
         Raises:
             MediaError: the file cannot be decoded.
         """
-        keys = self._keys.of(video)
-        missing = {part for part, key in keys.items() if self._memo.get(key) is None}
-        if missing & {"pictures", "latents"}:
-            for part, tensors in self._looked_at(video, missing).items():
-                self._put(keys[part], tensors)
+        files = self._files.of(video)
+        missing = {part for part, file in files.items() if not file.is_file()}
+        if missing - {"text"}:
+            for part, clips in self._from_pictures(video, missing).items():
+                write_clips(files[part], clips)
         if "text" in missing:
             prompts = [prompt_of(scene.action, scene.caption) for scene in video.scenes]
-            text, mask = self._text.encode(prompts)
-            self._put(keys["text"], {"text": text.cpu(), "text_mask": mask.cpu()})
+            write_clips(files["text"], [{"text": text} for text in self._text.encode_trimmed(prompts)])
         return bool(missing)
 
-    def close(self) -> None:
-        """Close the memo."""
-        self._memo.close()
+    def make_constants(self) -> None:
+        """Write tensors that hold for all clips: tokens of the caption "", latents of a grey clip."""
+        file = self._files.constants()
+        if file is None or file.is_file():
+            return
+        found = {
+            "null_text": self._text.encode_trimmed([""])[0].float().contiguous(),
+            "unknown": self._codec.encode_beginning(None, self._recipe.generator),
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}-{os.getpid()}")
+        save_file(found, part)
+        part.replace(file)
 
-    def _looked_at(self, video: Narrated, missing: set[Part]) -> dict[Part, dict[str, Tensor]]:
-        """The parts that need pictures, in one pass over the file; clips are let go one by one."""
+    def _from_pictures(self, video: Narrated, missing: set[Part]) -> dict[Part, list[dict[str, Tensor]]]:
+        """Return the parts that need pictures, in one pass over the file."""
         options = self._recipe.generator
         squares_wanted = [
             Wanted([(scene.start_s + scene.end_s) / 2], KEYFRAME_PX, KEYFRAME_PX)
             for scene in video.scenes
-            if "pictures" in missing
+            if missing & {"state", "keyframe"}
         ]
         clips_wanted = [
             Wanted(clip_times(scene, options.frames, options.fps), options.height_px, options.width_px)
@@ -124,55 +120,71 @@ class FeatureMaker:
             if "latents" in missing
         ]
         squares: dict[int, Image] = {}
-        latents: dict[int, Tensor] = {}
+        latents: dict[int, dict[str, Tensor]] = {}
         for index, pictures in pick(video.path, [*squares_wanted, *clips_wanted]):
             if index < len(squares_wanted):
                 squares[index] = pictures[0]
             else:
-                latents[index] = self._codec.encode(pictures).cpu()
-        found: dict[Part, dict[str, Tensor]] = {}
-        if squares:
+                latents[index] = self._latents(pictures)
+        found: dict[Part, list[dict[str, Tensor]]] = {}
+        ordered = [squares[index] for index in sorted(squares)]
+        if "state" in missing:
+            states = self._encoder.encode(np.stack(ordered)).cpu()
+            found["state"] = [{"state": state} for state in states]
+        if "keyframe" in missing:
             side = (self._recipe.state.picture_px,) * 2
-            ordered = [squares[index] for index in sorted(squares)]
             small = [cv2.resize(square, side, interpolation=cv2.INTER_AREA) for square in ordered]
-            found["pictures"] = {
-                "state": self._encoder.encode(np.stack(ordered)).float().cpu(),
-                "keyframe": torch.from_numpy(np.stack(small)),
-            }
-        if latents:
-            found["latents"] = {"latents": torch.stack([latents[index] for index in sorted(latents)])}
+            found["keyframe"] = [{"keyframe": torch.from_numpy(np.asarray(each))} for each in small]
+        if "latents" in missing:
+            found["latents"] = [latents[index] for index in sorted(latents)]
         return found
 
-    def _put(self, key: str, tensors: dict[str, Tensor]) -> None:
-        packed = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-        self._memo.put(key, json.dumps(base64.b64encode(packed).decode()))
+    def _latents(self, pictures: Image) -> dict[str, Tensor]:
+        """Return the latents of a clip; for key frames also those of its first frame and grey ones."""
+        options = self._recipe.generator
+        found = {"latents": self._codec.encode(pictures).cpu()}
+        if options.condition == "keyframe":
+            found["known"] = self._codec.encode_beginning(pictures[0], options).cpu()
+        return found
 
 
-class PartKeys:
-    """Under which keys the parts of a video lie in the memo."""
+class PartFiles:
+    """Paths of the parts of a video in the store."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, parts: Sequence[Part], store: Path) -> None:
         generator, state = recipe.generator, recipe.state
-        self._pictures = [state.model_dump(mode="json"), _weights(state.path)]
-        self._latents = [
-            generator.codec.model_dump(mode="json"), _weights(generator.codec.path),
-            generator.frames, generator.fps, generator.height_px, generator.width_px,
-        ]  # fmt: skip
-        self._text = [generator.text.model_dump(mode="json"), _weights(generator.text.path)]
+        self._parts, self._store = parts, store
+        self._measured: dict[Part, list[object]] = {
+            "state": [state_identity(state), _weights(state.path)],
+            "keyframe": [state.picture_px],
+            "latents": [
+                generator.codec.model_dump(mode="json"), _weights(generator.codec.path), generator.frames,
+                generator.fps, generator.height_px, generator.width_px, generator.condition == "keyframe",
+            ],
+            "text": [generator.text.model_dump(mode="json"), _weights(generator.text.path)],
+        }  # fmt: skip
 
-    def of(self, video: Narrated) -> dict[Part, str]:
-        """Keys by part."""
+    def of(self, video: Narrated) -> dict[Part, Path]:
+        """Return the files of a video by part."""
         intervals = [[scene.start_s, scene.end_s] for scene in video.scenes]
         prompts = [prompt_of(scene.action, scene.caption) for scene in video.scenes]
-        return {
-            "pictures": key_of("pictures", self._pictures, video.video_id, intervals),
-            "latents": key_of("latents", self._latents, video.video_id, intervals),
-            "text": key_of("text", self._text, prompts),
-        }
+        files: dict[Part, Path] = {}
+        for part in self._parts:
+            of_video = prompts if part == "text" else [video.video_id, intervals]
+            key = key_of(part, self._measured[part], of_video)
+            files[part] = self._store / part / key[:2] / f"{key}.parquet"
+        return files
+
+    def constants(self) -> Path | None:
+        """Return the file of constants, if the parts have any."""
+        if "latents" not in self._parts:
+            return None
+        key = key_of("constants", self._measured["latents"], self._measured["text"])
+        return self._store / "constants" / f"{key}.safetensors"
 
 
 def attempt(maker: FeatureMaker, video: Narrated) -> str | None:
-    """Why a video could not be read, or None."""
+    """Make a video's features; return why it could not be read, or None."""
     try:
         maker.make(video)
     except (MediaError, OSError) as error:
@@ -181,20 +193,19 @@ def attempt(maker: FeatureMaker, video: Narrated) -> str | None:
 
 
 def clip_times(scene: Scene, count: int, fps: float) -> list[float]:
-    """Times of a clip's frames: at ``fps`` around its middle, or evenly all over it if it is shorter."""
+    """Return times of a clip's frames: at ``fps`` around its middle, or evenly over a shorter clip."""
     span = min(count / fps, scene.end_s - scene.start_s)
     first = (scene.start_s + scene.end_s - span) / 2
     return [first + (nth + 0.5) * span / count for nth in range(count)]
 
 
 def key_of(*parts: object) -> str:
-    """A key of the memo for what depends on these parts; the first one names it."""
-    text = json.dumps([VERSION, *parts], sort_keys=True)
-    return f"features-{parts[0]}-{hashlib.sha256(text.encode()).hexdigest()}"
+    """Return a digest of JSON values."""
+    return hashlib.sha256(json.dumps([VERSION, *parts], sort_keys=True).encode()).hexdigest()
 
 
 def _weights(path: Path | None) -> list[list[object]]:
-    """What stands for the weights in a folder: names, sizes and times of its files."""
+    """Return names, sizes and times of the files in a folder of weights."""
     if path is None:
         return []
     files = sorted(file for file in path.rglob("*") if file.is_file())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.exceptions
 
-from generation.config import Recipe
-from generation.data.maker import NARRATED_JSON, FeatureMaker, Narrated, attempt
+from generation.config import Features, Recipe
+from generation.data.maker import FeatureMaker, Part, attempt
+from generation.data.narrated import NARRATED_JSON, FeatureError, Narrated
+from generation.encoders.memory import OutOfGpuMemoryError
 from pipeline.platform.cluster import joined_or_started
 from pipeline.platform.packages import check_packages
 
@@ -18,28 +21,64 @@ from pipeline.platform.packages import check_packages
 class _Worker:
     """An actor that makes features."""
 
-    def __init__(self, recipe: Recipe, memo: Path) -> None:
+    def __init__(self, recipe: Recipe, parts: Sequence[Part], store: Path) -> None:
         check_packages()
-        self._maker = FeatureMaker(recipe, memo)
+        if not ray.get_gpu_ids():
+            # Ray does not hide the GPUs of a node from an actor that asked for none.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        self._maker = FeatureMaker(recipe, parts, store)
 
     def make(self, video: bytes) -> str | None:
         return attempt(self._maker, NARRATED_JSON.validate_json(video))
 
+    def constants(self) -> None:
+        self._maker.make_constants()
+
+
+def pool_size(options: Features, resources: Mapping[str, float], videos: int) -> int:
+    """Return how many workers fit the cluster's processors and GPUs.
+
+    Raises:
+        FeatureError: not even one does.
+    """
+    room = resources.get("CPU", 0.0) / options.num_cpus
+    if options.num_gpus:
+        room = min(room, _gpu_room(options.num_gpus, resources.get("GPU", 0.0)))
+    if room < 1:
+        raise FeatureError(
+            f"features: a worker asks for {options.num_cpus:g} processors and {options.num_gpus:g} GPUs, "
+            f"the cluster has {resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}: lower "
+            "features.num_cpus or features.num_gpus (0 computes on processors)"
+        )
+    return max(1, min(options.workers or int(room), int(room), videos))
+
+
+def _gpu_room(wanted: float, there: float) -> float:
+    """Return how many workers the GPUs hold; a share of a GPU lies on one of them."""
+    return there // wanted if wanted >= 1 else there * (1 // wanted)
+
 
 def features_on_ray(
-    videos: Sequence[Narrated], recipe: Recipe, memo: Path
+    videos: Sequence[Narrated], recipe: Recipe, parts: Sequence[Part], store: Path
 ) -> Iterator[tuple[str, str | None]]:
-    """(video_id, why it was dropped) as they are done; a video whose worker dies is dropped."""
+    """Yield (video_id, why it was dropped) as videos are finished.
+
+    A video whose worker dies is dropped.
+
+    Raises:
+        FeatureError: no worker fits the cluster, or one runs out of GPU memory.
+    """
     options = recipe.features
     with joined_or_started():
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        room = int(resources.get("CPU", 1.0) / options.num_cpus)
-        workers = min(options.workers or room, len(videos))
+        workers = pool_size(options, resources, len(videos))
 
         def worker() -> Any:
             actor: Any = ray.remote(num_cpus=options.num_cpus, num_gpus=options.num_gpus)(_Worker)
-            return actor.remote(recipe, memo)
+            return actor.remote(recipe, parts, store)
 
+        pool = [worker() for _ in range(workers)]
+        _get(pool[0].constants.remote())
         waiting = list(reversed(videos))
         working: dict[Any, tuple[Any, Narrated]] = {}
 
@@ -48,14 +87,22 @@ def features_on_ray(
                 video = waiting.pop()
                 working[actor.make.remote(NARRATED_JSON.dump_json(video))] = (actor, video)
 
-        for _ in range(max(1, workers)):
-            start(worker())
+        for actor in pool:
+            start(actor)
         while working:
             (done,), _ = ray.wait(list(working), num_returns=1)
             actor, video = working.pop(done)
             try:
-                problem: str | None = ray.get(done)
+                problem: str | None = _get(done)
             except ray.exceptions.RayActorError:
                 problem, actor = "the process that worked on it died", worker()
             start(actor)
             yield video.video_id, problem
+
+
+def _get(result: Any) -> Any:
+    """Return a result; a worker's lack of memory is named."""
+    try:
+        return ray.get(result)
+    except OutOfGpuMemoryError as error:
+        raise FeatureError(str(error)) from error

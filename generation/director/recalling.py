@@ -66,8 +66,15 @@ class RecallingDirector(DirectorModel):
 
     def collate_expected(self, windows: Sequence[tuple[Row, range]]) -> Batch:
         """Return states recalled without the story itself: on its own stories the memory is too good."""
-        parts = [self._left_out[row["video_id"]][window.start : window.stop] for row, window in windows]
-        return {"expected": torch.cat(parts)}
+        return {"expected": torch.cat([self._recalled(row, window) for row, window in windows])}
+
+    def _recalled(self, row: Row, window: range) -> Tensor:
+        """Return recalled states of some steps; a story that was not trained on needs no leaving out."""
+        if row["video_id"] in self._left_out:
+            return self._left_out[row["video_id"]][window.start : window.stop]
+        steps = story_of(row).steps
+        with torch.no_grad():
+            return self.expected([(steps[place], place) for place in window]).cpu()
 
     def _vectors(self, steps: Sequence[tuple[Step, int]]) -> Tensor:
         """Return the sentence vectors of each step's texts side by side, ``[n, texts x width]``."""

@@ -6,6 +6,7 @@ of the image processor is Pillow's, whatever else is installed, so that states a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers import CLIPImageProcessorPil, CLIPVisionModel, CLIPVisionModel
 
 from generation.config import State
 from generation.core.states import Pictures, StateEncoder
+from generation.encoders.memory import in_parts
 from generation.encoders.weights import best_device, named
 
 PICTURES_AT_ONCE = 16
@@ -38,10 +40,7 @@ class ClipPooledEncoder(StateEncoder):
     @torch.no_grad()
     def encode(self, images: Pictures) -> Tensor:
         """See :meth:`StateEncoder.encode`."""
-        parts = [
-            self._model(pixels).image_embeds for pixels in _batches(self._processor, images, self._model)
-        ]
-        return torch.cat(parts).float().cpu().unsqueeze(1)
+        return _read(self._processor, images, self._model, lambda made: made.image_embeds).unsqueeze(1)
 
 
 class ClipTokensEncoder(StateEncoder):
@@ -62,11 +61,7 @@ class ClipTokensEncoder(StateEncoder):
     @torch.no_grad()
     def encode(self, images: Pictures) -> Tensor:
         """See :meth:`StateEncoder.encode`."""
-        parts = [
-            self._model(pixels, output_hidden_states=True).hidden_states[-2]
-            for pixels in _batches(self._processor, images, self._model)
-        ]
-        return torch.cat(parts).float().cpu()
+        return _read(self._processor, images, self._model, lambda made: made.hidden_states[-2])
 
 
 def _processor(path: Path, folder: str) -> CLIPImageProcessorPil:
@@ -84,7 +79,18 @@ def _model(kind: Any, options: State) -> Any:
     return model.to(best_device()).eval()
 
 
-def _batches(processor: CLIPImageProcessorPil, images: Pictures, model: Any) -> list[Tensor]:
-    """Normalised pixels ``[n, 3, h, w]``, a few pictures at a time, where and as the model wants them."""
+def _read(
+    processor: CLIPImageProcessorPil, images: Pictures, model: Any, choose: Callable[[Any], Tensor]
+) -> Tensor:
+    """Return a part of the model's output for pictures, in float32 on the CPU."""
     pixels: Tensor = processor(images=list(images), return_tensors="pt")["pixel_values"]
-    return [part.to(model.device, model.dtype) for part in torch.split(pixels, PICTURES_AT_ONCE)]
+
+    def compute(part: Tensor) -> Tensor:
+        return choose(model(part.to(model.device, model.dtype), output_hidden_states=True)).float().cpu()
+
+    return in_parts(
+        compute,
+        pixels,
+        at_once=PICTURES_AT_ONCE,
+        what="state.path's image encoder; set state.dtype=bfloat16",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,17 @@ from safetensors import safe_open
 from torch import Tensor
 
 from generation import config
+from generation.encoders.memory import in_parts
 from pipeline.platform.config import ConfigError
 
 YCC = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
 """Rows: luma and the two chromas of JPEG, of red, green and blue."""
 DCT_SCALE = 3.0
 """Deviation of the lowest frequency over real clips; it falls about as one over the frequency."""
+SMALLER = (
+    "generator.codec, also in tiles; set generator.codec.dtype=bfloat16, or lower generator.frames, "
+    "height_px and width_px"
+)
 Videos = NDArray[np.uint8]
 """RGB videos ``[n, frames, height, width, 3]``."""
 
@@ -205,18 +211,35 @@ class AutoencoderCodec(VideoCodec):
                 f"the codec takes {self.temporal_stride}k + 1 frames, not {frames}: set generator.frames "
                 f"to {_nearest(frames, self.temporal_stride)}"
             )
-        model = self._model.to(self.device)
-        posterior = model.encode(video[None].to(self.device, self._dtype)).latent_dist
-        latents: Tensor = posterior.mode()[0].float().cpu()
+
+        def compute(one: Tensor) -> Tensor:
+            mode: Tensor = (
+                self._model.to(self.device).encode(one.to(self.device, self._dtype)).latent_dist.mode()
+            )
+            return mode.float().cpu()
+
+        latents = self._tiled_if_needed(compute, video[None])[0]
         return ((latents - self._mean) / self._std).clone()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Videos:
         """See :meth:`VideoCodec.decode`."""
         raw = latents.float().cpu() * self._std + self._mean
+
         # One at a time: the decoder's activations are far larger than the videos.
-        videos = [self._decode(one[None].to(self.device, self._dtype)).cpu() for one in raw]
-        return _to_bytes(torch.cat(videos))
+        def compute(one: Tensor) -> Tensor:
+            return self._decode(one.to(self.device, self._dtype)).cpu()
+
+        return _to_bytes(torch.cat([self._tiled_if_needed(compute, one[None]) for one in raw]))
+
+    def _tiled_if_needed(self, compute: Callable[[Tensor], Tensor], one: Tensor) -> Tensor:
+        """Return ``compute`` of one video; in overlapping tiles from when the memory has run out once."""
+        try:
+            return compute(one)
+        except torch.OutOfMemoryError:
+            self._model.enable_tiling()
+        torch.cuda.empty_cache()
+        return in_parts(compute, one, at_once=1, what=SMALLER)
 
     def _decode(self, latents: Tensor) -> Tensor:
         decoded: Tensor = self._model.to(self.device).decode(latents).sample

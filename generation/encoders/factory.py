@@ -12,6 +12,21 @@ from generation.core.states import StateDecoder, StateEncoder, Statistics
 from pipeline.platform.config import ConfigError, load
 
 
+def state_identity(options: State) -> dict[str, object]:
+    """Return what makes a visual state: two states with the same identity mean the same.
+
+    Precision, and how pictures are made from a state, do not belong to it. The family is that of the
+    encoder: two painters may share one.
+    """
+    encoder = "clip_pooled" if options.family in ("clip_unclip", "clip_vae") else options.family
+    found: dict[str, object] = {
+        "encoder": encoder, "path": None if options.path is None else str(options.path),
+        "tokens": options.tokens, "width": options.width,
+    }  # fmt: skip
+    # Latents of an autoencoder are of one size of picture.
+    return found | ({"picture_px": options.picture_px} if options.family == "vae" else {})
+
+
 def load_encoder(options: State) -> StateEncoder:
     """The encoder of ``options.family``.
 

@@ -73,6 +73,11 @@ class CaptionEncoder:
         tokens = hidden.float().cpu() * mask[..., None]
         return tokens.clone(), mask.bool().clone()
 
+    def encode_trimmed(self, captions: Sequence[str]) -> list[Tensor]:
+        """Return bfloat16 tokens ``[length, width]`` of each caption, without padding."""
+        tokens, mask = self.encode(captions)
+        return [each[known].bfloat16() for each, known in zip(tokens, mask, strict=True)]
+
 
 def load_text(options: config.TextEncoder, *, device: str | torch.device = "cpu") -> CaptionEncoder:
     """The text encoder that the recipe names: the packaged MiniLM, or a folder's (UMT5, T5, CLIP, BERT)."""

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from generation.config import State
 from generation.core.states import Pictures, StateDecoder, StateEncoder
+from generation.encoders.memory import in_parts
 from generation.encoders.pictures import from_network, square, to_network
 from generation.encoders.weights import best_device, named
 from pipeline.platform.config import ConfigError
 
 PICTURES_AT_ONCE = 8
+SMALLER = "state.path's autoencoder; lower state.picture_px"
 
 
 def load_vae(path: Path) -> AutoencoderKL:
@@ -50,11 +52,13 @@ class VaeEncoder(StateEncoder):
     def encode(self, images: Pictures) -> Tensor:
         """See :meth:`StateEncoder.encode`; pictures become central squares of ``state.picture_px``."""
         pictures = to_network(square(images, self._picture_px))
-        parts = [
-            self._vae.encode(part.to(self._vae.device)).latent_dist.mode().float().cpu()
-            for part in torch.split(pictures, PICTURES_AT_ONCE)
-        ]
-        return torch.cat(parts).flatten(2).transpose(1, 2).contiguous()
+
+        def compute(part: Tensor) -> Tensor:
+            mode: Tensor = self._vae.encode(part.to(self._vae.device)).latent_dist.mode()
+            return mode.float().cpu()
+
+        latents = in_parts(compute, pictures, at_once=PICTURES_AT_ONCE, what=SMALLER)
+        return latents.flatten(2).transpose(1, 2).contiguous()
 
 
 class VaeDecoder(StateDecoder):
@@ -70,5 +74,7 @@ class VaeDecoder(StateDecoder):
     def decode(self, z: Tensor, *, seed: int) -> Pictures:
         """See :meth:`StateDecoder.decode`. The seed changes nothing."""
         latents = z.transpose(1, 2).reshape(-1, *self._shape).to(self._vae.device)
-        parts = [self._vae.decode(part).sample for part in torch.split(latents, PICTURES_AT_ONCE)]
-        return from_network(torch.cat(parts))
+        made = in_parts(
+            lambda part: self._vae.decode(part).sample, latents, at_once=PICTURES_AT_ONCE, what=SMALLER
+        )
+        return from_network(made)

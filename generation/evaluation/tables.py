@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from generation.data.reading import FACTS, HELD_OUT, TRAIN
+from generation.data.reading import read_rows as feature_rows
 from pipeline.platform.config import ConfigError
 
 
 def read_rows(features: Path, table: str, limit: int) -> list[dict[str, Any]]:
-    """The first rows of a table, in the order of its parts.
+    """Return the first rows of a table: of the held-out videos, or of all if none were held out.
 
     Args:
-        features: the folder with ``stories`` and ``clips``.
+        features: the folder of features, with ``director`` and ``generator``.
+        table: stories or clips.
         limit: at most so many.
 
     Raises:
         ConfigError: the table is not there, or empty.
     """
-    rows = list(islice(_rows(features / table), limit))
+    folder = features / {"stories": "director", "clips": "generator"}[table]
+    rows: list[dict[str, Any]] = []
+    for split in (HELD_OUT, TRAIN):
+        if (folder / FACTS).is_file() and not rows:
+            rows = list(islice(feature_rows(folder, split), limit))
     if not rows:
         raise ConfigError(
-            f"{features / table} holds no rows: --features wants the folder of features that "
-            "`videoauteur train` made, with stories and clips"
+            f"{folder} holds no rows: --features wants the folder of features that `videoauteur train` "
+            "made, with director and generator"
         )
     return rows
-
-
-def _rows(folder: Path) -> Iterator[dict[str, Any]]:
-    for part in sorted(folder.glob("part-*.parquet")):
-        with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(batch_size=16):
-                yield from batch.to_pylist()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,24 +12,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from accelerate import PartialState
-from safetensors.torch import load
+from safetensors.torch import load_file
 
 from generation.config import Recipe, Train
+from generation.core.learner import Row
 from generation.core.states import Statistics
 from generation.data.features import make_features
+from generation.data.reading import FACTS, HELD_OUT, TRAIN, OpenedBatches, named, read_rows, store_of
 from generation.store import Kind, new_learner, publish, save_learner
 from generation.training.loop import Batches, Line, train
 from pipeline.dataset.loader import ShardBatches, ShardError
 from pipeline.platform.config import ConfigError
 from pipeline.platform.progress import Bar
 
-TABLES = {"director": "stories", "generator": "clips", "decoder": "clips"}
 WITHOUT_EFFECT = {
     "accumulate", "checkpoint_every", "keep_checkpoints", "preview_every", "processes", "num_cpus",
-    "num_gpus", "fsdp", "loader_workers", "trackers",
+    "num_gpus", "fsdp", "loader_workers", "trackers", "validate_every",
 }  # fmt: skip
 """Options of a run that change no loss, so that it may go on with others."""
 SAMPLING = {"sampling", "sample_steps", "guidance"}
+VALIDATED_ROWS = 64
 FEATURES_TIMEOUT = timedelta(days=1)
 """For which the other processes of torchrun wait while the first makes features."""
 
@@ -44,7 +45,7 @@ def train_model(
     runner: Literal["ray", "local"] = "ray",
     memo: Path | None = None,
 ) -> Path:
-    """Make features of the dataset where they are missing, and train; returns the model's folder.
+    """Make missing features of the dataset, train, and return the model's folder.
 
     With the runner ``local`` training is done by this process and its companions, where ``torchrun``
     started it.
@@ -60,19 +61,19 @@ def train_model(
     folder = models / kind
     if runner == "ray":
         # Ray takes seconds to import; the sequential runner must not pay for it.
-        from generation.training.ray_train import told, train_on_ray
+        from generation.training.ray_train import following, train_on_ray
         from pipeline.platform.cluster import joined_or_started
 
         with joined_or_started():
-            make_features(dataset, models, recipe, runner=runner, memo=memo)
+            make_features(kind, dataset, models, recipe, runner=runner, memo=memo)
             check_data(kind, models, recipe)
             folder.mkdir(parents=True, exist_ok=True)
-            with _bar(kind, options) as bar, told(folder / "losses.jsonl", partial(_tell, bar)):
+            with _bar(kind, options) as bar, following(folder / "losses.jsonl", partial(_report, bar)):
                 train_on_ray(partial(train_here, kind, models, recipe), options, folder)
     else:
         state = PartialState(cpu=not torch.accelerator.is_available(), timeout=FEATURES_TIMEOUT)
         if state.is_main_process:
-            make_features(dataset, models, recipe, runner=runner, memo=memo)
+            make_features(kind, dataset, models, recipe, runner=runner, memo=memo)
         state.wait_for_everyone()
         train_here(kind, models, recipe)
     return folder
@@ -86,11 +87,13 @@ def train_here(kind: Kind, models: Path, recipe: Recipe) -> None:
         TrainingError: training cannot go on.
     """
     options: Train = getattr(recipe, kind).train
+    features = models / "features" / kind
     check_data(kind, models, recipe)
-    statistics = Statistics.load(models / "features" / "statistics.safetensors")
+    statistics = Statistics.load(features / "statistics.safetensors")
     torch.manual_seed(options.seed)
     learner = new_learner(kind, recipe, statistics)
-    learner.prepare(_rows(models / "features" / TABLES[kind]), {})
+    constants = features / "constants.safetensors"
+    learner.prepare(read_rows(features, TRAIN), load_file(constants) if constants.is_file() else {})
     folder = models / kind
     if not any(parameter.requires_grad for parameter in learner.parameters()):
         # A model in closed form is finished once it has seen the rows.
@@ -100,34 +103,37 @@ def train_here(kind: Kind, models: Path, recipe: Recipe) -> None:
     with _bar(kind, options) as bar:
         train(
             learner, partial(_batches, kind, models, options), options, folder,
-            made_with=_made_with(kind, models, recipe), tell=partial(_tell, bar),
+            made_with=_made_with(kind, models, recipe), report=partial(_report, bar),
+            held_out=_held_out(kind, features),
         )  # fmt: skip
     if PartialState().is_main_process:
         publish(recipe, folder, statistics=statistics)
 
 
-def _rows(table: Path) -> Iterator[dict[str, Any]]:
-    for file in sorted(table.glob("*.parquet")):
-        for batch in pq.ParquetFile(file).iter_batches():
-            yield from batch.to_pylist()
+def _held_out(kind: Kind, features: Path) -> list[dict[str, Any]]:
+    """Return rows for the validation loss, of as many videos as possible."""
+    store, found = store_of(features), list[Row]()
+    for part in sorted((features / HELD_OUT).glob("*.parquet")):
+        found += pq.read_table(part).to_pylist()
+    chosen = found[:: max(1, len(found) // VALIDATED_ROWS)][:VALIDATED_ROWS]
+    return [named(row, store, by_name=kind == "decoder") for row in chosen]
 
 
 def _bar(kind: Kind, options: Train) -> Bar:
     return Bar(f"train {kind}", options.steps, unit="steps")
 
 
-def _tell(bar: Bar, line: Line) -> None:
+def _report(bar: Bar, line: Line) -> None:
     bar.to(int(line["step"]), note=f"loss {line['loss']:.4f}")
 
 
 def check_data(kind: Kind, models: Path, recipe: Recipe) -> None:
-    """Hold the features against the recipe before the first step.
+    """Check the features against the recipe before the first step.
 
     Raises:
         ConfigError: naming the option and the way out.
     """
-    features = models / "features"
-    table = features / TABLES[kind]
+    table = models / "features" / kind / TRAIN
     options: Train = getattr(recipe, kind).train
     try:
         _batches(kind, models, options, 0, 1)
@@ -149,30 +155,20 @@ def check_data(kind: Kind, models: Path, recipe: Recipe) -> None:
             )
 
 
-class _Opened:
-    """Batches whose rows hold their tensors by name too."""
-
-    def __init__(self, batches: ShardBatches) -> None:
-        self._batches = batches
-        self.places = batches.places
-
-    def __getitem__(self, step: int) -> list[dict[str, Any]]:
-        return [row | load(row["tensors"]) for row in self._batches[step]]
-
-
 def _batches(kind: Kind, models: Path, options: Train, rank: int, world: int) -> Batches:
+    features = models / "features" / kind
     batches = ShardBatches(
-        models / "features" / TABLES[kind], seed=options.seed, batch_size=options.batch_size,
+        features / TRAIN, seed=options.seed, batch_size=options.batch_size,
         lanes=options.lanes, rank=rank, world=world,
     )  # fmt: skip
-    return _Opened(batches) if kind == "decoder" else batches
+    return OpenedBatches(batches, store_of(features), by_name=kind == "decoder")
 
 
 def _made_with(kind: Kind, models: Path, recipe: Recipe) -> dict[str, Any]:
-    """What the losses of a run depend on."""
+    """Return what the losses of a run depend on."""
     section = getattr(recipe, kind).model_dump(mode="json", exclude=SAMPLING)
     section["train"] = {
         name: value for name, value in section["train"].items() if name not in WITHOUT_EFFECT
     }
-    features = json.loads((models / "features" / "features.json").read_text(encoding="utf-8"))
+    features = json.loads((models / "features" / kind / FACTS).read_text(encoding="utf-8"))
     return {kind: section, "state": recipe.state.model_dump(mode="json"), "features": features["made_from"]}

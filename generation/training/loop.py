@@ -41,6 +41,8 @@ from models.errors import ReportedError
 from pipeline.platform.config import ConfigError, leaves
 
 PREVIEWED_ROWS = 4
+VALIDATION = -1
+"""Stands for the step in the seeds of validation rows."""
 Line = dict[str, float]
 
 
@@ -69,7 +71,8 @@ def train(
     folder: Path,
     *,
     made_with: Mapping[str, Any] | None = None,
-    tell: Callable[[Line], None] | None = None,
+    report: Callable[[Line], None] | None = None,
+    held_out: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Train up to ``options.steps``, from the newest checkpoint in the folder if there is one.
 
@@ -82,7 +85,8 @@ def train(
         options: of the run.
         folder: of the run.
         made_with: what the run depends on, as plain JSON values; a checkpoint made with others is refused.
-        tell: gets each line of ``losses.jsonl``, in the first process.
+        report: gets each line of ``losses.jsonl``, in the first process.
+        held_out: rows that are not trained on; their loss is ``validation_loss`` of a line.
 
     Raises:
         ConfigError: options that do not go together here, or a checkpoint of another recipe.
@@ -92,9 +96,10 @@ def train(
     with _accelerator(options, folder) as accelerator:
         run = _Run(accelerator, learner, options, folder, made_with or {})
         batches = batches_for(accelerator.process_index, accelerator.num_processes)
-        with run.lines(tell) as write:
+        with run.lines(report) as write:
             for step, micro_batches in enumerate(run.loader(batches), start=run.done):
-                write(run.step(step, micro_batches))
+                line = run.step(step, micro_batches)
+                write(line | run.validation(step + 1, held_out))
                 run.after(step + 1, batches)
         run.finish()
 
@@ -198,31 +203,75 @@ class _Run:
         accelerator, parts = self.accelerator, self.options.accumulate
         # Whatever draws from the global generator, such as dropout, goes on exactly after a kill.
         torch.manual_seed(row_seed(self.options.seed, step, accelerator.process_index))
-        told: dict[str, Tensor] = {}
+        sums: dict[str, Tensor] = {}
         for batch in micro_batches:
             with accelerator.accumulate(self.model):
                 on_device = {
                     name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()
                 }
-                losses = self.model(on_device)
-                accelerator.backward(losses["loss"].mean())
+                losses = self._losses(on_device)
                 for name, loss in losses.items():
                     share = loss.detach().float().mean() / parts
-                    told[name] = told[name] + share if name in told else share
+                    sums[name] = sums[name] + share if name in sums else share
         norm = accelerator.clip_grad_norm_(self.parameters, self.options.clip_norm)
         lr = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
         self._average(step)
-        means = accelerator.reduce(torch.stack(list(told.values())), reduction="mean")
-        values = dict(zip(told, means.tolist(), strict=True))
+        means = accelerator.reduce(torch.stack(list(sums.values())), reduction="mean")
+        values = dict(zip(sums, means.tolist(), strict=True))
         if not math.isfinite(values["loss"]):
             raise TrainingError(
                 f"{self.folder}: the loss of step {step + 1} is {values['loss']}; lower train.lr or "
                 "train.clip_norm, or raise train.warmup_steps"
             )
         return {"step": step + 1, "lr": lr, **values, "grad_norm": float(norm)}
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of a micro-batch after their gradients are added.
+
+        Raises:
+            TrainingError: the GPU's memory does not suffice.
+        """
+        try:
+            losses: dict[str, Tensor] = self.model(batch)
+            self.accelerator.backward(losses["loss"].mean())
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"{self.folder}: out of GPU memory at {self.options.batch_size} rows in "
+                f"{self.options.accumulate} parts; double train.accumulate (the losses stay the same), set "
+                f"gradient_checkpointing, or shard over more GPUs with train.fsdp ({error})"
+            ) from error
+        return losses
+
+    def validation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> Line:
+        """Return ``validation_loss`` after so many updates, if it is due.
+
+        Seeds depend on the row alone, so the losses of two steps differ by the weights only.
+        """
+        due = step % self.options.validate_every == 0 or step == self.options.steps
+        size = max(1, self.options.batch_size // (self.options.lanes * self.options.accumulate))
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        mine = rows[rank : len(rows) // world * world : world] or rows
+        if not due or not rows:
+            return {}
+        self.model.eval()
+        losses = []
+        with torch.no_grad(), self.accelerator.autocast():
+            for first in range(0, len(mine), size):
+                part = mine[first : first + size]
+                seeds = [
+                    row_seed(self.options.seed, VALIDATION, first + place) for place in range(len(part))
+                ]
+                batch = {
+                    name: tensor.to(self.accelerator.device)
+                    for name, tensor in self.learner.collate(part, seeds).items()
+                }
+                losses.append(self.model(batch)["loss"].detach().float())
+        self.model.train()
+        mean = self.accelerator.reduce(torch.cat(losses).mean(), reduction="mean")
+        return {"validation_loss": float(mean)}
 
     def after(self, step: int, batches: Batches) -> None:
         """What is due after so many updates: a checkpoint, previews."""
@@ -235,7 +284,7 @@ class _Run:
             self.accelerator.wait_for_everyone()
 
     @contextmanager
-    def lines(self, tell: Callable[[Line], None] | None) -> Iterator[Callable[[Line], None]]:
+    def lines(self, report: Callable[[Line], None] | None) -> Iterator[Callable[[Line], None]]:
         """Write lines to ``losses.jsonl`` and the trackers, each with the seconds since the last."""
         if not self.accelerator.is_main_process:
             yield _as_is
@@ -256,8 +305,8 @@ class _Run:
                 file.write(json.dumps(finite) + "\n")
                 file.flush()
                 self.accelerator.log(line, step=int(line["step"]))
-                if tell:
-                    tell(line)
+                if report:
+                    report(line)
 
             try:
                 yield write

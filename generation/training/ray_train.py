@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import ray
+import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
@@ -39,7 +41,7 @@ def train_on_ray(work: Callable[[], None], options: Train, folder: Path) -> None
     with joined_or_started():
         trainer = TorchTrainer(
             lambda: work(),
-            torch_config=TorchConfig(backend="nccl" if options.num_gpus else "gloo"),
+            torch_config=TorchConfig(backend=_backend(options)),
             scaling_config=ScalingConfig(
                 num_workers=options.processes,
                 use_gpu=options.num_gpus > 0,
@@ -68,15 +70,23 @@ def train_on_ray(work: Callable[[], None], options: Train, folder: Path) -> None
                 signal.signal(signal.SIGINT, interrupts)
 
 
+def _backend(options: Train) -> str:
+    """Return the communication that the workers' devices have; a GPU may be only a number to Ray."""
+    if not options.num_gpus:
+        return "gloo"
+    ask = ray.remote(num_cpus=0, num_gpus=options.num_gpus)(torch.cuda.is_available)
+    return "nccl" if ray.get(ask.remote()) else "gloo"
+
+
 @contextmanager
-def told(losses: Path, tell: Callable[[Line], None]) -> Iterator[None]:
-    """Pass on the last line of a ``losses.jsonl`` that workers write, from a thread of its own."""
+def following(losses: Path, report: Callable[[Line], None]) -> Iterator[None]:
+    """Report the last line of a ``losses.jsonl`` that workers write, from a thread of its own."""
     done = threading.Event()
 
     def follow() -> None:
         while not done.wait(POLL_S):
             with suppress(OSError, ValueError, IndexError):
-                tell(json.loads(losses.read_text(encoding="utf-8").splitlines()[-1]))
+                report(json.loads(losses.read_text(encoding="utf-8").splitlines()[-1]))
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import safetensors.torch
 import torch
 
 from generation import config
@@ -21,6 +18,7 @@ from pipeline.cli.main import main
 from pipeline.evaluation.figures import Figure, as_markdown, measured, missing, write
 from pipeline.evaluation.intervals import Estimate
 from tests.support.chat import ChatServer, Reply, completion
+from tests.support.features import write_features
 from tests.support.films import BLUE, GREEN, RED, save_film
 from tests.support.networks import save_tiny_clip, save_tiny_videomae
 from tests.support.ratings import ratings
@@ -57,22 +55,18 @@ def models(tmp_path: Path) -> Path:
     for kind in ("director", "generator"):
         learner = new_learner(kind, RECIPE, statistics)  # type: ignore[arg-type]
         save_learner(learner, RECIPE, folder / kind)
-    stories, clips = [], []
+    stories, clips, tensors = [], [], []
     for number, own in enumerate(states):
         actions, captions = ["Chop.", "Fry.", "Serve."], ["a board", "a pan", "a plate"]
         common = {"video_id": f"v{number}"}
-        stories.append(
-            common
-            | {"goal": "How to cook?", "actions": actions, "captions": captions}
-            | {"tensors": safetensors.torch.save({"states": own.contiguous()})}
-        )
+        stories.append(common | {"goal": "How to cook?", "actions": actions, "captions": captions})
         for action, caption, state in zip(actions, captions, own, strict=True):
             latents = torch.rand(3, 3, 16, 16, generator=random) * 2 - 1
-            tensors = safetensors.torch.save({"state": state.contiguous(), "latents": latents})
-            clips.append(common | {"action": action, "caption": caption, "tensors": tensors})
-    for name, rows in (("stories", stories), ("clips", clips)):
-        (folder / "features" / name).mkdir(parents=True)
-        pq.write_table(pa.Table.from_pylist(rows), folder / "features" / name / "part-00000.parquet")
+            tensors.append([{"state": state, "latents": latents}])
+            clips.append(common | {"step_index": 0, "action": action, "caption": caption})
+    of_stories = [[{"state": state} for state in own] for own in states]
+    write_features(folder, "director", stories, of_stories)
+    write_features(folder, "generator", clips, tensors)
     return folder
 
 

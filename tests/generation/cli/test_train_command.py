@@ -69,7 +69,7 @@ def test_each_model_trains_and_loads(kind: str, dataset: Path, models: Path) -> 
     assert [line["step"] for line in lines] == [1, 2, 3]
     learner = load_learner(kind, models)  # type: ignore[arg-type]
     assert not learner.training
-    named = {name: p for name, p in learner.named_parameters() if p.requires_grad}
+    named = learner.kept()
     part = "ema" if kind == "decoder" else "model"
     saved = load_file(folder / "checkpoints" / "step-000003" / f"{part}.safetensors")
     assert saved.keys() == named.keys()

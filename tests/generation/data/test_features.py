@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load
 
-from generation.config import Generator, Recipe, State
+from generation.config import Features, Generator, Recipe, State
 from generation.core.states import Statistics
 from generation.core.story import prompt_of
 from generation.data import maker as feature_maker
-from generation.data.features import FeatureError, make_features
-from generation.data.maker import Scene, clip_times
+from generation.data.features import make_features
+from generation.data.files import pack, unpack
+from generation.data.maker import clip_times
+from generation.data.narrated import FeatureError, Narrated, Scene, held_out
+from generation.data.reading import HELD_OUT, TRAIN, read_rows
 from generation.encoders.text import load_text
 from models.media import picking
 from models.media.picking import Wanted, pick
@@ -53,12 +56,18 @@ def made(tmp_path_factory: pytest.TempPathFactory, media: Path) -> tuple[Path, P
     """A dataset and its features."""
     folder = tmp_path_factory.mktemp("made")
     write_dataset(folder / "dataset", STORIES, media)
-    return folder / "dataset", make_features(folder / "dataset", folder / "models", RECIPE, runner="local")
+    return folder / "dataset", _make(folder / "dataset", folder / "models")
+
+
+def _make(dataset: Path, models: Path, memo: Path | None = None) -> Path:
+    """Features of all three models; returns their folder."""
+    for kind in ("director", "generator", "decoder"):
+        made = make_features(kind, dataset, models, RECIPE, runner="local", memo=memo)  # type: ignore[arg-type]
+    return made.parent
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
-    rows = [row for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
-    return [row | {"tensors": load(row["tensors"])} for row in rows]
+    return [row | {"tensors": load(row["tensors"])} for row in read_rows(folder, TRAIN)]
 
 
 def _level(picture: Any) -> float:
@@ -66,33 +75,34 @@ def _level(picture: Any) -> float:
 
 
 def test_stories_hold_the_steps_in_order(made: tuple[Path, Path]) -> None:
-    rows = _rows(made[1] / "stories")
+    rows = _rows(made[1] / "director")
     assert [(row["video_id"], row["goal"]) for row in rows] == [
         (video_id, goal) for video_id, (goal, _) in STORIES.items()
     ]
     assert rows[0]["actions"] == ["Chop it.", "Stir.", "Serve it."]
     assert rows[0]["captions"] == ["A knife.", "", "A bowl."]
     assert [row["tensors"]["states"].shape for row in rows] == [(3, 1, 1280), (2, 1, 1280)]
-    clips = _rows(made[1] / "clips")
+    clips = _rows(made[1] / "generator")
     states = torch.cat([row["tensors"]["states"] for row in rows])
     assert torch.equal(states, torch.stack([row["tensors"]["state"] for row in clips]))
-    statistics = Statistics.load(made[1] / "statistics.safetensors")
-    torch.testing.assert_close(statistics.mean, states.mean(dim=0))
+    statistics = Statistics.load(made[1] / "director" / "statistics.safetensors")
+    torch.testing.assert_close(statistics.mean, states.float().mean(dim=0))
 
 
 def test_clips_hold_the_frames_of_their_own_interval(made: tuple[Path, Path]) -> None:
-    rows = _rows(made[1] / "clips")
+    rows = _rows(made[1] / "generator")
     steps = [step for _, steps in STORIES.values() for step in steps]
     assert [row["clip_id"] for row in rows] == ["aa00-0", "aa00-1", "aa00-2", "bb11-0", "bb11-1"]
-    for row, (start, end, action, caption) in zip(rows, steps, strict=True):
+    keyframes = [row["tensors"]["keyframe"] for row in _rows(made[1] / "decoder")]
+    for row, keyframe, (start, end, action, caption) in zip(rows, keyframes, steps, strict=True):
         assert (row["action"], row["caption"]) == (action, caption)
-        found = row["tensors"]
+        found = row["tensors"] | {"keyframe": keyframe}
         assert found["keyframe"].shape == (32, 32, 3) and found["keyframe"].dtype == torch.uint8
         middle = int((start + end) / 2 * FPS + 1e-6)
         # The black sides are cut off.
         assert _level(found["keyframe"]) == pytest.approx(middle * LEVELS_A_FRAME, abs=2.5)
         assert found["latents"].shape == (3, 5, 16, 24)
-        levels = ((found["latents"] + 1) * 127.5)[:, :, :, 8:16].mean(dim=(0, 2, 3))
+        levels = ((found["latents"].float() + 1) * 127.5)[:, :, :, 8:16].mean(dim=(0, 2, 3))
         span = min(1.0, end - start)
         first = (start + end - span) / 2
         times = [first + (nth + 0.5) * span / 5 for nth in range(5)]
@@ -101,11 +111,9 @@ def test_clips_hold_the_frames_of_their_own_interval(made: tuple[Path, Path]) ->
 
 
 def test_text_is_that_of_the_prompt_that_films_use(made: tuple[Path, Path]) -> None:
-    row = _rows(made[1] / "clips")[0]
+    row = _rows(made[1] / "generator")[0]
     text, mask = load_text(RECIPE.generator.text).encode([prompt_of("Chop it.", "A knife.")])
-    length = int(mask.sum())
-    torch.testing.assert_close(row["tensors"]["text"][:length], text[0][:length], atol=1e-4, rtol=1e-4)
-    assert row["tensors"]["text_mask"].tolist() == mask[0].tolist()
+    assert torch.equal(row["tensors"]["text"], text[0][mask[0]].bfloat16())
 
 
 def test_a_second_run_decodes_nothing_and_a_new_caption_costs_no_pictures(
@@ -116,8 +124,8 @@ def test_a_second_run_decodes_nothing_and_a_new_caption_costs_no_pictures(
     memo = made[0] / "_memo"
     with monkeypatch.context() as patch:
         patch.setattr(feature_maker, "load_text", _never)
-        again = make_features(made[0], tmp_path / "again", RECIPE, runner="local", memo=memo)
-    for table in ("stories", "clips"):
+        again = _make(made[0], tmp_path / "again", memo)
+    for table in ("director/train", "generator/train", "decoder/train"):
         first = [path.read_bytes() for path in sorted((made[1] / table).iterdir())]
         assert [path.read_bytes() for path in sorted((again / table).iterdir())] == first
     changed = {
@@ -125,17 +133,57 @@ def test_a_second_run_decodes_nothing_and_a_new_caption_costs_no_pictures(
         "bb11": ("How to make tea", [(0.0, 3.0, "Boil milk.", "A pan."), *STORIES["bb11"][1][1:]]),
     }
     write_dataset(tmp_path / "dataset", changed, media)
-    other = make_features(tmp_path / "dataset", tmp_path / "other", RECIPE, runner="local", memo=memo)
-    before, after = _rows(made[1] / "clips"), _rows(other / "clips")
+    other = _make(tmp_path / "dataset", tmp_path / "other", memo)
+    before, after = _rows(made[1] / "generator"), _rows(other / "generator")
     for old, new in zip(before, after, strict=True):
         assert torch.equal(old["tensors"]["latents"], new["tensors"]["latents"])
         same_text = torch.equal(old["tensors"]["text"], new["tensors"]["text"])
         assert same_text == (new["clip_id"] != "bb11-0")
 
 
+def test_a_model_computes_only_what_it_reads_and_replaces_nothing_of_another(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = make_features("generator", dataset, tmp_path / "models", RECIPE, runner="local")
+    before = {path: path.read_bytes() for path in generator.rglob("*.*")}
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_maker, "load_codec", _never)
+        patch.setattr(feature_maker, "load_text", _never)
+        make_features("director", dataset, tmp_path / "models", RECIPE, runner="local")
+    assert {path: path.read_bytes() for path in generator.rglob("*.*")} == before
+
+
+def test_videos_are_held_out_as_a_whole_and_out_of_the_statistics(dataset: Path, tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"features": Features(held_out=0.5)})
+    made = make_features("generator", dataset, tmp_path / "models", recipe, runner="local")
+    trained, rest = ({row["video_id"] for row in read_rows(made, split)} for split in (TRAIN, HELD_OUT))
+    assert trained | rest == set(STORIES) and len(trained) == len(rest) == 1
+    states = [load(row["tensors"])["state"].float() for row in read_rows(made, TRAIN)]
+    statistics = Statistics.load(made / "statistics.safetensors")
+    torch.testing.assert_close(statistics.mean, torch.stack(states).mean(dim=0))
+
+
+def test_a_larger_dataset_holds_out_mostly_the_same_videos() -> None:
+    videos = [Narrated(video_id=f"{number:04}", path=Path(), goal="", scenes=()) for number in range(400)]
+    few, many = held_out(videos[:200], 0.1), held_out(videos, 0.1)
+    assert (len(few), len(many)) == (20, 40)
+    assert len(few & many) >= 14
+
+
+def test_numbers_in_files_are_bfloat16_and_take_three_quarters_of_its_size() -> None:
+    latents = torch.randn(16, 8, 30, 52)
+    keyframe = torch.randint(0, 256, (4, 4, 3), dtype=torch.uint8)
+    packed = pack({"latents": latents, "keyframe": keyframe, "one": torch.tensor(0.5)})
+    found = unpack(packed)
+    assert torch.equal(found["latents"], latents.bfloat16()) and torch.equal(found["keyframe"], keyframe)
+    assert found["one"].item() == 0.5
+    compressed = pa.compress(packed, codec="zstd", asbytes=True)
+    assert len(compressed) < 0.75 * latents.numel() * 2
+
+
 def test_features_that_are_right_are_left_alone(made: tuple[Path, Path]) -> None:
     before = {path: path.stat().st_mtime_ns for path in made[1].rglob("*")}
-    make_features(made[0], made[1].parent, RECIPE, runner="local")
+    _make(made[0], made[1].parent)
     assert {path: path.stat().st_mtime_ns for path in made[1].rglob("*")} == before
 
 
@@ -146,8 +194,8 @@ def test_a_video_that_cannot_be_decoded_is_dropped_and_named(
     shutil.copytree(media, folder)
     (folder / "aa00.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + b"\0" * 500)
     write_dataset(dataset, STORIES, folder)
-    made = make_features(dataset, tmp_path / "models", RECIPE, runner="local")
-    assert [row["video_id"] for row in _rows(made / "stories")] == ["bb11"]
+    made = _make(dataset, tmp_path / "models")
+    assert [row["video_id"] for row in _rows(made / "director")] == ["bb11"]
     err = capsys.readouterr().err
     assert f"dropped {folder / 'aa00.mp4'}: " in err
     assert "features: 2 of 2 videos, 1 dropped" in err
@@ -156,13 +204,13 @@ def test_a_video_that_cannot_be_decoded_is_dropped_and_named(
 def test_errors_say_what_is_wrong_with_the_dataset(dataset: Path, tmp_path: Path, media: Path) -> None:
     models = tmp_path / "models"
     with pytest.raises(FeatureError, match=r"no table narratives in it; name an OUTPUT of `curate`"):
-        make_features(tmp_path, models, RECIPE, runner="local")
+        make_features("director", tmp_path, models, RECIPE, runner="local")
     write_dataset(tmp_path / "empty", {}, media)
     with pytest.raises(FeatureError, match=r"empty: holds no narratives; its report.html"):
-        make_features(tmp_path / "empty", models, RECIPE, runner="local")
+        make_features("director", tmp_path / "empty", models, RECIPE, runner="local")
     write_dataset(dataset, STORIES, tmp_path / "moved away")
     with pytest.raises(FeatureError, match=r"2 of its 2 video files are gone, the first is .*aa00.mp4"):
-        make_features(dataset, models, RECIPE, runner="local")
+        make_features("director", dataset, models, RECIPE, runner="local")
     assert not models.exists()
 
 
@@ -177,7 +225,7 @@ def test_a_codec_that_cannot_make_the_clips_is_told_before_anything_is_decoded(
     monkeypatch.setattr(picking, "open_media", _never)
     recipe = Recipe.model_validate({"generator": {"codec": {"kind": "wan", "path": codec}, "frames": 8}})
     with pytest.raises(ConfigError, match=r"generator.frames: .*4k \+ 1"):
-        make_features(dataset, tmp_path / "models", recipe, runner="local")
+        make_features("generator", dataset, tmp_path / "models", recipe, runner="local")
 
 
 def test_a_clip_shorter_than_the_generator_s_is_sampled_over_its_whole_length() -> None:
