@@ -21,6 +21,7 @@ from pipeline.curation.servers import (
 from stages.base import Pool, Stage
 from stages.caption import WriteCaptions
 from stages.clip import CutClips
+from stages.duplicates import FingerprintClips
 from stages.match import MatchActions
 from stages.narrate import Narrate
 from stages.probe import Probe
@@ -28,7 +29,7 @@ from stages.refine import Refine
 from stages.relevance import JudgeClips, JudgeVideo
 from stages.scan import Scan
 from stages.transcribe import Transcribe
-from stages.watermark.stage import FilterWatermarks
+from stages.watermark import FilterWatermarks
 
 KEY = "VIDEOAUTEUR_SERVER_KEY"
 """Environment variable for a key of the job's own servers; a provider's key is not for them."""
@@ -48,6 +49,7 @@ def build_stages(config: Config) -> list[Stage]:
         Transcribe(config.transcribe),
         CutClips(config.clip),
         FilterWatermarks(config.watermark),
+        *([FingerprintClips(config.duplicates)] if config.duplicates.drop else []),
         Refine(config.refine, model=text, require_actions=config.match.required),
         *([JudgeVideo(config.relevance, model=text)] if on_topic else []),
         MatchActions(config.match),

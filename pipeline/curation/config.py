@@ -16,6 +16,7 @@ from models.serving import ServerSettings
 from models.settings import Count, NonNegative, Positive, Section, Share, WholeNumber
 from stages.caption import CaptionSettings
 from stages.clip import ClipSettings
+from stages.duplicates import DuplicateSettings
 from stages.match import MatchSettings
 from stages.narrate import NarrateSettings
 from stages.probe import ProbeSettings
@@ -23,7 +24,7 @@ from stages.refine import RefineSettings
 from stages.relevance import RelevanceSettings
 from stages.scan import ScanSettings
 from stages.transcribe import TranscribeSettings
-from stages.watermark.stage import WatermarkSettings
+from stages.watermark import WatermarkSettings
 
 
 class PoolOptions(Section):
@@ -64,6 +65,7 @@ class Config(Section):
     transcribe: TranscribeSettings = TranscribeSettings()
     clip: ClipSettings = ClipSettings()
     watermark: WatermarkSettings = WatermarkSettings()
+    duplicates: DuplicateSettings = DuplicateSettings()
     refine: RefineSettings = RefineSettings()
     match: MatchSettings = MatchSettings()
     caption: CaptionSettings = CaptionSettings()

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipeline import __version__
 from pipeline.curation import runners, servers
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
+from pipeline.curation.duplicates import without_duplicates
 from pipeline.curation.ingest import Source, identify, input_root, list_files, unique
 from pipeline.curation.progress import Tally
 from pipeline.curation.rows import duplicate_row, rows_of
@@ -35,6 +36,7 @@ from pipeline.platform.config import ConfigError, Loaded
 from pipeline.platform.memo import Memo
 from pipeline.report.page import write_report
 from pipeline.report.summary import summarise, write_card
+from stages.duplicates import FingerprintClips
 from stages.records import Reason, Video
 
 RUN_FILE = "run.json"
@@ -182,11 +184,28 @@ def _curated(
             vision=vision,
             ledger=(output / LEDGER).resolve(),
         )
-        for video in run(videos, site, tally.event):
+        for video in _in_phases(videos, site, run, tally.event):
             if video.rejected is not None and video.rejected.reason is Reason.RETRIES_EXHAUSTED:
                 # Without its servers every other video would end like this one.
                 running.check()
             yield video
+
+
+def _in_phases(videos: list[Video], site: Site, run: Runner, sink: EventSink) -> Iterator[Video]:
+    """Run the chain; where duplicates are dropped, in two parts with the decision between them."""
+    if not site.config.duplicates.drop:
+        yield from run(videos, site, sink)
+        return
+    names = [stage.name for stage in site.stages()]
+    split = names.index(FingerprintClips.name) + 1
+    measured = list(run(videos, replace(site, only=tuple(names[:split])), sink))
+    waiting = []
+    for video in without_duplicates(measured):
+        if video.rejected:
+            yield video
+        else:
+            waiting.append(video)
+    yield from run(waiting, replace(site, only=tuple(names[split:])), sink)
 
 
 def _row_sink(

@@ -22,6 +22,7 @@ class Site:
 
     Attributes:
         ledger: folder of the account of all requests; None where nobody counts.
+        only: names of the stages that run; None for all of them.
     """
 
     config: Config
@@ -30,17 +31,20 @@ class Site:
     language: Endpoint | None
     vision: Endpoint | None
     ledger: Path | None = None
+    only: tuple[str, ...] | None = None
 
     def stages(self) -> list[Stage]:
-        """The whole chain, not opened."""
-        return build_stages(self.config)
+        """Return the stages that run, not opened."""
+        return [
+            stage for stage in build_stages(self.config) if self.only is None or stage.name in self.only
+        ]
 
     def worker(self, stages: Sequence[str] | None = None) -> ChainWorker:
         """A worker for some stages, by name; for all of them if None."""
-        chain = {stage.name: stage for stage in self.stages()}
+        chain = {stage.name: stage for stage in build_stages(self.config)}
         memo = Memo(self.memo)
         return ChainWorker(
-            [chain[name] for name in stages or chain],
+            [chain[name] for name in stages or [stage.name for stage in self.stages()]],
             scan=chain.get("scan"),
             workspace=Workspace(
                 scratch=self.scratch,

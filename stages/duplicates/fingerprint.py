@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.settings import Section
 from stages.base import Pool, Stage
 from stages.clip import frames_in
 from stages.frames import read_frames
@@ -28,14 +29,31 @@ MIN_SPREAD = 4.0
 """Standard deviation of a picture, in grey levels, below which it has nothing to be known by."""
 
 
-class FingerprintClips(Stage):
-    """Computes the fingerprint of every clip from its packed frames."""
+class DuplicateSettings(Section):
+    """Near-duplicates, within and across videos.
 
-    name: ClassVar[str] = "fingerprint"
+    Attributes:
+        drop: whether they are looked for, and all but one of them are dropped. All videos then wait for
+            the last one's clips before any of them is captioned.
+    """
+
+    drop: bool = False
+
+
+class FingerprintClips(Stage):
+    """Computes the fingerprint of every clip from its packed frames.
+
+    The decision over all clips runs after the last video: see ``pipeline/curation/duplicates.py``.
+    """
+
+    name: ClassVar[str] = "duplicates"
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "evidence", "kept_clips")
     writes = ("fingerprints",)
     needs_frames = True
+
+    def __init__(self, settings: DuplicateSettings) -> None:
+        self.settings = settings
 
     def measure(self, video: Video) -> Video:
         return replace(video, fingerprints=[self._fingerprint(video, clip) for clip in video.kept_clips])
@@ -78,6 +96,18 @@ def fingerprint(grays: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint64], NDA
     return hashes, thumbs
 
 
+def hashes_of(found: Fingerprint) -> NDArray[np.uint64]:
+    """The hashes of a clip, ``[PICTURES]``; 0 for pictures that show nothing."""
+    return np.frombuffer(bytes.fromhex(found.hashes).ljust(8 * PICTURES, b"\0"), ">u8").astype(np.uint64)
+
+
+def thumbs_of(found: Fingerprint) -> NDArray[np.uint8]:
+    """The thumbnails of a clip, ``[PICTURES, 8, 8]``."""
+    size = PICTURES * THUMB_PX**2
+    values = np.frombuffer(bytes.fromhex(found.thumbs).ljust(size, b"\0"), np.uint8)
+    return values.reshape(PICTURES, THUMB_PX, THUMB_PX)
+
+
 def without_bars(brightest: NDArray[np.uint8]) -> tuple[slice, slice]:
     """The part of a picture inside black bars, given the brightest value of every pixel."""
     parts = []
@@ -93,4 +123,5 @@ def without_bars(brightest: NDArray[np.uint8]) -> tuple[slice, slice]:
 
 def _gray(jpeg: bytes) -> NDArray[np.uint8]:
     gray = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_4)
+    assert gray is not None
     return np.asarray(gray, np.uint8)

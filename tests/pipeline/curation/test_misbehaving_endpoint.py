@@ -177,7 +177,7 @@ def _nothing_to_read() -> Iterator[None]:
     """No time is spent on reading what is not written on these pictures."""
     with pytest.MonkeyPatch.context() as patch:
         reader = SimpleNamespace(read=lambda picture: [])
-        patch.setattr("stages.watermark.TextReader", lambda threads: reader)
+        patch.setattr("stages.watermark.stage.TextReader", lambda threads: reader)
         yield
 
 

@@ -1,0 +1,58 @@
+"""The decision on near-duplicates over the videos of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.curation.duplicates import without_duplicates
+from stages.records import Facts, Fingerprint, Reason, Video
+from tests.support.records import clip
+
+
+def video(name: str, seeds: list[int], width_px: int = 640) -> Video:
+    """A video whose clips show scenes by their seeds."""
+    clips, prints = [], []
+    for index, seed in enumerate(seeds):
+        rng = np.random.default_rng(seed)
+        clip_id = f"{name}-c{index:04d}"
+        clips.append(replace(clip(index, 10.0 * index, 10.0 * index + 10), clip_id=clip_id))
+        thumbs = (
+            (rng.uniform(60, 190, (1, 8, 8)) + rng.normal(0, 12, (5, 8, 8))).clip(0, 255).astype(np.uint8)
+        )
+        hashes = rng.integers(1, 2**64, 5, np.uint64).astype(">u8")
+        prints.append(
+            Fingerprint(clip_id=clip_id, hashes=hashes.tobytes().hex(), thumbs=thumbs.tobytes().hex())
+        )
+    facts = Facts(
+        container="mp4", video_codec="h264", audio_codec=None, duration_s=10.0 * len(seeds),
+        width_px=width_px, height_px=360, fps=25, rotation_deg=0, title="",
+    )  # fmt: skip
+    return Video(
+        uri=f"file:///{name}", video_id=name, content_id=name, facts=facts, clips=clips, fingerprints=prints
+    )
+
+
+def test_the_larger_copy_stays_and_is_named() -> None:
+    first, second = without_duplicates([video("b", [1, 2, 3], 1280), video("a", [1, 9])])
+    assert [one.video_id for one in (first, second)] == ["a", "b"]
+    assert [one.clip_id for one in first.kept_clips] == ["a-c0001"]
+    (drop,) = first.drops
+    assert (drop.item_id, drop.stage, drop.reason) == ("a-c0000", "duplicates", Reason.DUPLICATE_CLIP)
+    assert drop.detail == "copy of b-c0000 in file:///b; 0.0 of 64 bits differ"
+    assert second.drops == []
+
+
+def test_a_video_of_copies_alone_is_rejected_with_what_stays() -> None:
+    kept, rejected = without_duplicates([video("a", [1, 2]), video("b", [1, 2])])
+    assert kept.drops == []
+    assert rejected.rejected is not None and rejected.rejected.reason is Reason.DUPLICATE_CLIP
+    assert "a-c0000 in file:///a" in rejected.rejected.detail
+
+
+def test_videos_without_duplicates_and_rejected_ones_are_as_they_were() -> None:
+    gone = video("c", [1]).reject("probe", Reason.TOO_SHORT, "d")
+    given = [video("a", [1, 2]), video("b", [3]), gone]
+    assert without_duplicates(given) == given
+    assert without_duplicates([]) == []
