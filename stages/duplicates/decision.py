@@ -38,7 +38,7 @@ MIN_CHANGE = 1.0
 MIN_CHANGE_LIKENESS = 0.8
 """Least correlation of the changes between the thumbnails.
 
-Copies of three recipes (coded again at CRF 28 to 34, scaled to 240 and 360 pixels, letterboxed, pillarboxed,
+Copies of three recipes (coded again at CRF 28 to 34, scaled to 240 and 360 pixels, letter- and pillarboxed,
 graded, at another rate; 162 pairs): at most 4 bits, a difference of 0.12, a correlation of 0.98 in 98 %."""
 
 
