@@ -121,6 +121,9 @@ class ChainWorker:
                     video_s=video.facts.duration_s if video.facts else 0.0,
                 )
             )
+        if video.rejected and video.rejected.reason not in FAILURES:
+            # No stage needs them any more; a failed video goes on in the next run.
+            self._workspace.frames_path(video).unlink(missing_ok=True)
         return video
 
     def close(self) -> None:

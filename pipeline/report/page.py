@@ -145,7 +145,8 @@ def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path) -> P
     marks = [mark for line in lines if line.drawn for mark in (*line.clips, *line.actions)]
     context = {
         "summary": summary,
-        "duration_s": pc.sum(videos["duration_s"]).as_py() or 0.0,
+        "duration_s": pc.sum(pc.filter(videos["duration_s"], pc.equal(videos["status"], "kept"))).as_py()
+        or 0.0,
         "kept_s": _kept_s(output),
         "matched": _scan(output, "actions", ["matched"], pc.field("matched")).count_rows(),
         "rejects": _reject_groups(output),

@@ -30,10 +30,10 @@ def summarise(
     """Figures of a finished run, from its tables and its stages' events.
 
     Returns:
-        ``rows`` by table, ``videos`` by status, ``rejects`` by kind and reason, ``duration_s`` in and
-        kept, ``actions_by_source``, ``text`` (see :mod:`pipeline.report.text_statistics`), ``stages`` with
-        seconds and outcomes, ``ledger`` with what was asked of models in this OUTPUT, over all its runs,
-        and ``seconds`` of wall time.
+        ``rows`` by table, ``videos`` by status, ``rejects`` by kind and reason, ``duration_s`` of the
+        kept videos and of their clips, ``actions_by_source``, ``text`` (see
+        :mod:`pipeline.report.text_statistics`), ``stages`` with seconds and outcomes, ``ledger`` with what
+        was asked of models in this OUTPUT, over all its runs, and ``seconds`` of wall time.
     """
     # Batch by batch: the summary of a large dataset must not take more memory than that of a small one.
     tables = Dataset(folder=output, manifest=None)
@@ -43,7 +43,9 @@ def summarise(
     in_s = kept_s = 0.0
     for batch in tables.batches("videos", ["status", "duration_s"]):
         statuses.update(batch["status"].to_pylist())
-        in_s += pc.sum(batch["duration_s"]).as_py() or 0.0
+        # The length of a rejected file is what its header claims.
+        kept = pc.equal(batch["status"], "kept")
+        in_s += pc.sum(pc.filter(batch["duration_s"], kept)).as_py() or 0.0
     for batch in tables.batches("clips", ["start_s", "end_s"]):
         kept_s += pc.sum(pc.subtract(batch["end_s"], batch["start_s"])).as_py() or 0.0
     for batch in tables.batches("rejects", ["kind", "reason"]):
@@ -77,7 +79,7 @@ def as_text(summary: Mapping[str, Any], output: Path) -> str:
     lines = [
         "",
         f"videos      {rows['videos']} in: " + ", ".join(f"{n} {k}" for k, n in videos.items()),
-        f"duration    {length['in']:.0f} s in, {length['kept_in_clips']:.0f} s kept in clips",
+        f"duration    {length['in']:.0f} s in kept videos, {length['kept_in_clips']:.0f} s kept in clips",
         f"clips       {rows['clips']}",
         f"actions     {rows['actions']}"
         + "".join(f", {n} by {k}" for k, n in summary["actions_by_source"].items()),
