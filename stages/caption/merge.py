@@ -85,9 +85,9 @@ def _check(caption: Caption, around: Surroundings) -> Check:
         due = own - before
         found = copied(text, around.said) + tells_again(text, around.before)
         if len(wrote - known) > MAX_NEW * len(wrote):
-            found.append(Complaint(Rule.INVENTED, "it tells what the caption did not tell"))
+            found.append(Complaint(Rule.INVENTED, "it adds something that the caption did not say"))
         if len(due - wrote) > MAX_LOST * len(due):
-            found.append(Complaint(Rule.LOST, "it leaves out too much of what the caption told"))
+            found.append(Complaint(Rule.LOST, "it leaves out too much of the caption"))
         return found
 
     return check

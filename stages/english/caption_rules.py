@@ -124,7 +124,7 @@ def tells_again(text: str, earlier: str) -> list[Complaint]:
     told = [content_words(sentence) for sentence in sentences_of(earlier)]
     for sentence in sentences_of(text):
         if any(_same(content_words(sentence), other) for other in told):
-            return [Complaint(Rule.REPETITION, f'the caption before tells that already: "{sentence}"')]
+            return [Complaint(Rule.REPETITION, f'the previous caption already says that: "{sentence}"')]
     return []
 
 

@@ -361,10 +361,10 @@ def test_the_second_pass_makes_captions_agree(video: Video, tmp_path: Path) -> N
     ("answer", "wrong"),
     [
         ("A hand lifts a clock from a nail beside a sleeping cat, two dogs and a horse.",
-         "it tells what the caption did not tell"),
-        ("A clock.", "it leaves out too much of what the caption told"),
+         "it adds something that the caption did not say"),
+        ("A clock.", "it leaves out too much of the caption"),
         ("In a bright kitchen a hand lifts a clock from a nail. A dial hangs on the wall. A shelf stands "
-         "below.", 'the caption before tells that already: "A dial hangs on the wall."'),
+         "below.", 'the previous caption already says that: "A dial hangs on the wall."'),
         ("In the frame a hand lifts a clock from a nail. A shelf stands below.",
          'it speaks of frames or pictures: "In the frame"'),
     ],
