@@ -25,8 +25,8 @@ from pipeline.curation.job import curate
 from pipeline.dataset.reading import open_dataset
 from pipeline.platform.command import add_set_option
 from pipeline.platform.config import load
-from stages.probe import path_of
 from stages.records import Interval
+from stages.view import path_of
 
 CUT_TOLERANCE_S = 0.1
 FOUND_IOU = 0.3

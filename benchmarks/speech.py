@@ -43,9 +43,9 @@ from pipeline.dataset.tables import write_tables
 from pipeline.platform.config import load
 from pipeline.platform.memo import Memo
 from stages.base import Workspace
-from stages.probe import path_of
 from stages.records import Interval, Transcript, Video
 from stages.transcribe import Transcribe
+from stages.view import path_of
 
 Samples = NDArray[np.float32]
 SNR_DB = 10.0

@@ -33,6 +33,10 @@ class BudgetError(ReportedError):
     """Budget of the run that does not allow another request; no video can go on."""
 
 
+class StoreError(ReportedError):
+    """Memo, ledger or scratch folder that cannot be written; no video can go on."""
+
+
 class MissingWeightsError(ReportedError, RuntimeError):
     """Package of model weights that is not installed, or whose file is not the pinned one."""
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from models.chat import TOO_LONG, Completion, Declined, DeclinedError
 from models.endpoint import Endpoint
-from models.errors import BudgetError, EndpointError
+from models.errors import BudgetError, EndpointError, StoreError
 from models.failover import Failover
 from models.ledger import Ledger
 from models.pacing import Pace
@@ -160,12 +160,12 @@ class LanguageClient:
                 for position, question in waiting:
                     try:
                         answers[position] = await call.answer(question)
-                    except (EndpointError, BudgetError) as error:
+                    except (EndpointError, BudgetError, StoreError) as error:
                         errors.insert(0, error)
                         return
                     except Exception as error:
                         errors.append(error)
-                    if any(isinstance(error, EndpointError | BudgetError) for error in errors):
+                    if any(isinstance(error, EndpointError | BudgetError | StoreError) for error in errors):
                         return
 
             width = sum(pace.place.concurrency for group in self._paces[:1] for pace in group)

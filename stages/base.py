@@ -8,15 +8,22 @@ every time. To add a stage, subclass :class:`Stage` in a file of its own and nam
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_type_hints
+
+from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from models.language import AnswerStore, Endpoint, LanguageClient
 from models.ledger import Ledger
 from models.settings import Section
 from stages.frames import packed_frames
 from stages.records import Reason, Video
+from stages.view import id_of
 
 Pool = Literal["media", "speech", "language"]
 
@@ -56,7 +63,30 @@ class Workspace:
 
     def frames_path(self, video: Video) -> Path:
         """Return the path of a video's packed frames."""
-        return packed_frames(self.scratch, video.video_id)
+        return packed_frames(self.scratch, id_of(video))
+
+
+RULES = Path(__file__).parent
+"""Folder that :attr:`Stage.rules` are relative to."""
+
+
+@functools.cache
+def digest_of_rules(names: tuple[str, ...]) -> str:
+    """Return a digest of files of rules and prompts, and of all such files in folders."""
+    found = hashlib.sha256()
+    for name in names:
+        path = RULES / name
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.suffix in (".py", ".txt", ".json"):
+                found.update(f"{file.relative_to(RULES)}\n".encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+@functools.cache
+def field_json(name: str) -> TypeAdapter[Any]:
+    """Return the reader and writer of a field of :class:`Video` as JSON."""
+    return TypeAdapter(get_type_hints(Video)[name])
 
 
 class BadInputError(Exception):
@@ -77,26 +107,56 @@ class Stage:
         pool: the kind of worker it shares with its neighbours.
         reads: fields of :class:`Video` that :meth:`measure` depends on.
         writes: fields that :meth:`measure` fills.
+        reads_file: whether :meth:`measure` opens the video's file, with :func:`stages.view.file_of`.
         needs_frames: whether :meth:`measure` opens the packed frames.
+        rules: files and folders of rules and prompts in ``stages/`` that :meth:`measure` applies; a change
+            in one of them makes the stage measure again.
         measuring: the part of ``settings`` that changes what is measured; the rest judges. None where
             all of it judges.
         settings: the stage's own section of the configuration, set by its constructor.
+        packer: the stage that packs the frames, set by the chain for stages that need them.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     pool: ClassVar[Pool]
-    reads: ClassVar[tuple[str, ...]] = ()
+    reads: tuple[str, ...] = ()
     writes: ClassVar[tuple[str, ...]] = ()
+    reads_file: ClassVar[bool] = False
     needs_frames: ClassVar[bool] = False
+    rules: ClassVar[tuple[str, ...]] = ()
     measuring: ClassVar[type[Section] | None] = None
     settings: Section
+    packer: Stage | None = None
 
     def measures_with(self) -> object:
         """Return the part of the configuration that changes what is measured, as plain JSON values."""
         if self.measuring is None:
             return None
         return {name: getattr(self.settings, name) for name in self.measuring.model_fields}
+
+    @cached_property
+    def signature(self) -> str:
+        """Digest of all that results depend on beside the video: version, settings, rules, frames, schema.
+
+        The schema of the fields is part of it, so that results of another version of the records are not
+        found instead of not understood.
+        """
+        made_with = self.packer.signature if self.needs_frames and self.packer else ""
+        schema = [field_json(name).json_schema() for name in self.writes]
+        parts = [
+            self.name,
+            self.version,
+            self.measures_with(),
+            digest_of_rules(self.rules),
+            made_with,
+            schema,
+        ]
+        return hashlib.sha256(to_json(parts)).hexdigest()
+
+    def rejects_with(self) -> object:
+        """Return settings that decide about a :class:`BadInputError` and change no result."""
+        return None
 
     def also_reads(self, video: Video) -> object:
         """What :meth:`measure` depends on beside ``reads``, as plain JSON values.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left
-from dataclasses import replace
 from statistics import fmean, median
 from typing import ClassVar, Literal, Self
 
@@ -85,7 +84,7 @@ class CutClips(Stage):
             for part in divided(shot, self.settings, pauses)
         ]
         clips = [self._clip(video, index, part, num_shots) for index, (part, num_shots) in enumerate(parts)]
-        return replace(video, clips=clips)
+        return video.with_results(clips=clips)
 
     def _clip(self, video: Video, index: int, part: Interval, num_shots: int) -> Clip:
         assert video.evidence is not None

@@ -105,7 +105,7 @@ class MatchActions(Stage):
         matches, unmatched = match(
             video.kept_clips, video.kept_actions, self.settings, pairs=self.settings.pairs
         )
-        return replace(video, matches=matches, unmatched=unmatched)
+        return video.with_results(matches=matches, unmatched=unmatched)
 
     def judge(self, video: Video) -> Video:
         if not self.settings.required:

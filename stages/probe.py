@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import ClassVar, Literal
-from urllib.parse import unquote_to_bytes, urlsplit
 
 import av
 from av.container import InputContainer
@@ -19,17 +15,13 @@ from models.media import MAX_PIXELS, VIDEO_CODECS, Bounds, decoded, open_media, 
 from models.settings import Count, NonNegative, Positive, Section
 from stages.base import BadInputError, Pool, Stage
 from stages.records import UNKNOWN_CODEC, Facts, Reason, Video
+from stages.view import file_of
 
 MAX_ASPECT = 8
 """Long side over short side. Packed frames have a fixed short side, so this bounds their size."""
 SAMPLE_ASPECTS = (Fraction(1, 4), Fraction(4))
 """Believable shapes of a sample; others are taken for square."""
 TAGGED_DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-
-
-def path_of(uri: str) -> Path:
-    """The local path behind a ``file:`` URI, byte for byte."""
-    return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
 
 
 class ProbeMeasuring(Section):
@@ -71,6 +63,7 @@ class Probe(Stage):
     pool: ClassVar[Pool] = "media"
     reads = ("content_id",)
     writes = ("facts",)
+    reads_file = True
     measuring = ProbeMeasuring
     settings: ProbeSettings
 
@@ -79,8 +72,8 @@ class Probe(Stage):
         self.require_audio = require_audio
 
     def measure(self, video: Video) -> Video:
-        with open_media(path_of(video.uri), max_pixels=self.settings.max_pixels) as container:
-            return replace(video, facts=_facts(container, self.settings.max_pixels))
+        with open_media(file_of(video), max_pixels=self.settings.max_pixels) as container:
+            return video.with_results(facts=_facts(container, self.settings.max_pixels))
 
     def judge(self, video: Video) -> Video:
         facts, rules = video.facts, self.settings

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
@@ -379,6 +379,7 @@ class Reason(StrEnum):
     """Reasons for dropping something. The set is closed: metrics and reports use it as a label."""
 
     UNREADABLE = "unreadable"
+    CHANGED = "changed"
     EMPTY_FILE = "empty_file"
     NOT_A_VIDEO = "not_a_video"
     CORRUPT = "corrupt"
@@ -420,6 +421,7 @@ class Reason(StrEnum):
     WORKER_CRASHED = "worker_crashed"
     ENDPOINT_REFUSED = "endpoint_refused"
     BUDGET_SPENT = "budget_spent"
+    STORE_FAILED = "store_failed"
     BUG = "bug"
 
 
@@ -429,6 +431,7 @@ FAILURES = frozenset(
         Reason.WORKER_CRASHED,
         Reason.ENDPOINT_REFUSED,
         Reason.BUDGET_SPENT,
+        Reason.STORE_FAILED,
         Reason.BUG,
     }
 )
@@ -462,6 +465,8 @@ class Video:
         uri: where the file is, as a URI.
         video_id: first 16 hex digits of ``content_id``.
         content_id: sha256 of the file's bytes.
+        identity: state of the file when its content was hashed; a file in another state is not the one
+            that ``content_id`` names. Empty where that is not checked.
         facts, evidence, ...: what each stage measured; None until it has run.
         drops: everything dropped so far, in the order of the stages.
     """
@@ -469,6 +474,7 @@ class Video:
     uri: str
     video_id: str
     content_id: str
+    identity: str = ""
     facts: Facts | None = None
     evidence: Evidence | None = None
     transcript: Transcript | None = None
@@ -499,6 +505,20 @@ class Video:
         """Return actions that no stage has dropped, in order of time."""
         dropped = {drop.item_id for drop in self.drops if drop.kind is Kind.ACTION}
         return [action for action in self.actions if action.action_id not in dropped]
+
+    @property
+    def clips_before_match(self) -> list[Clip]:
+        """Clips that no stage before matching has dropped, in order of time."""
+        dropped = {
+            drop.item_id
+            for drop in self.drops
+            if drop.kind is Kind.CLIP and drop.reason is not Reason.NO_MATCH
+        }
+        return [clip for clip in self.clips if clip.clip_id not in dropped]
+
+    def with_results(self, **results: Any) -> Self:
+        """Return this video with what a stage measured, by field."""
+        return replace(self, **results)
 
     def drop(self, *drops: Drop) -> Self:
         """Return this video with more drops."""

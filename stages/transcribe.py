@@ -17,10 +17,11 @@ from models.settings import Count, Section
 from models.speech import FasterWhisper
 from models.spoken import SpeechRecogniser, SpokenWord
 from models.subtitles import Subtitles, read_embedded, read_side_car, side_cars
+from models.weights import digest_of
 from models.whisperx import WhisperX
 from stages.base import Pool, Stage, Workspace
-from stages.probe import path_of
 from stages.records import Reason, Sentence, Transcript, Video, Word
+from stages.view import file_of, path_of
 
 PAUSE_S = 1.0
 """A silence that ends a sentence also where the recogniser set no full stop."""
@@ -87,6 +88,7 @@ class Transcribe(Stage):
     pool: ClassVar[Pool] = "speech"
     reads = ("content_id", "facts")
     writes = ("transcript",)
+    reads_file = True
 
     measuring = TranscribeMeasuring
     settings: TranscribeSettings
@@ -94,6 +96,13 @@ class Transcribe(Stage):
     def __init__(self, settings: TranscribeSettings) -> None:
         self.settings = settings
         self._recogniser: SpeechRecogniser | None = None
+
+    def measures_with(self) -> object:
+        folders = [self.settings.model, self.settings.align_model]
+        return [
+            super().measures_with(),
+            [digest_of(Path(each)) for each in folders if each and Path(each).exists()],
+        ]
 
     def also_reads(self, video: Video) -> object:
         if self.settings.subtitles == "never":
@@ -116,18 +125,18 @@ class Transcribe(Stage):
 
     def measure(self, video: Video) -> Video:
         assert video.facts is not None
-        path, until_s = path_of(video.uri), video.facts.end_s + SLACK_S
+        path, until_s = file_of(video), video.facts.end_s + SLACK_S
         if self.settings.subtitles == "prefer":
             written = self._read(path, until_s)
             if written is not None:
-                return replace(video, transcript=self._in_english(written, self._sound(video, until_s)))
-        return replace(video, transcript=self._spoken(video, until_s))
+                return video.with_results(transcript=self._in_english(written, self._sound(video, until_s)))
+        return video.with_results(transcript=self._spoken(video, until_s))
 
     def _spoken(self, video: Video, until_s: float) -> Transcript:
         """Recognise the first sound track with speech."""
         if not (video.facts and video.facts.has_audio):
             return self.listen(SILENCE)
-        path = path_of(video.uri)
+        path = file_of(video)
         found = Transcript(language="", sentences=[], model=self.settings.name)
         for track in audio_tracks(path):
             samples = read_audio(path, until_s=until_s, track=track.index)
@@ -140,7 +149,7 @@ class Transcribe(Stage):
         """Samples of the first sound track; none where there is none."""
         if not (video.facts and video.facts.has_audio):
             return SILENCE
-        path = path_of(video.uri)
+        path = file_of(video)
         tracks = audio_tracks(path)
         return read_audio(path, until_s=until_s, track=tracks[0].index) if tracks else SILENCE
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from models.errors import UsageError
 from pipeline.dataset.manifest import DatasetError
 from pipeline.dataset.reading import open_dataset
-from stages.probe import path_of
+from stages.view import path_of
 
 
 class FeatureError(UsageError):

@@ -18,7 +18,7 @@ from pipeline.captions.dataset import CaptionedClip, Captions, CaptionsError, Ke
 from pipeline.dataset import SCRATCH
 from pipeline.evaluation.judging import as_jpeg
 from stages.frames import packed_frames, read_frames
-from stages.probe import path_of
+from stages.view import path_of
 
 FRAMES = 10
 """Of a clip whose dataset does not say what the model saw, as in the paper."""

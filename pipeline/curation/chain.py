@@ -43,7 +43,7 @@ def build_stages(config: Config) -> list[Stage]:
     # Where subtitles may stand in for sound, a file without sound can have speech.
     require_audio = config.transcribe.require_speech and config.transcribe.subtitles == "never"
     on_topic = config.relevance.topic is not None
-    return [
+    chain: list[Stage] = [
         Probe(config.probe, require_audio=require_audio),
         Scan(config.scan, bounds=config.probe.bounds, max_pixels=config.probe.max_pixels),
         Transcribe(config.transcribe),
@@ -57,6 +57,15 @@ def build_stages(config: Config) -> list[Stage]:
         *([JudgeClips(config.relevance, model=text)] if on_topic else []),
         Narrate(config.narrate, model=text),
     ]
+    packer = packer_of(chain)
+    for stage in chain:
+        stage.packer = packer
+    return chain
+
+
+def packer_of(stages: Sequence[Stage]) -> Stage | None:
+    """Return the stage that packs the frames, if it is among the stages."""
+    return next((stage for stage in stages if isinstance(stage, Scan)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from models.errors import UsageError
 from pipeline.platform.memo import Memo
-from stages.probe import path_of
 from stages.records import Drop, Kind, Reason, Video
+from stages.view import identity_of, path_of
 
 LIST_SUFFIXES = (".txt", ".list")
 HASH_THREADS = 4
@@ -32,11 +32,13 @@ class Source:
         uri: its place, as a ``file:`` URI: any name can be written so, also one that is not UTF-8.
         content_id: sha256 of its bytes; empty when it cannot be read.
         problem: why it cannot be read, or None.
+        identity: its state before it was hashed; see :func:`stages.view.identity_of`.
     """
 
     uri: str
     content_id: str
     problem: str | None = None
+    identity: str = ""
 
     @property
     def video_id(self) -> str:
@@ -45,7 +47,9 @@ class Source:
 
     def video(self) -> Video:
         """The record that the chain starts from."""
-        video = Video(uri=self.uri, video_id=self.video_id, content_id=self.content_id)
+        video = Video(
+            uri=self.uri, video_id=self.video_id, content_id=self.content_id, identity=self.identity
+        )
         if self.problem is None:
             return video
         drop = Drop(kind=Kind.FILE, stage="ingest", reason=Reason.UNREADABLE, detail=self.problem)
@@ -150,6 +154,7 @@ def identify(files: Iterable[Path], memo: Memo) -> list[Source]:
     paths = list(dict.fromkeys(Path(os.path.abspath(file)) for file in files))  # noqa: PTH100
     known: dict[Path, tuple[str | None, str]] = {}
     todo: dict[Path, str] = {}
+    identities: dict[Path, str] = {}
     for path in paths:
         uri = path.as_uri()
         try:
@@ -160,7 +165,12 @@ def identify(files: Iterable[Path], memo: Memo) -> list[Source]:
         if not stat.S_ISREG(facts.st_mode):
             known[path] = (_problem(path, facts), "")
             continue
-        trace = f"{uri}\n{facts.st_size}\n{facts.st_mtime_ns}"
+        try:
+            identities[path] = identity_of(path)
+        except OSError as error:
+            known[path] = (error.strerror or str(error), "")
+            continue
+        trace = f"{uri}\n{identities[path]}"
         key = "content-" + hashlib.sha256(trace.encode()).hexdigest()
         stored = memo.get(key)
         if stored is None:
@@ -172,7 +182,15 @@ def identify(files: Iterable[Path], memo: Memo) -> list[Source]:
             known[path] = outcome
             if outcome[0] is None:
                 memo.put(key, f'"{outcome[1]}"')
-    return [Source(uri=path.as_uri(), content_id=known[path][1], problem=known[path][0]) for path in paths]
+    return [
+        Source(
+            uri=path.as_uri(),
+            content_id=known[path][1],
+            problem=known[path][0],
+            identity=identities.get(path, ""),
+        )
+        for path in paths
+    ]
 
 
 def _problem(path: Path, facts: os.stat_result) -> str:

@@ -27,9 +27,9 @@ from models.language import Answer, AnswerStore, Endpoint, LanguageClient, Probl
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
 from pipeline.curation.ingest import Source, identify, list_files
+from pipeline.curation.results import recalled
 from pipeline.curation.servers import needed
 from pipeline.curation.typical import HIGH, LIKELY, Guess, typical
-from pipeline.curation.worker import recalled
 from pipeline.platform.memo import Memo
 from pipeline.platform.progress import Bar
 from stages.base import BadInputError, Stage, Workspace

@@ -27,7 +27,7 @@ from pipeline.curation.chain import Group, groups
 from pipeline.curation.config import PoolOptions
 from pipeline.curation.runners import Site
 from pipeline.curation.servers import reserved_cpus
-from pipeline.curation.worker import EVENTS_JSON, EventSink, StageEvent, crashed
+from pipeline.curation.worker import DIED_TWICE, EVENTS_JSON, EventSink, StageEvent, crashed
 from pipeline.platform import metrics
 from pipeline.platform.packages import check_packages
 from stages.records import VIDEO_JSON, Video
@@ -231,7 +231,7 @@ def _alone(video: Video, site: Site, board: Any) -> Video:
         try:
             video = VIDEO_JSON.validate_python(ray.get(worker.process.remote(video)))
         except ray.exceptions.RayActorError:
-            return crashed(video)
+            return crashed(video, DIED_TWICE)
         finally:
             ray.kill(worker)
         if video.rejected:

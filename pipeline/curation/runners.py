@@ -8,10 +8,10 @@ from pathlib import Path
 
 from models.language import Endpoint
 from models.ledger import Ledger
-from pipeline.curation.chain import build_stages
+from pipeline.curation.chain import build_stages, packer_of
 from pipeline.curation.config import Config
+from pipeline.curation.store import GuardedMemo
 from pipeline.curation.worker import ChainWorker, EventSink
-from pipeline.platform.memo import Memo
 from stages.base import Stage, Workspace
 from stages.records import Video
 
@@ -42,10 +42,10 @@ class Site:
     def worker(self, stages: Sequence[str] | None = None) -> ChainWorker:
         """A worker for some stages, by name; for all of them if None."""
         chain = {stage.name: stage for stage in build_stages(self.config)}
-        memo = Memo(self.memo)
+        memo = GuardedMemo(self.memo)
         return ChainWorker(
             [chain[name] for name in stages or [stage.name for stage in self.stages()]],
-            scan=chain.get("scan"),
+            packer=packer_of(list(chain.values())),
             workspace=Workspace(
                 scratch=self.scratch,
                 answers=memo,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,13 +12,13 @@ from models import llamacpp, vllm
 from models.endpoint import EndpointSettings
 from models.server import Command, Server, ServerError
 from models.serving import Capability, ServerSettings
+from models.weights import digest_of
 from pipeline.curation.config import Config
 from pipeline.platform.config import ConfigError
 
 HERE = "127.0.0.1"
 SLOTS = {"llamacpp": 1, "vllm": 16}
 """Requests computed at the same time, where nothing is configured."""
-SAMPLES, SAMPLE_BYTES = 64, 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +121,7 @@ def model_name(server: ServerSettings) -> str:
     assert server.model is not None
     path = Path(server.model)
     return (
-        f"{path.stem if path.is_file() else path.name}@{_digest(path)}" if path.exists() else server.model
+        f"{path.stem if path.is_file() else path.name}@{digest_of(path)}" if path.exists() else server.model
     )
 
 
@@ -181,22 +179,3 @@ def refused(error: ServerError) -> ConfigError:
     if "No module named 'vllm" in str(error):
         hint = "\n`make env-vllm` makes an environment that has it; set server.python=.venv-vllm/bin/python"
     return ConfigError(f"server: {error}{hint}")
-
-
-@functools.cache
-def _digest(path: Path) -> str:
-    """Of names, sizes and samples of the files; weights may have many gigabytes."""
-    found = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if not file.is_file():
-            continue
-        size = file.stat().st_size
-        found.update(f"{file.name} {size}\n".encode())
-        with file.open("rb") as opened:
-            if size <= SAMPLES * SAMPLE_BYTES:
-                found.update(opened.read())
-                continue
-            for sample in range(SAMPLES):
-                opened.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
-                found.update(opened.read(SAMPLE_BYTES))
-    return found.hexdigest()[:8]

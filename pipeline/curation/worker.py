@@ -1,31 +1,39 @@
-"""Takes one video through some stages and never raises for it.
+"""Worker that takes one video through some stages and never raises for it.
 
-What goes wrong is sorted: bad input is a reject, what is transient is tried again, an endpoint that
-refuses us ends the whole job, a spent budget ends all that was not yet done, everything else is a bug of
-ours and fails this one video.
+Bad input is a reject, a transient failure is tried again, an endpoint that refuses us or a store that
+cannot be written ends the whole job, a spent budget ends all that was not yet done, everything else is a
+bug of ours and fails this one video.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import errno
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter
-from pydantic_core import from_json, to_json, to_jsonable_python
 
 from models.budget import Cost
-from models.errors import BudgetError, EndpointError, MediaError, TransientError
+from models.errors import BudgetError, EndpointError, MediaError, StoreError, TransientError
+from pipeline.curation.results import fill, judges_only, measured, memo_key, recall, reject_key, rejection
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, Workspace
-from stages.records import FAILURES, VIDEO_JSON, Reason, Video
+from stages.records import FAILURES, Reason, Video
+from stages.view import file_of, identity_of
 
 Outcome = Literal["measured", "remembered", "rejected", "failed"]
 FIRST_RETRY_WAIT_S = 1.0
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Errors of a disk that every other video would meet too."""
+PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ECONNRESET})
+"""Errors of a disk or a network that may pass."""
+DETAIL_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +46,7 @@ class StageEvent:
         asked: requests to models, and what they cost; see :attr:`models.ledger.Ledger.here`.
         retries: further tries after transient errors.
         video_s: length of the video; 0 where it is unknown.
+        traceback: of a bug; empty without one.
     """
 
     stage: str
@@ -47,6 +56,7 @@ class StageEvent:
     asked: Cost = field(default_factory=Cost)
     retries: int = 0
     video_s: float = 0.0
+    traceback: str = ""
 
 
 EVENTS_JSON = TypeAdapter(list[StageEvent])
@@ -54,71 +64,61 @@ EventSink = Callable[[StageEvent], None]
 
 
 class ChainWorker:
-    """Holds opened stages and runs videos through them.
+    """Opened stages that videos run through.
 
     Args:
-        stages: in order; opened here.
-        scan: makes packed frames anew where the scratch folder was emptied.
-        retries: further tries for what is transient.
+        stages: in order; opened on first need.
+        packer: packs frames again where the scratch folder was emptied.
+        retries: further tries after transient failures.
     """
 
     def __init__(
         self,
         stages: Sequence[Stage],
         *,
-        scan: Stage | None,
+        packer: Stage | None,
         workspace: Workspace,
         memo: Memo,
         retries: int,
     ) -> None:
         self._stages = stages
-        self._scan = scan
+        self._packer = packer
         self._workspace = workspace
         self._memo = memo
         self._retries = retries
         self._opened: set[str] = set()
         self._retried = 0
-        if scan is not None:
-            scan.workspace = workspace
+        self._traceback = ""
+        if packer is not None:
+            packer.workspace = workspace
 
-    def process(self, video: Video, sink: EventSink) -> Video:
-        """The video after these stages, or with the reason why it ended in one of them."""
+    def process(self, video: Video, sink: EventSink, *, known: Collection[str] = ()) -> Video:
+        """Return the video after these stages, or with the reason why it ended in one of them.
+
+        Args:
+            known: stages that the video has passed already.
+        """
         for stage in self._stages:
             if video.rejected:
                 break
+            if stage.name in known:
+                continue
             started = time.perf_counter()
             before = len(video.drops)
             asked = self._asked()
-            self._retried = 0
-            try:
-                video, outcome = self._attempt(stage, video)
-            except BadInputError as error:
-                video = video.reject(stage.name, error.reason, error.detail)
-            except MediaError as error:
-                video = video.reject(stage.name, Reason(error.problem), error.detail)
-            except TransientError as error:
-                video = video.reject(stage.name, Reason.RETRIES_EXHAUSTED, str(error))
-            except EndpointError as error:
-                video = video.reject(stage.name, Reason.ENDPOINT_REFUSED, str(error))
-            except BudgetError as error:
-                video = video.reject(stage.name, Reason.BUDGET_SPENT, str(error))
-            except Exception as error:
-                detail = f"{type(error).__name__}: {error}"
-                video = video.reject(stage.name, Reason.BUG, detail[:500])
-            end = video.rejected
-            if end is not None:
-                outcome = "failed" if end.reason in FAILURES else "rejected"
+            self._retried, self._traceback = 0, ""
+            video, outcome = self._sorted(stage, video)
             drops = Counter(f"{drop.kind}/{drop.reason}" for drop in video.drops[before:])
-            seconds = time.perf_counter() - started
             sink(
                 StageEvent(
                     stage=stage.name,
                     outcome=outcome,
-                    seconds=seconds,
+                    seconds=time.perf_counter() - started,
                     drops=dict(drops),
                     asked=self._asked() - asked,
                     retries=self._retried,
                     video_s=video.facts.duration_s if video.facts else 0.0,
+                    traceback=self._traceback,
                 )
             )
         if video.rejected and video.rejected.reason not in FAILURES:
@@ -127,18 +127,46 @@ class ChainWorker:
         return video
 
     def close(self) -> None:
-        """Close all stages."""
+        """Close all stages and the memo."""
         for stage in self._stages:
             if stage.name in self._opened:
                 stage.close()
+        self._memo.close()
 
     def _asked(self) -> Cost:
         return self._workspace.ledger.here if self._workspace.ledger else Cost()
 
+    def _sorted(self, stage: Stage, video: Video) -> tuple[Video, Outcome]:
+        """Return the video after a stage, rejected for whatever went wrong."""
+        outcome: Outcome = "rejected"
+        try:
+            video, outcome = self._attempt(stage, video)
+        except BadInputError as error:
+            video = video.reject(stage.name, error.reason, error.detail)
+        except TransientError as error:
+            video = video.reject(stage.name, Reason.RETRIES_EXHAUSTED, str(error))
+        except EndpointError as error:
+            video = video.reject(stage.name, Reason.ENDPOINT_REFUSED, str(error))
+        except BudgetError as error:
+            video = video.reject(stage.name, Reason.BUDGET_SPENT, str(error))
+        except StoreError as error:
+            video = video.reject(stage.name, Reason.STORE_FAILED, str(error))
+        except Exception as error:
+            self._traceback = traceback.format_exc()
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(where.filename).name}:{where.lineno} in {where.name}"
+            detail = f"{type(error).__name__} at {place}: {error}"
+            video = video.reject(stage.name, Reason.BUG, detail[:DETAIL_CHARACTERS])
+        end = video.rejected
+        if end is not None:
+            outcome = "failed" if end.reason in FAILURES else "rejected"
+        return video, outcome
+
     def _attempt(self, stage: Stage, video: Video) -> tuple[Video, Outcome]:
         for attempt in range(self._retries + 1):
             try:
-                return self._measure_and_judge(stage, video)
+                with _sorted_os_errors(video):
+                    return self._measure_and_judge(stage, video)
             except TransientError:
                 if attempt == self._retries:
                     raise
@@ -147,50 +175,87 @@ class ChainWorker:
         raise AssertionError("unreachable")
 
     def _measure_and_judge(self, stage: Stage, video: Video) -> tuple[Video, Outcome]:
+        if judges_only(stage):
+            return stage.judge(video), "measured"
         key = memo_key(stage, video)
-        stored = self._memo.get(key)
-        if stored is not None:
-            return stage.judge(_fill(video, from_json(stored))), "remembered"
-        # What is remembered is finished without a request; nothing new is begun that could need one.
+        remembered = recall(stage, video, key, self._memo)
+        if remembered is not None:
+            return remembered, "remembered"
+        # Results in the memo need no request; nothing new is begun that could need one.
         if self._workspace.ledger and (why := self._workspace.ledger.stopped()):
             raise BudgetError(f"not reached before the budget was spent: {why}")
         # Opened on first need: a run that finds everything in the memo loads no model.
         if stage.name not in self._opened:
             stage.open(self._workspace)
             self._opened.add(stage.name)
-        if stage.needs_frames and self._scan and not self._scan.has_packed(video):
-            self._scan.measure(video)
-        measured = stage.measure(video)
-        result = {name: to_jsonable_python(getattr(measured, name)) for name in stage.writes}
-        self._memo.put(key, json.dumps(result))
-        return stage.judge(_fill(video, result)), "measured"
+        try:
+            stored = self._measured(stage, video)
+        except BadInputError as error:
+            if (rejected := rejection(error)) is not None:
+                self._memo.put(reject_key(stage, key), rejected)
+            raise
+        self._memo.put(key, stored)
+        filled = fill(stage, video, stored)
+        assert filled is not None, "a result that was just made is of this version of the records"
+        return stage.judge(filled), "measured"
+
+    def _measured(self, stage: Stage, video: Video) -> str:
+        """Return a stage's result as JSON; of a file, only if it is the one that was hashed."""
+        packs = stage.needs_frames and self._packer is not None and not self._packer.has_packed(video)
+        reads_file = stage.reads_file or packs
+        if reads_file:
+            _check_unchanged(video)
+        try:
+            if packs and self._packer is not None:
+                self._packer.measure(video)
+            stored = measured(stage, video)
+        except MediaError as error:
+            if reads_file:
+                _check_unchanged(video)
+            raise BadInputError(Reason(error.problem), error.detail) from error
+        except BadInputError:
+            if reads_file:
+                _check_unchanged(video)
+            raise
+        if reads_file:
+            _check_unchanged(video)
+        return stored
 
 
-def memo_key(stage: Stage, video: Video) -> str:
-    """Hash of all that a stage's result depends on."""
-    reads = {name: getattr(video, name) for name in stage.reads}
-    text = to_json([stage.name, stage.version, stage.measures_with(), stage.also_reads(video), reads])
-    return f"{stage.name}-{hashlib.sha256(text).hexdigest()}"
+def _check_unchanged(video: Video) -> None:
+    """Check that a file is still in the state in which it was hashed.
+
+    Raises:
+        BadInputError: it was replaced, written or removed.
+    """
+    if not video.identity:
+        return
+    try:
+        now = identity_of(file_of(video))
+    except FileNotFoundError as error:
+        raise BadInputError(Reason.CHANGED, "the file was removed during the run") from error
+    if now != video.identity:
+        raise BadInputError(Reason.CHANGED, "the file was replaced or written during the run")
 
 
-def recalled(stages: Sequence[Stage], video: Video, memo: Memo) -> tuple[Video, list[Stage]]:
-    """A video as far as its results are remembered, and the stages whose results they are."""
-    known: list[Stage] = []
-    for stage in stages:
-        stored = memo.get(memo_key(stage, video))
-        if stored is None or video.rejected:
-            break
-        video = stage.judge(_fill(video, from_json(stored)))
-        known.append(stage)
-    return video, known
+@contextmanager
+def _sorted_os_errors(video: Video) -> Iterator[None]:
+    """Turn errors of disks into those that end the run, those that may pass, and bad input."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StoreError(f"{error.filename or 'disk'}: {error.strerror}") from error
+        if error.errno in PASSING:
+            raise TransientError(f"{error.filename or 'disk'}: {error.strerror}") from error
+        if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM):
+            _check_unchanged(video)
+        raise
 
 
-def _fill(video: Video, result: dict[str, Any]) -> Video:
-    """The video with a stage's result, read back as it will be from the memo."""
-    return VIDEO_JSON.validate_python({**to_jsonable_python(video), **result})
-
-
-def crashed(video: Video) -> Video:
-    """The video whose worker died twice."""
-    detail = "the process that worked on it died, and died again when it was alone"
+def crashed(video: Video, detail: str) -> Video:
+    """Return the video whose worker died."""
     return video.reject("run", Reason.WORKER_CRASHED, detail)
+
+
+DIED_TWICE = "the process that worked on it died, and died again when it was alone"

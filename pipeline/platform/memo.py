@@ -7,6 +7,7 @@ brought up to date from the segments when a key is missed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 import zlib
@@ -54,9 +55,16 @@ class Memo:
         if self._segment is None:
             self._segment = (self._folder / f"{uuid.uuid4().hex}.seg").open("xb")
         data = value.encode()
-        self._segment.write(b"%s %08x %s\n" % (key.encode(), zlib.crc32(data), data))
-        self._segment.flush()
-        os.fsync(self._segment.fileno())
+        try:
+            self._segment.write(b"%s %08x %s\n" % (key.encode(), zlib.crc32(data), data))
+            self._segment.flush()
+            os.fsync(self._segment.fileno())
+        except OSError:
+            # The line may be torn; the next one goes to a segment of its own.
+            with contextlib.suppress(OSError):
+                self._segment.close()
+            self._segment = None
+            raise
 
     def close(self) -> None:
         """Close all files."""
@@ -70,7 +78,9 @@ class Memo:
             grown = sorted(
                 entry.name
                 for entry in entries
-                if entry.name.endswith(".seg") and entry.stat().st_size > self._read_to.get(entry.name, 0)
+                if entry.name.endswith(".seg")
+                and entry.is_file()
+                and entry.stat().st_size > self._read_to.get(entry.name, 0)
             )
         for name in grown:
             with (self._folder / name).open("rb") as file:

@@ -8,7 +8,6 @@ puts together what small models can tell (:mod:`stages.caption.embedded`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -75,17 +74,20 @@ class WriteCaptions(Stage):
     name: ClassVar[str] = "caption"
     version: ClassVar[int] = 5
     pool: ClassVar[Pool] = "language"
-    reads = (
+    reads: tuple[str, ...] = (
         "content_id", "evidence", "transcript", "kept_clips", "kept_actions", "matches", "watermarks",
     )  # fmt: skip
     writes = ("captions",)
     needs_frames = True
+    rules = ("english", "caption")
     measuring = CaptionSettings
     settings: CaptionSettings
 
     def __init__(self, settings: CaptionSettings, *, model: str | None) -> None:
         self.settings = settings
         self.model = model
+        if not settings.only_matched:
+            self.reads = (*type(self).reads, "clips_before_match")
         self._notes: NotesCaptioner | None = None
 
     def measures_with(self) -> object:
@@ -94,10 +96,6 @@ class WriteCaptions(Stage):
             return [settings.max_words, settings.max_sentences, settings.only_matched, settings.threads]
         digests = [prompts.digest(PROMPT), prompts.digest(MERGE_PROMPT) if settings.merge else None]
         return [super().measures_with(), self.model, digests]
-
-    def also_reads(self, video: Video) -> object:
-        # Not all drops: their details name thresholds, which change no caption.
-        return None if self.settings.only_matched else [asdict(clip) for clip in self._wanted(video)]
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
@@ -118,7 +116,7 @@ class WriteCaptions(Stage):
             captions = self._notes.write(video, clips, frames, self.settings.limits)
         else:
             captions = self._see(video, clips)
-        return replace(video, captions=captions)
+        return video.with_results(captions=captions)
 
     def judge(self, video: Video) -> Video:
         captions = {caption.clip_id: caption for caption in video.captions}
@@ -130,11 +128,7 @@ class WriteCaptions(Stage):
 
     def _wanted(self, video: Video) -> list[Clip]:
         """Return the clips to describe."""
-        clips = video.kept_clips
-        if self.settings.only_matched:
-            return clips
-        unmatched = {drop.item_id for drop in video.drops if drop.reason is Reason.NO_MATCH}
-        return [clip for clip in video.clips if clip in clips or clip.clip_id in unmatched]
+        return video.kept_clips if self.settings.only_matched else video.clips_before_match
 
     def _see(self, video: Video, clips: list[Clip]) -> list[Caption]:
         """Caption by a vision model; an entry without text says why."""
@@ -168,7 +162,7 @@ class WriteCaptions(Stage):
             for clip, times, new in zip(clips, shown, written, strict=True)
         ]
         if settings.merge:
-            around = surroundings(video, captions)
+            around = surroundings(video, clips, captions)
             captions = merge_captions(self._client, captions, around, settings.limits)
         return captions
 
@@ -207,13 +201,15 @@ def neighbours(video: Video, clip: Clip) -> tuple[Clip | None, Clip | None]:
     return (before[-1] if before else None), (after[0] if after else None)
 
 
-def surroundings(video: Video, captions: Sequence[Caption]) -> dict[str, Surroundings]:
+def surroundings(
+    video: Video, clips: Sequence[Clip], captions: Sequence[Caption]
+) -> dict[str, Surroundings]:
     """Return the context of each clip for the second pass, by id; a clip without any is left out."""
     texts = {caption.clip_id: caption.text for caption in captions}
-    clips = {clip.clip_id: clip for clip in video.clips}
+    by_id = {clip.clip_id: clip for clip in clips}
     found = {}
     for caption in captions:
-        clip = clips[caption.clip_id]
+        clip = by_id[caption.clip_id]
         before, after = (texts.get(other.clip_id, "") if other else "" for other in neighbours(video, clip))
         if before or after:
             said = said_during(video.transcript, clip)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 from models.settings import Count, Section, Share
@@ -33,6 +32,7 @@ class Narrate(Stage):
     pool: ClassVar[Pool] = "language"
     reads = ("uri", "facts", "transcript", "kept_clips", "kept_actions", "matches", "captions")
     writes = ("narrative",)
+    rules = ("english", "narrate/title.py")
     settings: NarrateSettings
 
     def __init__(self, settings: NarrateSettings, *, model: str | None) -> None:
@@ -52,7 +52,7 @@ class Narrate(Stage):
         narrative = Narrative(
             title=title.text, title_source=title.source, steps=steps, integrity=integrity(video)
         )
-        return replace(video, narrative=narrative)
+        return video.with_results(narrative=narrative)
 
     def _title(self, video: Video) -> Title:
         by_rules = title_of(video)

@@ -20,8 +20,8 @@ from models.language import Answer, Question
 from stages import prompts
 from stages.english.caption_rules import GRAMMAR, WORD, content_words, tidy
 from stages.english.verbs import BASE_OF, NOUNS_TOO
-from stages.probe import path_of
 from stages.records import Action, Sentence, Transcript, Video
+from stages.view import path_of
 
 MAX_WORDS = 12
 OPENING_S = 60.0

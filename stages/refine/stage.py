@@ -77,6 +77,7 @@ class Refine(Stage):
     pool: ClassVar[Pool] = "language"
     reads = ("video_id", "transcript")
     writes = ("actions",)
+    rules = ("english", "refine/spoken_times.py")
 
     measuring = RefineMeasuring
     settings: RefineSettings
@@ -113,7 +114,7 @@ class Refine(Stage):
             replace(action, action_id=f"{video.video_id}-a{index:04d}")
             for index, action in enumerate(found)
         ]
-        return replace(video, actions=named)
+        return video.with_results(actions=named)
 
     def judge(self, video: Video) -> Video:
         assert video.transcript is not None

@@ -8,7 +8,6 @@ is said, written and moving in a clip. Without a topic neither stage runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -75,6 +74,7 @@ class _ByTopic(Stage):
     settings: RelevanceSettings
     pool: ClassVar[Pool] = "language"
     writes = ("relevance",)
+    rules = ("english", "relevance", "narrate/title.py")
     prompt: ClassVar[str]
 
     def __init__(self, settings: RelevanceSettings, *, model: str | None) -> None:
@@ -117,7 +117,7 @@ class JudgeVideo(_ByTopic):
 
     def measure(self, video: Video) -> Video:
         found = self._asked(video) if self.model else None
-        return replace(video, relevance=[found or self._by_likeness(video)])
+        return video.with_results(relevance=[found or self._by_likeness(video)])
 
     def judge(self, video: Video) -> Video:
         whole = next(each for each in video.relevance if each.clip_id is None)
@@ -177,7 +177,7 @@ class JudgeClips(_ByTopic):
         if len(found) < len(notes):
             found = self._by_rules(video, notes) | found
         whole = [each for each in video.relevance if each.clip_id is None]
-        return replace(video, relevance=[*whole, *(found[note.clip.clip_id] for note in notes)])
+        return video.with_results(relevance=[*whole, *(found[note.clip.clip_id] for note in notes)])
 
     def judge(self, video: Video) -> Video:
         found = {each.clip_id: each for each in video.relevance}

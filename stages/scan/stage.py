@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from typing import Annotated, ClassVar
 
@@ -26,8 +26,8 @@ from models.media import MAX_PIXELS, Bounds, Frame, Losses, frames, open_media, 
 from models.settings import NonNegative, Positive, Section, Share
 from stages.base import BadInputError, Pool, Stage
 from stages.frames import FramePacker
-from stages.probe import path_of
 from stages.records import Evidence, Facts, Interval, Reason, Video
+from stages.view import file_of
 
 DETECTOR_WIDTH_PX = 256
 """scenedetect's own working width."""
@@ -71,6 +71,7 @@ class Scan(Stage):
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "facts")
     writes = ("facts", "evidence")
+    reads_file = True
 
     measuring = ScanMeasuring
     settings: ScanSettings
@@ -90,6 +91,9 @@ class Scan(Stage):
         except (FileNotFoundError, zipfile.BadZipFile):
             return False
 
+    def rejects_with(self) -> object:
+        return [asdict(self.bounds), self.max_pixels]
+
     def _label(self) -> bytes:
         return json.dumps([self.version, self.measures_with()], sort_keys=True).encode()
 
@@ -99,15 +103,14 @@ class Scan(Stage):
         target.parent.mkdir(parents=True, exist_ok=True)
         losses = Losses()
         with (
-            open_media(path_of(video.uri), max_pixels=self.max_pixels) as container,
+            open_media(file_of(video), max_pixels=self.max_pixels) as container,
             FramePacker(target, self._label()) as packer,
         ):
             pictures = frames(container, bounds=self.bounds, losses=losses)
             evidence = scan(pictures, video.facts, self.settings, packer)
             origin_s = start_of(container)
         start_s, end_s = evidence.shots[0].start_s, evidence.shots[-1].end_s
-        return replace(
-            video,
+        return video.with_results(
             facts=replace(
                 video.facts,
                 start_s=start_s,

@@ -71,6 +71,7 @@ class FilterWatermarks(Stage):
     reads = ("content_id", "evidence", "kept_clips")
     writes = ("watermarks",)
     needs_frames = True
+    rules = ("watermark",)
 
     measuring = WatermarkMeasuring
     settings: WatermarkSettings
@@ -97,7 +98,7 @@ class FilterWatermarks(Stage):
             found.sort(key=lambda finding: -finding.score)
             lines = [line for finding in found for line in finding.text.split("\n") if line]
             marks.append(Watermark(clip_id=clip_id, findings=found, screen_text=list(dict.fromkeys(lines))))
-        return replace(video, watermarks=marks)
+        return video.with_results(watermarks=marks)
 
     def _windows(self, video: Video) -> Iterator[tuple[list[Clip], list[float]]]:
         """Consecutive clips and the times of the pictures to look at."""

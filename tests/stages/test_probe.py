@@ -19,8 +19,9 @@ from models.media import frames, open_media
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages.base import BadInputError
-from stages.probe import Probe, path_of
+from stages.probe import Probe
 from stages.records import Facts, Reason, Video
+from stages.view import path_of
 
 
 def probed(path: Path, **rules: object) -> Video:

@@ -13,8 +13,8 @@ import pytest
 from pipeline.curation import ingest
 from pipeline.curation.ingest import InputError, Source, identify, list_files, unique
 from pipeline.platform.memo import Memo
-from stages.probe import path_of
 from stages.records import Drop, Kind, Reason
+from stages.view import path_of
 
 NOWHERE = Path("/nowhere")
 

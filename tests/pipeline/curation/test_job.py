@@ -27,8 +27,9 @@ from pipeline.curation.job import Outcome, OutputError, claimed, curate
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
 from pipeline.platform.config import load
-from stages.probe import Probe, path_of
+from stages.probe import Probe
 from stages.records import Interval, Video
+from stages.view import path_of
 
 ROOT = Path(__file__).parents[3]
 SILENT = (

@@ -1,0 +1,107 @@
+"""Results of stages in the memo: under which key, in which form, and how they are read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json, to_jsonable_python
+
+from pipeline.platform.memo import Memo
+from stages.base import BadInputError, Stage, field_json
+from stages.records import Reason, Video
+from stages.view import ContractError, View, results_of
+
+PASSING = frozenset({Reason.UNREADABLE, Reason.CHANGED})
+"""Reasons that speak of a moment, not of the content; they are not remembered."""
+
+
+def memo_key(stage: Stage, video: Video) -> str:
+    """Return the hash of all that a stage's result depends on."""
+    reads = {name: getattr(video, name) for name in stage.reads}
+    text = to_json([stage.signature, stage.also_reads(video), reads])
+    return f"{stage.name}-{hashlib.sha256(text).hexdigest()}"
+
+
+def reject_key(stage: Stage, key: str) -> str:
+    """Return the key of a rejection by :meth:`Stage.measure`: some settings decide about that alone."""
+    text = to_json([key, stage.rejects_with()])
+    return f"reject-{hashlib.sha256(text).hexdigest()}"
+
+
+def recall(stage: Stage, video: Video, key: str, memo: Memo) -> Video | None:
+    """Return the video after a stage whose result or rejection is in the memo; None if neither is."""
+    if judges_only(stage):
+        return stage.judge(video)
+    stored = memo.get(key)
+    if stored is not None:
+        filled = fill(stage, video, stored)
+        return None if filled is None else stage.judge(filled)
+    rejected = memo.get(reject_key(stage, key))
+    if rejected is None:
+        return None
+    reason, detail = from_json(rejected)
+    return video.reject(stage.name, Reason(reason), detail)
+
+
+def recalled(stages: Sequence[Stage], video: Video, memo: Memo) -> tuple[Video, list[Stage]]:
+    """Return a video as far as its results are in the memo, and the stages whose results they are."""
+    known: list[Stage] = []
+    for stage in stages:
+        if video.rejected:
+            break
+        after = recall(stage, video, memo_key(stage, video), memo)
+        if after is None:
+            break
+        video = after
+        known.append(stage)
+    return video, known
+
+
+def judges_only(stage: Stage) -> bool:
+    """Whether a stage measures nothing, so that there is nothing to store."""
+    return type(stage).measure is Stage.measure
+
+
+def measured(stage: Stage, video: Video) -> str:
+    """Measure a video with what the stage declares to read, and return its result as JSON.
+
+    Raises:
+        ContractError: the stage reads or writes an undeclared field, or a number is not finite.
+    """
+    view = View(video, stage=stage.name, reads=stage.reads, reads_file=stage.reads_file)
+    results = results_of(stage.measure(view), stage.name, stage.writes)
+    plain = {name: to_jsonable_python(results[name]) for name in stage.writes}
+    try:
+        return json.dumps(plain, allow_nan=False)
+    except ValueError as error:
+        names = [name for name, value in plain.items() if any(not math.isfinite(x) for x in _floats(value))]
+        raise ContractError(
+            f"the stage {stage.name!r} writes infinity or NaN in {', '.join(names)}"
+        ) from error
+
+
+def rejection(error: BadInputError) -> str | None:
+    """Return a rejection as JSON, as far as it is one of the content."""
+    return None if error.reason in PASSING else json.dumps([error.reason.value, error.detail])
+
+
+def fill(stage: Stage, video: Video, stored: str) -> Video | None:
+    """Return the video with a stored result; None if it is not one of this version of the records."""
+    try:
+        result = from_json(stored)
+        fields = {name: field_json(name).validate_python(result[name]) for name in stage.writes}
+    except (ValidationError, ValueError, KeyError, TypeError):
+        return None
+    return video.with_results(**fields)
+
+
+def _floats(value: object) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _floats(item)
