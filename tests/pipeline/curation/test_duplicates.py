@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
+import examples.media
+from examples.drawing import moving_blobs
+from examples.media import Scene
+from models.media import frames, open_media, write_video
+from pipeline.curation.config import Config
 from pipeline.curation.duplicates import without_duplicates
+from pipeline.curation.job import curate
+from pipeline.platform.config import load
 from stages.records import Facts, Fingerprint, Reason, Video
 from tests.support.records import clip
 
@@ -56,3 +65,27 @@ def test_videos_without_duplicates_and_rejected_ones_are_as_they_were() -> None:
     given = [video("a", [1, 2]), video("b", [3]), gone]
     assert without_duplicates(given) == given
     assert without_duplicates([]) == []
+
+
+def test_a_scaled_copy_is_dropped_by_a_run_that_looks_for_duplicates(tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    scenes = [Scene(duration_s=5, picture=moving_blobs(seed, (200, 120, 60))) for seed in (0, 1)]
+    examples.media.write_video(films / "b.mp4", scenes, width_px=320, height_px=240, fps=6, audio=False)
+    with open_media(films / "b.mp4") as container:
+        copies = [frame.bgr(240, 180)[..., ::-1] for frame in frames(container)]
+    write_video(films / "a.mp4", copies, 6, crf=28)
+    options = [
+        "run.runner=local", "run.transient_retries=0", "transcribe.require_speech=false",
+        "match.required=false", "narrate.min_steps=1", "watermark.threshold=1", "duplicates.drop=true",
+        # Nobody answers there: what is not rejected before fails.
+        "language.base_url=http://127.0.0.1:9/v1", "language.model=none", "language.max_retries=0",
+        "language.deadline_s=0.5",
+    ]  # fmt: skip
+    output = tmp_path / "out"
+    curate(str(films), output, load(None, options, Config), memo=None)
+    status = {Path(row["uri"]).name: row["status"] for row in pq.read_table(output / "videos").to_pylist()}
+    assert status == {"a.mp4": "rejected", "b.mp4": "failed"}
+    dropped = [row for row in pq.read_table(output / "rejects").to_pylist() if row["stage"] == "duplicates"]
+    assert {row["reason"] for row in dropped if row["kind"] == "file"} == {"duplicate_clip"}
+    assert all("b.mp4; " in row["detail"] for row in dropped if row["reason"] == "duplicate_clip")
