@@ -1,0 +1,280 @@
+"""Cutting clips out of a video, as files of their own.
+
+A clip that begins and ends at key frames is copied: no quality is lost and it costs no encoding. Shots
+often do, because encoders place key frames at cuts. Every other clip is encoded, from its first frame
+to its last. Sound is always encoded, because packets of sound rarely begin where pictures do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from models.errors import MediaError
+from models.media.container import decoded, open_media, packets, picture_stream, start_of
+from models.media.losses import AnyPacket
+from models.media.pictures import Bounds, Frame, frames
+from models.media.sound import audio_tracks
+
+CLOCK = 90_000
+SOUND_RATE = 48_000
+NEAR_S = 1e-3
+"""Times in tables and in containers are rounded; closer ones are the same."""
+MAX_PACKET_S = 0.5
+"""Sound is sought so much earlier than it is needed."""
+COPIED_CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "mpeg4"})
+"""Codecs that an MP4 file may hold."""
+X264 = {"preset": "veryfast", "crf": "18", "flags": "+bitexact", "threads": "1"}
+
+Means = Literal["copied", "encoded"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutSettings:
+    """Form of the clips.
+
+    Attributes:
+        height_px: of the pictures; the width follows. None keeps the size.
+        fps: frames a second; None keeps the frames and their times.
+    """
+
+    height_px: int | None = None
+    fps: float | None = None
+
+    @property
+    def may_copy(self) -> bool:
+        return self.height_px is None and self.fps is None
+
+
+def cut(source: Path, target: Path, start_s: float, end_s: float, settings: CutSettings) -> Means:
+    """Write the frames of ``[start_s, end_s)`` and their sound as an MP4 file; time 0 is ``start_s``.
+
+    Args:
+        target: an existing file is replaced; it appears only when it is whole.
+        start_s: presentation time; see :func:`models.media.start_of`.
+
+    Raises:
+        MediaError: there are no pictures in the span, or the source cannot be decoded.
+    """
+    sound = _sound(source, start_s, end_s)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        if settings.may_copy and _copied(source, part, start_s, end_s, sound):
+            means: Means = "copied"
+        else:
+            _encoded(source, part, start_s, end_s, settings, sound)
+            means = "encoded"
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return means
+
+
+def _copied(source: Path, target: Path, start_s: float, end_s: float, sound: NDArray[np.float32]) -> bool:
+    """Copy the packets of a span; False where it does not begin and end at key frames."""
+    with open_media(source) as container:
+        stream = picture_stream(container)
+        if stream is None or stream.codec_context.name not in COPIED_CODECS or stream.time_base is None:
+            return False
+        if container.format.name == "avi":
+            return False
+        origin_s = start_of(container)
+        _seek(container, stream, origin_s + start_s)
+        found = _whole_groups(packets(container, stream), stream.time_base, origin_s, start_s, end_s)
+        if not found:
+            return False
+        with _writer(target) as output:
+            copy = output.add_stream_from_template(stream)
+            first = round((origin_s + start_s) / stream.time_base)
+            for packet in found:
+                packet.stream = copy
+                packet.pts = None if packet.pts is None else packet.pts - first
+                packet.dts = None if packet.dts is None else packet.dts - first
+            _mux(output, found, sound)
+    return True
+
+
+def _whole_groups(
+    read: Iterable[AnyPacket], base: Fraction, origin_s: float, start_s: float, end_s: float
+) -> list[AnyPacket]:
+    """The packets of a span of whole groups of pictures; none where an edge lies within a group."""
+    found: list[AnyPacket] = []
+    for packet in read:
+        if packet.pts is None or packet.dts is None:
+            return []
+        time_s = float(packet.pts * base) - origin_s
+        if not found:
+            if packet.is_keyframe and abs(time_s - start_s) <= NEAR_S:
+                found.append(packet)
+            elif time_s > start_s:
+                return []
+        elif time_s >= end_s - NEAR_S:
+            # Pictures after this one in the file may still be shown before it.
+            following = next(iter(read), None)
+            late = following is not None and following.pts is not None and following.pts < packet.pts
+            return found if packet.is_keyframe and not late else []
+        elif time_s >= start_s - NEAR_S:
+            found.append(packet)
+    return found
+
+
+def _encoded(
+    source: Path,
+    target: Path,
+    start_s: float,
+    end_s: float,
+    settings: CutSettings,
+    sound: NDArray[np.float32],
+) -> None:
+    with open_media(source) as container:
+        stream = picture_stream(container)
+        if stream is None:
+            raise MediaError("no pictures in it")
+        # AVI's times follow from the first packet on.
+        if container.format.name != "avi":
+            _seek(container, stream, start_of(container) + start_s)
+        shown = _span(frames(container, bounds=Bounds(max_span_s=1e6, max_hold_s=1e6)), start_s, end_s)
+        first = next(shown, None)
+        if first is None or first.time_s < start_s - NEAR_S:
+            raise MediaError(f"no pictures from {start_s:.3f} s to {end_s:.3f} s")
+        width, height = _size(first.picture, stream.sample_aspect_ratio, settings.height_px)
+        rate = Fraction(settings.fps or stream.average_rate or 25).limit_denominator(1001)
+        with _writer(target) as output:
+            made = output.add_stream("libx264", rate=rate, options=X264)
+            made.width, made.height, made.pix_fmt = width, height, "yuv420p"
+            made.codec_context.time_base = Fraction(1, CLOCK)
+            timed: Iterator[tuple[float, Frame]] = (
+                (frame.time_s - start_s, frame) for frame in _chained(first, shown)
+            )
+            if settings.fps is not None:
+                timed = _at_rate(timed, settings.fps, end_s - start_s)
+            encoded: list[AnyPacket] = []
+            for time_s, frame in timed:
+                picture = _picture(frame, width, height)
+                picture.pts, picture.time_base = round(time_s * CLOCK), Fraction(1, CLOCK)
+                encoded += made.encode(picture)
+            _mux(output, [*encoded, *made.encode()], sound)
+
+
+def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
+    yield first
+    yield from rest
+
+
+def _span(shown: Iterable[Frame], start_s: float, end_s: float) -> Iterator[Frame]:
+    for frame in shown:
+        if frame.time_s >= end_s - NEAR_S:
+            return
+        if frame.time_s >= start_s - NEAR_S:
+            yield frame
+
+
+def _at_rate(
+    timed: Iterable[tuple[float, Frame]], fps: float, length_s: float
+) -> Iterator[tuple[float, Frame]]:
+    """Show on a regular grid what is on display at each time."""
+    count = 0
+    last: Frame | None = None
+    for time_s, frame in timed:
+        while last is not None and count / fps < time_s - NEAR_S:
+            yield count / fps, last
+            count += 1
+        last = frame
+    while last is not None and count / fps < length_s - NEAR_S:
+        yield count / fps, last
+        count += 1
+
+
+def _size(picture: VideoFrame, aspect: Fraction | None, height_px: int | None) -> tuple[int, int]:
+    """Even width and height in square pixels, upright."""
+    width, height = float(picture.width * (aspect or 1)), float(picture.height)
+    if picture.rotation % 180:
+        width, height = height, width
+    scale = height_px / height if height_px else 1.0
+    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+
+
+def _picture(frame: Frame, width: int, height: int) -> VideoFrame:
+    if frame.picture.rotation % 360 == 0:
+        return frame.picture.reformat(width=width, height=height, format="yuv420p", interpolation="AREA")
+    upright = VideoFrame.from_ndarray(frame.bgr(width, height), format="bgr24")
+    return upright.reformat(format="yuv420p")
+
+
+def _sound(source: Path, start_s: float, end_s: float) -> NDArray[np.float32]:
+    """Stereo samples ``[2, n]`` of the span; empty where the file has no sound."""
+    samples = np.zeros((2, round((end_s - start_s) * SOUND_RATE)), np.float32)
+    tracks = audio_tracks(source)
+    if not tracks:
+        return samples[:, :0]
+    with open_media(source) as container:
+        stream = container.streams.audio[tracks[0].index]
+        zero_s = start_of(container) + start_s
+        _seek(container, stream, zero_s - MAX_PACKET_S)
+        place = None
+        for time_s, piece in _pieces(container, stream, zero_s):
+            start = place if time_s is None else round(time_s * SOUND_RATE)
+            start = 0 if start is None else start
+            # Containers round times; continuous sound must not get gaps or overlaps from that.
+            if place is not None and abs(start - place) < SOUND_RATE // 50:
+                start = place
+            place = start + piece.shape[1]
+            low, high = max(0, start), min(samples.shape[1], place)
+            if low < high:
+                samples[:, low:high] = piece[:, low - start : high - start]
+            if start >= samples.shape[1]:
+                break
+    return samples
+
+
+def _pieces(
+    container: InputContainer, stream: AudioStream, zero_s: float
+) -> Iterator[tuple[float | None, NDArray[np.float32]]]:
+    resampler = av.AudioResampler(format="fltp", layout="stereo", rate=SOUND_RATE)
+    form = None
+    for frame in decoded(container, stream):
+        if form not in (None, (frame.format.name, frame.layout.name, frame.sample_rate)):
+            resampler = av.AudioResampler(format="fltp", layout="stereo", rate=SOUND_RATE)
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        time_s = None if frame.time is None else frame.time - zero_s
+        for part in resampler.resample(frame):
+            yield time_s, part.to_ndarray().astype(np.float32, copy=False)
+            time_s = None
+
+
+def _seek(container: InputContainer, stream: VideoStream | AudioStream, time_s: float) -> None:
+    """Go to the last key frame at or before a time of the container's clock."""
+    if stream.time_base is not None:
+        container.seek(max(0, round((time_s + NEAR_S) / stream.time_base)), stream=stream)
+
+
+def _writer(target: Path) -> OutputContainer:
+    return av.open(target, "w", format="mp4", container_options={"fflags": "+bitexact"})
+
+
+def _mux(output: OutputContainer, pictures: list[AnyPacket], sound: NDArray[np.float32]) -> None:
+    """Write pictures and sound, in order of time."""
+    if not sound.size:
+        output.mux(pictures)
+        return
+    track = output.add_stream("aac", rate=SOUND_RATE)
+    track.codec_context.layout = "stereo"
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(np.clip(sound, -1, 1)), "fltp", "stereo")
+    frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, 0, Fraction(1, SOUND_RATE)
+    heard = [*track.encode(frame), *track.encode(None)]
+
+    def moment(packet: AnyPacket) -> float:
+        return float((packet.dts or 0) * (packet.time_base or 0))
+
+    output.mux(sorted([*pictures, *heard], key=moment))
