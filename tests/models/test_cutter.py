@@ -28,7 +28,9 @@ def test_size_and_rate_are_as_asked(narrated: tuple[Path, Truth], tmp_path: Path
     assert cut(narrated[0], target, 2.0, 5.0, CutSettings(height_px=120, fps=10.0)) == "encoded"
     with open_media(target) as container:
         shown = list(frames(container))
-    assert [frame.time_s for frame in shown] == pytest.approx([number / 10 for number in range(30)], abs=1e-3)
+    assert [frame.time_s for frame in shown] == pytest.approx(
+        [number / 10 for number in range(30)], abs=1e-3
+    )
     assert {(frame.picture.width, frame.picture.height) for frame in shown} == {(160, 120)}
 
 

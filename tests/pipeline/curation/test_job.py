@@ -20,6 +20,7 @@ import yaml
 from examples.drawing import moving_blobs
 from examples.media import Scene, Truth, write_video
 from models.errors import EndpointError
+from models.media import frames, open_media
 from pipeline.cli.main import main
 from pipeline.curation import job
 from pipeline.curation.config import Config
@@ -133,6 +134,18 @@ def test_every_file_has_the_outcome_that_it_deserves(curated: Path, given: Path)
     (copy,) = [row for row in table(curated, "videos") if row["status"] == "duplicate"]
     assert unquote(copy["duplicate_of"]) == "Bread Soup.mp4"
     assert Path(path_of(open_dataset(curated).uri(copy["uri"]))) == given / "later" / "copy of soup.mov"
+
+
+def test_clips_are_exported_as_files_once(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "media", str(mine), "--height", "120"]) == 0
+    assert main(["export", "media", str(mine)]) == 0
+    assert [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()] == [
+        "3 encoded", "3 there"
+    ]  # fmt: skip
+    for row in table(mine, "clips"):
+        with open_media(mine / "media" / f"{row['clip_id']}.mp4") as container:
+            last = [frame.time_s + frame.duration_s for frame in frames(container)][-1]
+        assert last == pytest.approx(row["end_s"] - row["start_s"], abs=0.1)
 
 
 def test_what_was_said_and_shown_is_found(curated: Path, narrated: tuple[Path, Truth]) -> None:
