@@ -335,6 +335,57 @@ class Painter(Section):
     strength: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
+class Pipeline(Section):
+    """A diffusers pipeline with its own weights, as ``save_pretrained`` writes it to the folder ``path``.
+
+    ``offload``: model keeps one part on the GPU at a time, layers one layer (slow, least memory).
+    ``quantise``: transformers and text encoders to 8 or 4 bits (needs bitsandbytes). ``steps`` and
+    ``guidance``: null leaves them to the pipeline.
+    """
+
+    path: Path
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    offload: Literal["none", "model", "layers"] = "none"
+    quantise: Literal["none", "int8", "int4"] = "none"
+    steps: Count | None = None
+    guidance: NonNegative | None = None
+
+
+class StockPlanner(Section):
+    """The language model that writes the steps: an OpenAI-compatible endpoint, or, with ``base_url`` null,
+    the packaged one. ``steps``: how many, where the command does not say."""
+
+    base_url: str | None = None
+    model: str = "local"
+    api_key_env: str = "OPENAI_API_KEY"
+    schema_form: Literal["json_schema", "json_object"] = "json_schema"
+    steps: Count = 6
+
+
+class StockVideo(Pipeline):
+    """An image-to-video pipeline, and the clips that it renders."""
+
+    frames: Count = 81
+    height_px: Count = 480
+    width_px: Count = 832
+    fps: Positive = 16.0
+    negative_prompt: str | None = None
+
+
+class Stock(Section):
+    """A film from pretrained weights alone (``--stock``).
+
+    ``painter``: text to image, for the first key frame; ``editor``: an edit model that sees the ``memory``
+    key frames before, for all others (null: the painter makes these too); ``video``: image to video.
+    """
+
+    planner: StockPlanner = StockPlanner()
+    painter: Pipeline
+    editor: Pipeline | None = None
+    memory: Annotated[int, Field(ge=1, le=3)] = 2
+    video: StockVideo
+
+
 class Film(Section):
     """From a goal to one file.
 
@@ -434,4 +485,5 @@ class Recipe(Section):
     generator: Generator = Generator()
     captioner: Captioner = Captioner()
     film: Film = Film()
+    stock: Stock | None = None
     serve: Serve = Serve()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
+from models.errors import UsageError
 from pipeline.platform.command import DONE, Commands, add_set_option, positive
 from pipeline.platform.progress import Live
 
 if TYPE_CHECKING:
+    from generation import config
     from generation.film.make import FilmEvent
+    from generation.film.parts import FilmModels
     from generation.film.plan import FirstStep
 
 
@@ -27,7 +31,11 @@ def add(commands: Commands) -> None:
         "2 bad usage or configuration.",
     )
     parser.add_argument("goal", metavar="GOAL", help='such as "How to make spring rolls?"')
-    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="what `train` wrote")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--models", type=Path, metavar="DIR", help="folder that `train` wrote")
+    source.add_argument(
+        "--stock", metavar="FILE_OR_NAME", help="recipe whose section `stock` names pretrained pipelines"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the film's folder")
     parser.add_argument("--steps", type=positive, metavar="N", help="default: the director decides")
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
@@ -53,24 +61,45 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def _generate(parsed: argparse.Namespace) -> int:
     from transformers.utils import logging as transformers_logging
 
-    from generation.film.make import make_film
     from generation.film.plan import Request
-    from generation.film.trained import TrainedModels, film_models, settings_of
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     request = Request(
         goal=parsed.goal, seed=parsed.seed, steps=parsed.steps, edit=_edit(parsed.edit),
         first=_first_step(parsed.first_step, parsed.first_picture),
     )  # fmt: skip
-    trained = TrainedModels(parsed.models, settings_of(parsed.recipe, parsed.settings), parsed.painter)
-    recipe = trained.recipe()
-    models = film_models(trained.director(), trained.painter(), trained.generator(), recipe.generator)
-    with FilmProgress() as progress:
-        result = make_film(request, models, parsed.out, options=recipe.film, on_event=progress.event)
+    with _models(parsed) as (models, options):
+        from generation.film.make import make_film
+
+        with FilmProgress() as progress:
+            result = make_film(request, models, parsed.out, options=options, on_event=progress.event)
     for step in result.plan.steps:
         print(f"{step.start_s:7.2f} s  {step.step}. {step.action}")
     print(result.path)
     return DONE
+
+
+@contextmanager
+def _models(parsed: argparse.Namespace) -> Iterator[tuple[FilmModels, config.Film]]:
+    """Load the trained or the stock models, and the options of the film."""
+    from generation.config import Recipe
+    from generation.film.trained import TrainedModels, film_models, recipe_file, settings_of
+    from pipeline.platform.config import load
+
+    if parsed.stock is None:
+        trained = TrainedModels(parsed.models, settings_of(parsed.recipe, parsed.settings), parsed.painter)
+        recipe = trained.recipe()
+        parts = trained.director(), trained.painter(), trained.generator()
+        yield film_models(*parts, recipe.generator), recipe.film
+        return
+    for option in ("painter", "recipe"):
+        if getattr(parsed, option) is not None:
+            raise UsageError(f"--{option} goes with --models: with --stock the recipe names all models")
+    from generation.film.stock import stock_models
+
+    recipe = load(recipe_file(parsed.stock), parsed.settings, Recipe).config
+    with stock_models(recipe, parsed.out) as models:
+        yield models, recipe.film
 
 
 def _first_step(text: str | None, picture: Path | None) -> FirstStep | None:

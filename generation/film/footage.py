@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -50,8 +51,18 @@ class Chapter:
     text: str
 
 
-def write_clip(path: Path, video: Frames, *, fps: float, short_side_px: int, key: str) -> None:
-    """Encode frames.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """Samples ``[n, channels]`` in [-1, 1]."""
+
+    samples: NDArray[np.float32]
+    rate_hz: int
+
+
+def write_clip(
+    path: Path, video: Frames, *, fps: float, short_side_px: int, key: str, sound: Sound | None = None
+) -> None:
+    """Encode frames, and their sound where there is any.
 
     Args:
         short_side_px: clips that are smaller are scaled up to it, for players and eyes.
@@ -62,7 +73,8 @@ def write_clip(path: Path, video: Frames, *, fps: float, short_side_px: int, key
     size = tuple(round(side * scale / 2) * 2 for side in (width, height))
     part = path.with_name(f"{path.stem}.part.mp4")
     scaled = (cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in video)
-    write_video(part, scaled if scale > 1 else video, fps, metadata={KEY: key})
+    track = None if sound is None else (sound.samples, sound.rate_hz)
+    write_video(part, scaled if scale > 1 else video, fps, metadata={KEY: key}, sound=track)
     part.replace(path)
 
 
@@ -90,7 +102,10 @@ def clip_frames(path: Path) -> list[Picture]:
 
 
 def join(path: Path, clips: Sequence[Path], chapters: Sequence[Chapter], *, title: str, key: str) -> None:
-    """The film: the clips' pictures as they are, chapters, and a subtitle track."""
+    """Write the film: the clips' pictures and sound unchanged, chapters, and a subtitle track.
+
+    Either all clips have sound or none.
+    """
     part = path.with_name(path.name + ".part")
     with av.open(part, "w", format="mp4", options={"movflags": "+faststart"}) as container:
         container.metadata.update({"title": title, KEY: key})
@@ -105,6 +120,8 @@ def join(path: Path, clips: Sequence[Path], chapters: Sequence[Chapter], *, titl
         )  # fmt: skip
         with av.open(clips[0]) as first:
             stream = container.add_stream_from_template(first.streams.video[0])
+            sounding = bool(first.streams.audio)
+            audio = container.add_stream_from_template(first.streams.audio[0]) if sounding else None
             subtitles = _subtitles(container)
             container.start_encoding()
         for chapter in chapters:
@@ -123,8 +140,28 @@ def join(path: Path, clips: Sequence[Path], chapters: Sequence[Chapter], *, titl
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                     packet.stream = stream
                     container.mux(packet)
-                offset += end
+            if audio is not None:
+                _join_sound(clip, audio, container, offset, end)
+            offset += end
     part.replace(path)
+
+
+def _join_sound(
+    clip: Path, stream: AudioStream, container: OutputContainer, offset: Fraction, end: Fraction
+) -> None:
+    """Copy a clip's sound up to the end of its pictures, so that the next clip's does not overlap it."""
+    with av.open(clip) as source:
+        taken = source.streams.audio[0]
+        assert taken.time_base is not None
+        shift = round(offset / taken.time_base)
+        for packet in source.demux(taken):
+            if packet.pts is None or packet.dts is None or packet.dts < 0:
+                continue
+            if (packet.pts + (packet.duration or 0)) * taken.time_base > end:
+                break
+            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            packet.stream = stream
+            container.mux(packet)
 
 
 def as_srt(chapters: Sequence[Chapter]) -> str:

@@ -31,8 +31,17 @@ from generation import config
 from generation.core.states import Pictures
 from generation.core.story import Source, Step, prompt_of
 from generation.encoders.pictures import square
-from generation.film.footage import Chapter, as_srt, clip_frames, duration_of, join, mp4_key, write_clip
-from generation.film.parts import FilmModels, Painter, Retriever
+from generation.film.footage import (
+    Chapter,
+    Sound,
+    as_srt,
+    clip_frames,
+    duration_of,
+    join,
+    mp4_key,
+    write_clip,
+)
+from generation.film.parts import FilmModels, Painter, Retriever, SoundGenerator
 from generation.film.plan import (
     FilmError,
     Plan,
@@ -388,10 +397,13 @@ class _FilmJob:
             key, render = self._renderer(step, place, state, picture, last)
             if mp4_key(clip) != key or (chain and png_key(ending) != key):
                 self._check()
-                video = render()
+                video, sound = render()
                 if chain:
                     write_png(ending, video[-1], key)
-                write_clip(clip, video, fps=self.models.fps, short_side_px=self.options.upscale_px, key=key)
+                write_clip(
+                    clip, video, sound=sound, key=key,
+                    fps=self.models.fps, short_side_px=self.options.upscale_px,
+                )  # fmt: skip
                 made = True
             last = read_picture(ending.read_bytes()) if chain else None
         step.clips = [f"{stem}.mp4" for stem in stems]
@@ -401,7 +413,7 @@ class _FilmJob:
 
     def _renderer(
         self, step: PlannedStep, place: int, state: Tensor | None, picture: Picture, last: Picture | None
-    ) -> tuple[str, Callable[[], Video]]:
+    ) -> tuple[str, Callable[[], tuple[Video, Sound | None]]]:
         """Return the key of a clip's inputs, and a function that renders the clip."""
         models, source = self.models, step.source
         prompt = prompt_of(step.action, step.caption)
@@ -413,16 +425,19 @@ class _FilmJob:
             shown, last, models.fps, self.options.upscale_px, *([] if source is None else [asdict(source)]),
         )  # fmt: skip
 
-        def render() -> Video:
+        def render() -> tuple[Video, Sound | None]:
             if models.retriever is not None and source is not None:
-                return models.retriever.sample_from(source, prompt, seen, seed=seed)
+                return models.retriever.sample_from(source, prompt, seen, seed=seed), None
+            if isinstance(models.generator, SoundGenerator):
+                return models.generator.sample_with_sound(
+                    prompt, seed=seed, keyframe=shown, first_frame=last
+                )
             clips = models.generator.sample(
                 [prompt], None if seen is None else seen[None], seed=seed,
                 keyframes=None if shown is None else shown[None],
                 first_frames=None if last is None else last[None],
             )  # fmt: skip
-            clip: Video = clips[0]
-            return clip
+            return clips[0], None
 
         return key, render
 

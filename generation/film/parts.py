@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from generation.core.states import Pictures, StateDecoder, StateEncoder
 from generation.core.story import Source, Step
+from generation.film.footage import Sound
 from generation.film.stills import Picture
 
 Condition = Literal["state", "keyframe", "caption"]
@@ -38,6 +39,16 @@ class Generator(Protocol):
         first_frames: Pictures | None,
     ) -> NDArray[np.uint8]:
         """Return clips ``[n, frames, height, width, 3]`` of raw states ``[n, tokens, width]``."""
+
+
+@runtime_checkable
+class SoundGenerator(Protocol):
+    """A generator of clips with sound."""
+
+    def sample_with_sound(
+        self, caption: str, *, seed: int, keyframe: Picture | None, first_frame: Picture | None
+    ) -> tuple[NDArray[np.uint8], Sound | None]:
+        """Return one clip ``[frames, height, width, 3]`` and its sound, if the model makes any."""
 
 
 class Retriever(Protocol):

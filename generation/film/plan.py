@@ -23,6 +23,8 @@ from models.errors import UsageError
 VERSION = 1
 FILE = "plan.json"
 LOCK = ".lock"
+ANSWERS = "answers"
+"""Folder of a language model's answers."""
 FIRST_PICTURE = "first.png"
 
 
@@ -167,7 +169,9 @@ def open_plan(folder: Path, request: Request, models: Mapping[str, str]) -> Plan
     first = request.first
     picture = None if first is None or first.picture is None else digest_of(first.picture)
     if plan is None:
-        strangers = [path.name for path in folder.iterdir() if path.name not in (LOCK, FIRST_PICTURE)]
+        strangers = [
+            path.name for path in folder.iterdir() if path.name not in (LOCK, FIRST_PICTURE, ANSWERS)
+        ]
         if strangers:
             raise FilmError(f"{folder} is not empty and holds no film: choose another folder")
         if first is not None and first.picture is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ def write_video(
     *,
     metadata: Mapping[str, str] | None = None,
     crf: int = 18,
+    sound: tuple[NDArray[np.float32], int] | None = None,
 ) -> None:
     """Write RGB pictures as H.264 (yuv420p) into the container that the suffix names.
 
@@ -33,6 +35,8 @@ def write_video(
         fps: pictures a second.
         metadata: written into the container, as far as it knows the keys.
         crf: constant rate factor, 0 (lossless) to 51 (worst).
+        sound: samples ``[n, channels]`` in [-1, 1] of one or two channels, and their rate in Hz; encoded as
+            AAC.
 
     Raises:
         ValueError: no frames, or an odd size.
@@ -51,8 +55,18 @@ def write_video(
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = 1 / rate
+        track = None if sound is None else container.add_stream("aac", rate=sound[1])
         for index, picture in enumerate(chain([first], pictures)):
             frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = index, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+        if sound is not None and track is not None:
+            samples, rate_hz = sound
+            planes = np.ascontiguousarray(samples.T.clip(-1, 1), np.float32)
+            layout = "mono" if len(planes) == 1 else "stereo"
+            track.layout = layout
+            audio = AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+            audio.sample_rate, audio.pts = rate_hz, 0
+            container.mux(track.encode(audio))
+            container.mux(track.encode())

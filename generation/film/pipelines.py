@@ -1,0 +1,238 @@
+"""Pretrained diffusers pipelines as the parts of a film: key frames, and clips that start from them.
+
+One adapter serves the video pipelines of all families. What a pipeline takes is read from the signature of
+its call (image, negative prompt, frame rate, size), its frame rule and the multiples of its size from its
+autoencoder and transformer; so Wan 2.1 and 2.2 (one expert or two), LTX, HunyuanVideo 1.5 and CogVideoX
+differ in their recipes only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, PipelineQuantizationConfig
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from generation import config
+from generation.core.states import Pictures
+from generation.encoders.pictures import covering
+from generation.encoders.weights import best_device
+from generation.film.footage import Sound
+from generation.film.plan import digest_of
+from generation.film.stills import Picture
+from models.weights import sha256_of
+from pipeline.platform.config import ConfigError
+
+QUANTISED = ("transformer", "transformer_2", "text_encoder", "text_encoder_2")
+BACKENDS = {"int8": ("bitsandbytes_8bit", "load_in_8bit"), "int4": ("bitsandbytes_4bit", "load_in_4bit")}
+EDIT = (
+    "The pictures show the steps before, in order. Keep kitchen, people, tools and ingredients as they are "
+    "and show the next step: "
+)
+
+
+class LoadedPipeline:
+    """A pipeline in the place where it runs, and the inputs that it takes.
+
+    Attributes:
+        takes: names of its inputs.
+        identity: digest of weights and options.
+
+    Raises:
+        ConfigError: the folder holds no pipeline that can be loaded.
+    """
+
+    def __init__(self, options: config.Pipeline, *, key: str) -> None:
+        index = options.path / "model_index.json"
+        if not index.is_file():
+            raise ConfigError(f"{key}.path: {options.path} holds no {index.name} of a diffusers pipeline")
+        self.name = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
+        more: dict[str, Any] = {}
+        if options.quantise != "none":
+            backend, switch = BACKENDS[options.quantise]
+            more["quantization_config"] = PipelineQuantizationConfig(
+                quant_backend=backend, quant_kwargs={switch: True}, components_to_quantize=list(QUANTISED)
+            )
+        try:
+            self.pipeline = DiffusionPipeline.from_pretrained(
+                options.path, use_safetensors=True, local_files_only=True,
+                dtype=getattr(torch, options.dtype), **more,
+            )  # fmt: skip
+        except (OSError, ValueError, AttributeError, ImportError) as error:
+            raise ConfigError(f"{key}: {self.name} cannot be loaded: {error}") from error
+        self.pipeline.set_progress_bar_config(disable=True)
+        if options.offload == "none" or best_device().type == "cpu":
+            self.pipeline.to(best_device())
+        elif options.offload == "model":
+            self.pipeline.enable_model_cpu_offload()
+        else:
+            self.pipeline.enable_sequential_cpu_offload()
+        self.takes = frozenset(inspect.signature(self.pipeline.__call__).parameters)
+        weights = sorted(options.path.glob("**/*.safetensors"))
+        digests = [[path.relative_to(options.path).as_posix(), sha256_of(path)] for path in weights]
+        self.identity = digest_of(options.model_dump_json(exclude={"path", "offload"}), self.name, digests)
+        self._chosen = {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
+
+    def __call__(self, *, seed: int, **inputs: Any) -> Any:
+        """Call the pipeline with those inputs that it takes and that are not None."""
+        given = {
+            name: value
+            for name, value in (self._chosen | inputs).items()
+            if value is not None and name in self.takes
+        }
+        random = torch.Generator().manual_seed(seed % 2**63)
+        return self.pipeline(generator=random, output_type="np", **given)
+
+    def size_multiple(self) -> int:
+        """Return the number that divides the sides of its pictures."""
+        pipeline = self.pipeline
+        stride = _first(pipeline, "vae_scale_factor_spatial", "vae_spatial_compression_ratio", default=8)
+        patch = getattr(getattr(pipeline, "transformer", None), "config", {}).get("patch_size") or 1
+        return stride * int(patch if isinstance(patch, int) else patch[-1])
+
+    def frame_stride(self) -> int:
+        """Return ``n`` where clips have ``n k + 1`` frames."""
+        names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
+        return _first(self.pipeline, *names, default=1)
+
+
+class StockPainter:
+    """Paints the first key frame from text, and every later one by editing those before.
+
+    Args:
+        painter: text to image.
+        editor: takes ``image``; None paints all key frames from text.
+        size_px: height and width.
+        memory: earlier key frames that the editor sees.
+    """
+
+    uses_hints = False
+
+    def __init__(
+        self,
+        painter: LoadedPipeline,
+        editor: LoadedPipeline | None,
+        *,
+        size_px: tuple[int, int],
+        memory: int,
+    ) -> None:
+        if "prompt" not in painter.takes:
+            raise ConfigError(f"stock.painter: {painter.name} does not paint from text")
+        if editor is not None and not editor.takes >= {"prompt", "image"}:
+            raise ConfigError(f"stock.editor: {editor.name} does not edit pictures")
+        self.identity = digest_of(painter.identity, editor and editor.identity, size_px, memory)
+        self.memory, self.cells = (memory, memory + 1) if editor else (0, 1)
+        self._painter, self._editor, self._size_px = painter, editor, size_px
+
+    def paint(
+        self, captions: Sequence[str], *, known: Sequence[Picture], hints: Sequence[Picture], seed: int
+    ) -> Pictures:
+        """See :class:`generation.film.parts.Painter`; each new picture is seen by those after it."""
+        pictures = list(known)
+        for place in range(len(known), len(captions)):
+            seen = pictures[-self.memory :] if self.memory else []
+            pictures.append(self._one(captions[place], seen, seed + place))
+        return np.stack(pictures[len(known) :])
+
+    def _one(self, caption: str, seen: Sequence[Picture], seed: int) -> Picture:
+        height, width = self._size_px
+        size = {"height": height, "width": width}
+        if not seen or self._editor is None:
+            made = self._painter(prompt=caption, seed=seed, max_area=height * width, **size)
+        else:
+            images: Any = [Image.fromarray(picture) for picture in seen]
+            if not _takes_several(self._editor):
+                # One picture of all, side by side.
+                images = Image.fromarray(np.concatenate(list(seen), axis=1))
+            # Kontext otherwise scales everything to a megapixel.
+            made = self._editor(
+                prompt=EDIT + caption, image=images, seed=seed, max_area=height * width, _auto_resize=False,
+                **size,
+            )  # fmt: skip
+        return covering(_levels(made.images[0]), height, width)
+
+
+class PipelineGenerator:
+    """Renders clips from key frames by an image-to-video pipeline.
+
+    Raises:
+        ConfigError: it is no such pipeline, or frames or size do not fit it.
+    """
+
+    def __init__(self, pipeline: LoadedPipeline, options: config.StockVideo) -> None:
+        if not pipeline.takes >= {"prompt", "image", "num_frames"}:
+            raise ConfigError(f"stock.video: {pipeline.name} does not render clips from a picture and text")
+        stride, multiple = pipeline.frame_stride(), pipeline.size_multiple()
+        if (options.frames - 1) % stride:
+            near = max(1, round((options.frames - 1) / stride)) * stride + 1
+            raise ConfigError(
+                f"stock.video.frames: {pipeline.name} takes {stride}k + 1 frames, not {options.frames}; "
+                f"{near} would do"
+            )
+        for key in ("height_px", "width_px"):
+            if getattr(options, key) % multiple:
+                raise ConfigError(f"stock.video.{key}: {pipeline.name} takes multiples of {multiple}")
+        self.identity = pipeline.identity
+        self._pipeline, self._options = pipeline, options
+
+    def sample(
+        self,
+        captions: list[str],
+        states: Tensor | None,
+        *,
+        seed: int,
+        keyframes: Pictures | None,
+        first_frames: Pictures | None,
+    ) -> NDArray[np.uint8]:
+        """See :class:`generation.film.parts.Generator`; states are not read."""
+        clips = [
+            self.sample_with_sound(
+                caption, seed=seed + place, keyframe=None if keyframes is None else keyframes[place],
+                first_frame=None if first_frames is None else first_frames[place],
+            )[0]
+            for place, caption in enumerate(captions)
+        ]  # fmt: skip
+        return np.stack(clips)
+
+    def sample_with_sound(
+        self, caption: str, *, seed: int, keyframe: Picture | None, first_frame: Picture | None
+    ) -> tuple[NDArray[np.uint8], Sound | None]:
+        """See :class:`generation.film.parts.SoundGenerator`."""
+        options, start = self._options, keyframe if first_frame is None else first_frame
+        if start is None:
+            raise ValueError("an image-to-video pipeline needs a key frame")
+        made = self._pipeline(
+            prompt=caption, image=Image.fromarray(covering(start, options.height_px, options.width_px)),
+            negative_prompt=options.negative_prompt, height=options.height_px, width=options.width_px,
+            num_frames=options.frames, frame_rate=options.fps, seed=seed,
+        )  # fmt: skip
+        return _levels(made.frames[0]), self._sound(made)
+
+    def _sound(self, made: Any) -> Sound | None:
+        audio = getattr(made, "audio", None)
+        vocoder = getattr(self._pipeline.pipeline, "vocoder", None)
+        if audio is None or vocoder is None:
+            return None
+        samples = torch.as_tensor(audio)[0].float().cpu().numpy()
+        return Sound(samples=samples.T, rate_hz=int(vocoder.config.output_sampling_rate))
+
+
+def _levels(pictures: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return pictures in [0, 1] as bytes."""
+    return np.asarray((np.asarray(pictures, np.float32).clip(0, 1) * 255).round(), np.uint8)
+
+
+def _takes_several(pipeline: LoadedPipeline) -> bool:
+    """Tell whether an edit pipeline takes a list of pictures as several references."""
+    return pipeline.name.startswith(("QwenImageEditPlus", "Flux2"))
+
+
+def _first(pipeline: DiffusionPipeline, *names: str, default: int) -> int:
+    return next((int(getattr(pipeline, name)) for name in names if hasattr(pipeline, name)), default)
