@@ -55,7 +55,8 @@ def write_video(
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = 1 / rate
-        track = None if sound is None else container.add_stream("aac", rate=sound[1])
+        layout = "mono" if sound is None or sound[0].shape[1] == 1 else "stereo"
+        track = None if sound is None else container.add_stream("aac", rate=sound[1], layout=layout)
         for index, picture in enumerate(chain([first], pictures)):
             frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = index, 1 / rate
@@ -64,8 +65,6 @@ def write_video(
         if sound is not None and track is not None:
             samples, rate_hz = sound
             planes = np.ascontiguousarray(samples.T.clip(-1, 1), np.float32)
-            layout = "mono" if len(planes) == 1 else "stereo"
-            track.layout = layout
             audio = AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
             audio.sample_rate, audio.pts = rate_hz, 0
             container.mux(track.encode(audio))

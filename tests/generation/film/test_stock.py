@@ -121,7 +121,7 @@ def test_sound_of_clips_stays_with_their_pictures(tmp_path: Path) -> None:
 
 def plan(request: dict[str, Any]) -> Reply:
     """Answer as a language model that keeps to the schema."""
-    asked = json.loads(request["messages"][-1]["content"][0]["text"])
+    asked = json.loads(request["messages"][-1]["content"])
     steps = [
         {"action": f"Do part {n}.", "caption": f"Hands do part {n}."} for n in range(1, asked["count"] + 1)
     ]
