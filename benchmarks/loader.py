@@ -134,7 +134,7 @@ def main() -> None:
         folder = Path(name)
         write_tables(folder, [{"clips": rows}], max_shard=10**8, max_row_group=10**5)
         known = [row | _place(row) for row in rows]
-        rates: dict[str, list[float]] = {"PyAV": []} | {f"{n} workers": [] for n in (0, 1, 2)}
+        rates: dict[str, list[float]] = {"PyAV": [], "0 workers": [], "1 workers": [], "2 workers": []}
         for _ in range(given.rounds):
             started = time.perf_counter()
             for row in known:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+
+from pipeline.dataset.reading import Dataset
 
 
 def text_statistics(output: Path) -> dict[str, float | int | None]:
@@ -21,31 +22,53 @@ def text_statistics(output: Path) -> dict[str, float | int | None]:
         ``mean_clip_s`` of what is kept; ``mean_integrity`` of the narratives; ``repeated_steps``, how
         many say what an earlier one said.
     """
-    actions = pq.read_table(output / "actions", columns=["text"])["text"]
-    clips = pq.read_table(output / "clips", columns=["start_s", "end_s", "caption"])
-    narratives = pq.read_table(output / "narratives", columns=["steps", "integrity"])
-    steps = pc.list_flatten(narratives["steps"])
-    told = sum(_words(pc.struct_field(steps, name)) for name in ("action", "caption"))
-    captions = clips["caption"].drop_null()
+    # Batch by batch: the texts of a large dataset do not fit into memory.
+    tables = Dataset(folder=output, manifest=None)
+    actions, captions, told = _Total(), _Total(), _Total()
+    clips_s, integrity = _Total(), _Total()
+    repeated = 0
+    for batch in tables.batches("actions", ["text"]):
+        actions.add(_words(batch["text"]), len(batch))
+    for batch in tables.batches("clips", ["start_s", "end_s", "caption"]):
+        clips_s.add(pc.sum(pc.subtract(batch["end_s"], batch["start_s"])).as_py() or 0.0, len(batch))
+        written = batch["caption"].drop_null()
+        captions.add(_words(written), len(written))
+    for batch in tables.batches("narratives", ["steps", "integrity"]):
+        steps = pc.list_flatten(batch["steps"])
+        told.add(sum(_words(pc.struct_field(steps, name)) for name in ("action", "caption")), len(batch))
+        known = batch["integrity"].drop_null()
+        integrity.add(pc.sum(known).as_py() or 0.0, len(known))
+        repeated += len(steps) - pc.struct_field(steps, "repeats").null_count
     return {
-        "words_per_action": _per(_words(actions), len(actions)),
-        "words_per_caption": _per(_words(captions), len(captions)),
-        "words_per_video": _per(told, len(narratives)),
-        "clips_per_video": _per(len(clips), len(narratives)),
-        "mean_clip_s": _mean(pc.subtract(clips["end_s"], clips["start_s"])),
-        "mean_integrity": _mean(narratives["integrity"]),
-        "repeated_steps": len(steps) - pc.struct_field(steps, "repeats").null_count,
+        "words_per_action": actions.mean,
+        "words_per_caption": captions.mean,
+        "words_per_video": told.mean,
+        "clips_per_video": _per(clips_s.count, told.count),
+        "mean_clip_s": clips_s.mean,
+        "mean_integrity": integrity.mean,
+        "repeated_steps": repeated,
     }
 
 
-def _words(texts: pa.ChunkedArray) -> int:
+@dataclass
+class _Total:
+    """Sum and number of values."""
+
+    value: float = 0.0
+    count: int = 0
+
+    def add(self, value: float, count: int) -> None:
+        self.value += value
+        self.count += count
+
+    @property
+    def mean(self) -> float | None:
+        return _per(self.value, self.count)
+
+
+def _words(texts: pa.Array) -> int:
     return pc.sum(pc.count_substring_regex(texts, r"\S+")).as_py() or 0
 
 
-def _per(total: int, count: int) -> float | None:
+def _per(total: float, count: int) -> float | None:
     return round(total / count, 2) if count else None
-
-
-def _mean(values: Any) -> float | None:
-    mean = pc.mean(values).as_py()
-    return None if mean is None else round(mean, 2)
