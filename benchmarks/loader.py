@@ -31,7 +31,7 @@ from models.media import open_media, picture_stream, start_of
 from pipeline.dataset.schema import TABLES
 from pipeline.dataset.stream import DecodeClip, RowStream, StreamLoader
 from pipeline.dataset.tables import Row, write_tables
-from stages.probe import path_of
+from stages.view import path_of
 
 BATCH = 2
 SIZE_PX = (224, 224)

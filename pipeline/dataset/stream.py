@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from models.media.spans import read_span
 from pipeline.dataset.reading import Dataset, open_dataset
 from pipeline.dataset.tables import Row
-from stages.probe import path_of
+from stages.view import path_of
 
 Split = Literal["train", "validation", "test"]
 SHARES: Mapping[Split, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
