@@ -53,7 +53,9 @@ class Memo:
         if " " in key or "\n" in key or "\n" in value:
             raise ValueError("a record is one line")
         if self._segment is None:
-            self._segment = (self._folder / f"{uuid.uuid4().hex}.seg").open("xb")
+            # Private to one user, as the packed frames are: transcripts and answers stand in it.
+            path = self._folder / f"{uuid.uuid4().hex}.seg"
+            self._segment = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         data = value.encode()
         try:
             self._segment.write(b"%s %08x %s\n" % (key.encode(), zlib.crc32(data), data))

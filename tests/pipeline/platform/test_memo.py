@@ -54,6 +54,13 @@ def test_two_open_memos_see_each_other_s_answers(tmp_path: Path) -> None:
     other.close()
 
 
+def test_a_segment_is_private_to_one_user(tmp_path: Path) -> None:
+    memo = Memo(tmp_path)
+    memo.put("a", "1")
+    memo.close()
+    assert segment(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
 def test_reading_makes_no_segment(tmp_path: Path) -> None:
     memo = Memo(tmp_path)
     assert memo.get("a") is None

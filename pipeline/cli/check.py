@@ -1,0 +1,36 @@
+"""``videoauteur check``: is a dataset whole and sound?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.platform.command import BAD_USAGE, DONE, FAILED, Commands
+
+
+def add(commands: Commands) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "check",
+        help="verify checksums, schema, keys, references, intervals and counts of OUTPUT",
+        epilog="Exit codes: 0 sound; 1 problems, which are listed; 2 not a dataset.",
+    )
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="of `videoauteur curate`")
+    parser.set_defaults(run=_check)
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    from pipeline.dataset.check import check_dataset
+    from pipeline.dataset.manifest import DatasetError
+
+    try:
+        report = check_dataset(parsed.output)
+    except DatasetError as error:
+        print(f"videoauteur: {error}", file=sys.stderr)
+        return BAD_USAGE
+    for problem in report.problems:
+        print(problem)
+    rows = ", ".join(f"{count} {name}" for name, count in report.rows.items())
+    print(f"{parsed.output}: {rows}; {'sound' if not report.problems else 'damaged'}")
+    return FAILED if report.problems else DONE
