@@ -38,10 +38,10 @@ from pathlib import Path
 from statistics import median
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.films import filling
 from benchmarks.machine import machine, markdown
 from models.language import Endpoint
 from models.media import frames, open_media
@@ -260,17 +260,8 @@ def pictures(videos: Sequence[Path], width: int, height: int, count: int) -> Ite
                     return
                 count -= 1
                 full = np.asarray(frame.picture.to_ndarray(format="bgr24"), np.uint8)
-                image = cropped(full, width, height)
+                image = filling(full, width, height)
                 yield np.ascontiguousarray(image[:, ::-1]) if mirrored else image
-
-
-def cropped(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """The middle of a picture that fills the size, scaled to it."""
-    factor = max(width / image.shape[1], height / image.shape[0])
-    inner_width, inner_height = round(width / factor), round(height / factor)
-    left, top = (image.shape[1] - inner_width) // 2, (image.shape[0] - inner_height) // 2
-    inner = image[top : top + inner_height, left : left + inner_width]
-    return np.asarray(cv2.resize(inner, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def shown(runs: list[Cost]) -> list[float]:

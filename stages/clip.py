@@ -58,7 +58,7 @@ class CutClips(Stage):
     """Makes clips from shots and gives up those that are too short, dark, bright, blurred or still."""
 
     name: ClassVar[str] = "clip"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     pool: ClassVar[Pool] = "media"
     reads = ("video_id", "evidence", "transcript")
     writes = ("clips",)
@@ -79,7 +79,7 @@ class CutClips(Stage):
         ]
         parts = [
             (part, num_shots)
-            for run in between(video.evidence.gaps, video.evidence.shots)
+            for run in between([*video.evidence.gaps, *video.evidence.transitions], video.evidence.shots)
             for shot, num_shots in joined(run, self.settings)
             for part in divided(shot, self.settings, pauses)
         ]
@@ -106,17 +106,18 @@ class CutClips(Stage):
 
     def judge(self, video: Video) -> Video:
         assert video.evidence is not None
-        gaps = video.evidence.gaps
-        drops = [self._drop(clip, gaps) for clip in video.kept_clips]
+        drops = [self._drop(clip, video.evidence) for clip in video.kept_clips]
         video = video.drop(*(drop for drop in drops if drop is not None))
         if not video.kept_clips:
             video = video.reject(self.name, Reason.NO_CLIPS, f"none of {len(video.clips)} is fit")
         return video
 
-    def _drop(self, clip: Clip, gaps: list[Interval]) -> Drop | None:
+    def _drop(self, clip: Clip, evidence: Evidence) -> Drop | None:
         rules = self.settings
-        if any(clip.overlap_s(gap) > 0 for gap in gaps):
+        if any(clip.overlap_s(gap) > 0 for gap in evidence.gaps):
             return drop_clip(clip, self.name, Reason.DAMAGED, "pictures are lost or smeared here")
+        if any(clip.overlap_s(transition) > 0 for transition in evidence.transitions):
+            return drop_clip(clip, self.name, Reason.TRANSITION, "a dissolve or a fade between two shots")
         # As long as it was before the guard, which takes at most half of it.
         whole_s = clip.duration_s + min(2 * self.settings.guard_s, clip.duration_s)
         # Half a millisecond: intervals were rounded.
@@ -153,7 +154,7 @@ def frames_in(evidence: Evidence, part: Interval) -> slice:
 
 
 def between(gaps: list[Interval], shots: list[Interval]) -> list[list[Interval]]:
-    """Split shots at damaged stretches.
+    """Split shots at stretches that no clip may touch: damage and gradual transitions.
 
     Returns:
         runs of shots that may be joined, in order of time; each gap is a run of its own.

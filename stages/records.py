@@ -90,6 +90,7 @@ class Evidence:
         sharpness: variance of the Laplacian ``v`` on a 256-pixel-wide grey frame, as ``v / (v + 100)``.
         exposure: mean luma, 0 black to 1 white.
         motion: mean absolute luma difference to the previous packed frame.
+        transitions: dissolves and fades; a shot begins halfway through one, and no clip may touch it.
         num_frames: frames decoded.
         num_lost: pictures that could not be decoded, or whose time stamps do not advance.
         gaps: stretches where pictures are lost or smeared by damage; no clip may touch them.
@@ -107,6 +108,7 @@ class Evidence:
     gaps: list[Interval] = field(default_factory=list)
     announced_s: float = 0.0
     reached_s: float = 0.0
+    transitions: list[Interval] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,6 +399,7 @@ class Reason(StrEnum):
     BLURRED = "blurred"
     STILL = "still"
     DAMAGED = "damaged"
+    TRANSITION = "transition"
     WATERMARK = "watermark"
     DUPLICATE_CLIP = "duplicate_clip"
     NOT_AN_ACTION = "not_an_action"

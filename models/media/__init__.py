@@ -11,7 +11,7 @@ from models.media.container import (
 )
 from models.media.languages import language_of
 from models.media.losses import Losses
-from models.media.pictures import Bounds, Frame, Timeline, frames
+from models.media.pictures import Bounds, Frame, Scaler, Timeline, frames
 from models.media.sound import SAMPLE_RATE, AudioTrack, audio_tracks, read_audio
 from models.media.writer import write_video
 
@@ -24,6 +24,7 @@ __all__ = [
     "Bounds",
     "Frame",
     "Losses",
+    "Scaler",
     "Timeline",
     "audio_tracks",
     "decoded",

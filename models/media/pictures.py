@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from models.errors import MediaError
@@ -29,12 +30,27 @@ class Frame:
     picture: VideoFrame
 
     def bgr(self, width_px: int, height_px: int) -> NDArray[np.uint8]:
-        """The picture scaled by averaging, upright, as ``[height, width, 3]`` in BGR order."""
-        turn = self.picture.rotation % 360
-        width, height = (height_px, width_px) if turn in (90, 270) else (width_px, height_px)
+        """Return the picture scaled by averaging, upright, as ``[height, width, 3]`` in BGR order."""
+        return Scaler(width_px, height_px)(self.picture)
+
+
+class Scaler:
+    """Scales pictures of one stream to one size, by averaging, upright, in BGR order.
+
+    It keeps swscale's tables from picture to picture: they cost more than a small picture itself.
+    """
+
+    def __init__(self, width_px: int, height_px: int) -> None:
+        self._size = width_px, height_px
+        self._scale, self._convert = VideoReformatter(), VideoReformatter()
+
+    def __call__(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        """Return the picture as ``[height, width, 3]``."""
+        turn = picture.rotation % 360
+        width, height = self._size[::-1] if turn in (90, 270) else self._size
         # Two steps: swscale's scaling straight into bgr24 tints what is nearly black.
-        scaled = self.picture.reformat(width=width, height=height, interpolation="AREA")
-        image = scaled.to_ndarray(format="bgr24")
+        scaled = self._scale.reformat(picture, width, height, interpolation="AREA", threads=1)
+        image = self._convert.reformat(scaled, format="bgr24", threads=1).to_ndarray()
         # PyAV's rotation is counter-clockwise, and so is numpy's.
         return np.ascontiguousarray(np.rot90(image, turn // 90) if turn else image, dtype=np.uint8)
 

@@ -1,0 +1,148 @@
+"""Hard cuts, found on thumbnails by comparing pictures in time, not by their number.
+
+A cut is a change that stands out from the changes around it, that lasts, and after which colours and shapes
+are others. So a flash is no cut (the picture returns), a fast pan or a shaking camera is none (the changes
+around are as large), a jump in time within one shot is none (colours and shapes stay).
+
+The evidence is weighed by a logistic model; ``python -m benchmarks.train_shots`` fits it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from stages.scan.thumbnails import Thumbnail, alignment, difference, least_change, shared_colours
+
+Evidence: TypeAlias = tuple[float, ...]
+
+REPEAT = 0.5
+"""Change in grey levels up to which a picture repeats the one before: films shown at a higher rate."""
+MIN_CHANGE = 8.0
+MIN_RATIO = 1.4
+"""Change and its ratio to the changes around it below which nothing is weighed."""
+AROUND_S = 0.2
+LASTS_S = 0.3
+"""Time around a change within which other changes are compared, and the picture must not return."""
+ENOUGH_LASTS = 0.6
+"""Share of a change that lasts, from which more says nothing more."""
+WEIGHTS = (-0.146, 2.229, -2.299, -0.638, -0.962, 28.984, 0.511)
+BIAS = -22.974
+"""Of what :func:`weigh` returns, in its order."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A picture and how far it differs from the one before."""
+
+    thumbnail: Thumbnail
+    size: float
+
+    @property
+    def time_s(self) -> float:
+        return self.thumbnail.time_s
+
+
+class CutFinder:
+    """Finds hard cuts in a sequence of thumbnails.
+
+    Attributes:
+        witness: called with the time and the evidence of every change that is weighed; for training.
+    """
+
+    def __init__(self) -> None:
+        self.witness: Callable[[float, Evidence], None] | None = None
+        self._found: list[tuple[float, float]] = []
+        self._changes: list[Change] = []
+        self._next = 1
+
+    def add(self, thumbnail: Thumbnail) -> None:
+        """Look at the next picture."""
+        size = difference(self._changes[-1].thumbnail, thumbnail) if self._changes else 0.0
+        if not self._changes or size > REPEAT:
+            self._changes.append(Change(thumbnail, size))
+        self._judge(thumbnail.time_s)
+
+    def finish(self) -> list[tuple[float, float]]:
+        """Return (time of the first picture after the cut, log-odds) of every change that was weighed."""
+        self._judge(math.inf)
+        return self._found
+
+    def _judge(self, now_s: float) -> None:
+        """Weigh the changes after which enough was seen."""
+        changes = self._changes
+        while self._next < len(changes):
+            centre = changes[self._next]
+            if now_s < centre.time_s + LASTS_S and len(changes) < self._next + 3 + 30:
+                break
+            evidence = weigh(changes, self._next)
+            if evidence is not None:
+                odds = BIAS + sum(w * x for w, x in zip(WEIGHTS, evidence, strict=True))
+                self._found.append((centre.time_s, odds))
+                if self.witness:
+                    self.witness(centre.time_s, evidence)
+            self._next += 1
+        # What lies behind is compared with for a while.
+        while self._next > 40:
+            del changes[:20]
+            self._next -= 20
+
+
+def weigh(changes: Sequence[Change], index: int) -> Evidence | None:
+    """Return the evidence for a cut before a picture; None where there is no need to look."""
+    centre = changes[index]
+    if centre.size < MIN_CHANGE:
+        return None
+    ratio = centre.size / (usual_change(changes, index) + 1)
+    if ratio < MIN_RATIO:
+        return None
+    before, after = settled(changes, index)
+    size = difference(before, after)
+    earlier = [c.thumbnail for c in changes[:index] if c.time_s >= before.time_s - LASTS_S][-8:]
+    later = [c.thumbnail for c in changes[index:] if c.time_s <= after.time_s + LASTS_S][-8:]
+    returns = min(difference(a, b) for a in earlier for b in later)
+    return (
+        math.log(size + 1),
+        math.log(ratio),
+        math.log(shared_colours(before, after) + 0.1),
+        math.log(min(shared_colours(earlier[0], before), shared_colours(after, later[-1])) + 0.1),
+        alignment(before, after),
+        min(returns / centre.size, ENOUGH_LASTS),
+        math.log(least_change(before, after) + 1),
+    )
+
+
+def settled(changes: Sequence[Change], index: int) -> tuple[Thumbnail, Thumbnail]:
+    """Return the pictures before and after a change, beyond a picture in which both are woven.
+
+    A cut between two fields of interlaced or telecined video leaves one picture with lines of both shots.
+    """
+    first, last = index - 1, index
+    least = changes[index].size / 2
+    if last + 1 < len(changes) and changes[last + 1].size > least:
+        last += 1
+    elif first > 0 and changes[first].size > least:
+        first -= 1
+    return changes[first].thumbnail, changes[last].thumbnail
+
+
+def usual_change(changes: Sequence[Change], index: int) -> float:
+    """Change expected from the motion around a picture, over the time since the picture before.
+
+    Motion changes a picture with the square root of the time, roughly, since what has moved away cannot
+    differ more. The largest change around is left out: it may be the cut before.
+    """
+    centre = changes[index]
+    span_s = centre.time_s - changes[index - 1].time_s
+    around = []
+    for other in range(max(1, index - 8), min(len(changes), index + 9)):
+        distance_s = abs(changes[other].time_s - centre.time_s)
+        if other != index and (distance_s <= AROUND_S or (abs(other - index) <= 2 and distance_s <= 1)):
+            share = span_s / (changes[other].time_s - changes[other - 1].time_s)
+            around.append(changes[other].size * math.sqrt(min(3.0, max(1 / 3, share))))
+    around.sort()
+    return float(np.mean(around[:-1] if len(around) > 2 else around)) if around else 0.0

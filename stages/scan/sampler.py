@@ -1,0 +1,108 @@
+"""Pictures on the fixed grid: packed as JPEG and measured.
+
+All of it runs in a thread beside the decoder.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Annotated
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from models.media import Frame, Scaler
+from models.settings import Section
+from stages.frames import FramePacker
+from stages.records import Facts
+
+METER_WIDTH_PX = 256
+MAX_WAITING = 4
+"""Pictures of full size that wait for the thread."""
+
+
+class GridSettings(Section):
+    """The packed frames.
+
+    Attributes:
+        grid_fps: packed frames a second.
+        short_side_px: of the packed frames; smaller pictures are kept as they are.
+        jpeg_quality: 1 to 100.
+    """
+
+    grid_fps: Annotated[float, Field(gt=0, le=30)] = 2.0
+    short_side_px: Annotated[int, Field(ge=64, le=2160)] = 448
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+
+
+class Sampler:
+    """Feeds the analysers of sampled pictures, in a thread of its own.
+
+    Attributes:
+        meter: sharpness, exposure and motion.
+    """
+
+    def __init__(self, facts: Facts, settings: GridSettings, packer: FramePacker) -> None:
+        short_side_px = min(facts.width_px, facts.height_px)
+        self.meter = Meter()
+        self._scale = Scaler(*scaled(facts, settings.short_side_px / short_side_px))
+        self._small = scaled(facts, METER_WIDTH_PX / facts.width_px)
+        self._packer, self._quality = packer, settings.jpeg_quality
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Sampler:
+        return self
+
+    def add(self, frame: Frame) -> None:
+        """Hand a picture to the thread, and wait while it is behind."""
+        self._waiting.append(self._thread.submit(self._take, frame))
+        if len(self._waiting) > MAX_WAITING:
+            self._waiting.popleft().result()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            for done in self._waiting:
+                done.result()
+
+    def _take(self, frame: Frame) -> None:
+        picture = self._scale(frame.picture)
+        self._packer.add(frame.time_s, picture, self._quality)
+        gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        self.meter.add(frame.time_s, resized(gray, self._small))
+
+
+class Meter:
+    """Sharpness, exposure and motion of the packed frames; see :class:`stages.records.Evidence`."""
+
+    def __init__(self) -> None:
+        self.times_s: list[float] = []
+        self.sharpness: list[float] = []
+        self.exposure: list[float] = []
+        self.motion: list[float] = []
+        self._last: NDArray[np.uint8] | None = None
+
+    def add(self, time_s: float, gray: NDArray[np.uint8]) -> None:
+        """Measure one picture ``[h, w]``."""
+        spread = float(cv2.Laplacian(gray, cv2.CV_32F).var())
+        moved = 0.0 if self._last is None else float(cv2.absdiff(gray, self._last).mean()) / 255
+        self._last = gray
+        self.times_s.append(time_s)
+        self.sharpness.append(round(spread / (spread + 100), 4))
+        self.exposure.append(round(float(gray.mean()) / 255, 4))
+        self.motion.append(round(moved, 5))
+
+
+def scaled(facts: Facts, factor: float) -> tuple[int, int]:
+    """Width and height after scaling down; a factor above 1 leaves the picture as it is."""
+    factor = min(factor, 1.0)
+    return max(2, round(facts.width_px * factor)), max(2, round(facts.height_px * factor))
+
+
+def resized(gray: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A grey picture ``[h, w]`` scaled to (width, height)."""
+    return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,136 @@
+"""Thumbnails: what the search for shot boundaries sees of every picture.
+
+The planes of the decoded picture are read in place, a few rows of each, so that a thumbnail costs the same
+at any size and no picture is converted to RGB for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+WIDTH, HEIGHT = 64, 36
+PLANAR = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"})
+"""Pixel formats whose planes can be read as they are."""
+BLACK = 24
+"""Luma up to which a pixel is black: bars and their coding noise."""
+MIN_LIT_SHARE = 0.1
+BLOCKS = (8, 6)
+"""Columns and rows of blocks in which changes are compared."""
+REACH = (6, 4)
+"""Columns and rows by which a picture is moved when two are aligned."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture at 64 x 36 pixels.
+
+    Attributes:
+        time_s: presentation time in seconds.
+        pixels: ``[72, 64]``: luma above, the two chroma planes side by side, 36 x 32 each, below.
+    """
+
+    time_s: float
+    pixels: Pixels
+
+    @property
+    def luma(self) -> Pixels:
+        """Luma, ``[36, 64]``."""
+        return self.pixels[:HEIGHT]
+
+    @cached_property
+    def lit(self) -> NDArray[np.bool_]:
+        """Pixels that are not black, ``[36, 64]``."""
+        return self.luma > BLACK
+
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviation of luma."""
+        return float(cv2.meanStdDev(self.luma)[1][0, 0])
+
+    @cached_property
+    def colours(self) -> NDArray[np.float64]:
+        """Shares of 8 x 16 x 16 bins of luma and chroma among the lit pixels, ``[2048]``."""
+        luma = cv2.resize(self.luma, (WIDTH // 2, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.int64)
+        blue, red = self.pixels[HEIGHT:, : WIDTH // 2], self.pixels[HEIGHT:, WIDTH // 2 :]
+        bins = (luma >> 5) * 256 + (blue >> 4).astype(np.int64) * 16 + (red >> 4)
+        lit = luma > BLACK
+        chosen = bins[lit] if np.count_nonzero(lit) > MIN_LIT_SHARE * lit.size else bins.ravel()
+        return np.asarray(np.bincount(chosen, minlength=2048) / chosen.size)
+
+
+class ThumbnailMaker:
+    """Makes thumbnails of the pictures of one stream."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, time_s: float, picture: VideoFrame) -> Thumbnail:
+        """Return the thumbnail of a picture."""
+        if picture.format.name not in PLANAR:
+            picture = self._reformatter.reformat(
+                picture, 4 * WIDTH, 4 * HEIGHT, "yuv420p", interpolation="AREA", threads=1
+            )
+        pixels = np.empty((2 * HEIGHT, WIDTH), np.uint8)
+        luma, blue, red = picture.planes[:3]
+        pixels[:HEIGHT] = reduced(luma, WIDTH)
+        pixels[HEIGHT:, : WIDTH // 2] = reduced(blue, WIDTH // 2)
+        pixels[HEIGHT:, WIDTH // 2 :] = reduced(red, WIDTH // 2)
+        return Thumbnail(time_s=time_s, pixels=pixels)
+
+
+def reduced(plane: VideoPlane, width: int) -> Pixels:
+    """Reduce a plane of bytes to ``[36, width]``: the mean of some of its rows."""
+    pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+        : plane.height, : plane.width
+    ]
+    rows = pixels[:: max(1, plane.height // (2 * HEIGHT))]
+    return np.asarray(cv2.resize(rows, (width, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def difference(a: Thumbnail, b: Thumbnail) -> float:
+    """Mean difference in grey levels, luma and chroma together.
+
+    Pixels that are black in both pictures say nothing, so that black bars do not dilute a change.
+    """
+    return float(cv2.norm(a.pixels, b.pixels, cv2.NORM_L1)) / lit_pixels(a, b)
+
+
+def lit_pixels(a: Thumbnail, b: Thumbnail) -> float:
+    """Number of luma pixels that are not black in both pictures, and some at least."""
+    return max(float(np.count_nonzero(a.lit | b.lit)), MIN_LIT_SHARE * WIDTH * HEIGHT)
+
+
+def shared_colours(a: Thumbnail, b: Thumbnail) -> float:
+    """Histogram intersection of two pictures, in [0, 1]."""
+    return float(np.minimum(a.colours, b.colours).sum())
+
+
+def alignment(a: Thumbnail, b: Thumbnail) -> float:
+    """Correlation of two pictures' luma at the best of some shifts, in [-1, 1]."""
+    across, down = REACH
+    smooth = cv2.GaussianBlur(a.luma, (0, 0), 1.5)
+    padded = cv2.copyMakeBorder(smooth, down, down, across, across, cv2.BORDER_REPLICATE)
+    return float(
+        cv2.matchTemplate(padded, cv2.GaussianBlur(b.luma, (0, 0), 1.5), cv2.TM_CCOEFF_NORMED).max()
+    )
+
+
+def least_change(a: Thumbnail, b: Thumbnail) -> float:
+    """Difference of two pictures in grey levels in the calmer third of their blocks, black ones aside.
+
+    It is small where something enters the picture, large where the whole picture is another.
+    """
+    change = cv2.resize(cv2.absdiff(a.luma, b.luma), BLOCKS, interpolation=cv2.INTER_AREA)
+    lit = cv2.resize((a.lit | b.lit).astype(np.float32), BLOCKS, interpolation=cv2.INTER_AREA) > 0.5
+    return float(np.quantile(change[lit] if lit.any() else change, 1 / 3))
