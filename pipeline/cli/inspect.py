@@ -28,11 +28,11 @@ def _inspect(parsed: argparse.Namespace) -> int:
     import uvicorn
 
     from pipeline.report.inspector_http import Server
-    from pipeline.report.status import NoRunError
+    from pipeline.report.status import read_run
 
     for output in (parsed.output, parsed.against):
-        if output is not None and not (output / "run.json").is_file():
-            raise NoRunError(f"{output}: no run.json in it; name the OUTPUT of `videoauteur curate`")
+        if output is not None:
+            read_run(output)
     server = Server(parsed.output.resolve(), parsed.against and parsed.against.resolve())
     print(f"http://{parsed.host}:{parsed.port}  (end with Ctrl-C)", file=sys.stderr, flush=True)
     uvicorn.run(server.app(parsed.host), host=parsed.host, port=parsed.port, log_level="warning")

@@ -6,7 +6,6 @@ that the tables hold: a dropped clip's score stands in its reject.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
+from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import TABLES
+from pipeline.report.status import RUN_FILE, read_run
 from stages.match import MatchRule, find_pairs
 
 SCORES = {
@@ -66,19 +66,29 @@ class Inspected:
     """The tables of one OUTPUT.
 
     Args:
-        output: a folder with ``run.json``; its tables may not exist yet.
+        output: of `videoauteur curate`; its tables may not exist yet.
+
+    Raises:
+        NoRunError: there was no run.
+        DatasetError: the tables cannot be read.
     """
 
     def __init__(self, output: Path) -> None:
-        self.output = output
-        self.run: dict[str, Any] = json.loads((output / "run.json").read_text(encoding="utf-8"))
-        self.tables = {name: _table(output, name) for name in TABLES}
+        self._dataset = open_dataset(output)
+        self.run = read_run(output)
+        finished = (output / RUN_FILE).is_file()
+        self.tables = {
+            name: self._dataset.table(name) if finished else schema.empty_table()
+            for name, schema in TABLES.items()
+        }
 
     @cached_property
     def uris(self) -> dict[str, str]:
         """The file of each video."""
         videos = self.tables["videos"].select(["video_id", "uri"]).to_pylist()
-        return {row["video_id"]: row["uri"] for row in reversed(videos) if row["video_id"]}
+        return {
+            row["video_id"]: self._dataset.uri(row["uri"]) for row in reversed(videos) if row["video_id"]
+        }
 
     def media(self, video_id: str) -> Path | None:
         """Return the file of a video of this dataset; None if it has none on this machine."""
@@ -282,15 +292,6 @@ def compare(old: Inspected, new: Inspected, *, offset: int, limit: int) -> Row:
         "total": len(rows),
         "rows": rows[offset : offset + limit],
     }
-
-
-def _table(output: Path, name: str) -> pa.Table:
-    files = sorted(str(path) for path in (output / name).glob("*.parquet"))
-    return (
-        ds.dataset(files, TABLES[name], format="parquet").to_table()
-        if files
-        else TABLES[name].empty_table()
-    )
 
 
 def _holds(column: pa.ChunkedArray, text: str) -> Any:

@@ -25,8 +25,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from pipeline.dataset import SCRATCH
 from pipeline.report.inspector import Inspected, Row, compare
-from pipeline.report.status import NoRunError, as_text, read_status
+from pipeline.report.status import RUN_FILE, NoRunError, as_text, read_status
 
 PAGES = Path(__file__).parent / "pages"
 FILES = {
@@ -96,7 +97,8 @@ class Server:
     async def data(self, output: Path) -> Inspected:
         """Return the tables, read again if the run has written them anew."""
         async with self._lock:
-            stamp = (output / "run.json").stat().st_mtime_ns
+            files = (output / SCRATCH / RUN_FILE, output / RUN_FILE)
+            stamp = max((path.stat().st_mtime_ns for path in files if path.is_file()), default=0)
             if output not in self._loaded or self._loaded[output][0] != stamp:
                 self._loaded[output] = (stamp, await asyncio.to_thread(Inspected, output))
             return self._loaded[output][1]
@@ -140,7 +142,7 @@ class Server:
 
     async def _frame(self, request: Request) -> Response:
         video_id, time_us = _video_id(request), request.path_params["time_ms"] * 1000
-        packed = self._output / "_work" / "frames" / video_id[:2] / f"{video_id}.zip"
+        packed = self._output / SCRATCH / "frames" / video_id[:2] / f"{video_id}.zip"
         jpeg = await asyncio.to_thread(_nearest, packed, time_us)
         if jpeg is None:
             raise HTTPException(404, "the packed frames of this video are gone")

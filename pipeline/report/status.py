@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import UsageError
+from pipeline.dataset import SCRATCH
 
 RUN_FILE = "run.json"
-STATUS_FILE = Path("_work") / "status.json"
+STATUS_FILE = Path(SCRATCH) / "status.json"
 SILENT_S = 120.0
 """Age of the last report from which on a running run may have died: a stage can take minutes a video."""
 
@@ -69,12 +70,7 @@ def read_status(output: Path, *, now_s: float | None = None) -> RunStatus:
         NoRunError: there is none.
     """
     now_s = time.time() if now_s is None else now_s
-    try:
-        run = json.loads((output / RUN_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NoRunError(
-            f"{output}: no {RUN_FILE} in it; name the OUTPUT of `videoauteur curate`"
-        ) from None
+    run = read_run(output)
     try:
         found = json.loads((output / STATUS_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -96,6 +92,21 @@ def read_status(output: Path, *, now_s: float | None = None) -> RunStatus:
         tokens=sum(each["tokens"] for each in found["stages"].values()),
         usd=sum(each["usd"] for each in found["stages"].values()),
     )
+
+
+def read_run(output: Path) -> dict[str, Any]:
+    """Read the run file of the last run: in the scratch folder until the run has written its tables.
+
+    Raises:
+        NoRunError: there is none.
+    """
+    for path in (output / SCRATCH / RUN_FILE, output / RUN_FILE):
+        try:
+            run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        return run
+    raise NoRunError(f"{output}: no {RUN_FILE} in it; name the OUTPUT of `videoauteur curate`")
 
 
 def _stages(found: dict[str, dict[str, Any]]) -> list[StageStatus]:
