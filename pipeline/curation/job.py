@@ -132,7 +132,7 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
         seconds = round(time.perf_counter() - started, 3)
         summary = summarise(version.folder, counts, tally.figures(), ledger.totals(), seconds)
         write_card(version.folder, summary)
-        write_report(version.folder, summary, frames=output / SCRATCH / "frames")
+        write_report(version.folder, summary, frames=output / SCRATCH / "frames", run=run.asked)
         run.finish(version.folder / RUN_FILE, "budget_spent" if spent else "done", **summary)
         version.commit()
         run.remove()
@@ -267,7 +267,7 @@ class _RunFile:
 
     def __init__(self, path: Path, given: str, loaded: Loaded[Config]) -> None:
         self._path = path
-        self._asked = {
+        self.asked = {
             "videoauteur": __version__,
             "schema_version": SCHEMA_VERSION,
             "input": given,
@@ -285,7 +285,7 @@ class _RunFile:
 
     def finish(self, path: Path, status: str, **more: Any) -> None:
         """Write the run file of a version."""
-        path.write_text(json.dumps({"status": status, **self._asked, **more}, indent=1) + "\n")
+        path.write_text(json.dumps({"status": status, **self.asked, **more}, indent=1) + "\n")
 
     def remove(self) -> None:
         """Remove the state in the scratch folder."""

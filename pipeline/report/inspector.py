@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,27 +20,11 @@ import pyarrow.compute as pc
 
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import TABLES
+from pipeline.report.scores import SCORES, dropped_values, floats, histograms, threshold_of
 from pipeline.report.status import RUN_FILE, read_run
 from stages.match import MatchRule, find_pairs
 
-SCORES = {
-    "sharpness": ("clip.min_sharpness", False),
-    "exposure": ("clip.min_exposure", False),
-    "brightness": ("clip.max_exposure", True),
-    "motion": ("clip.min_motion", False),
-    "watermark": ("watermark.threshold", True),
-}
-"""Score to the setting of its threshold, and whether that is an upper bound."""
-SCORE_OF = {
-    "blurred": "sharpness", "too_dark": "exposure", "too_bright": "brightness", "still": "motion",
-    "watermark": "watermark",
-}  # fmt: skip
-COLUMN_OF = {
-    "sharpness": "sharpness", "exposure": "exposure", "brightness": "exposure", "motion": "motion",
-    "watermark": "watermark_score",
-}  # fmt: skip
 RULE = ("max_start_diff_s", "min_iou", "sufficient_iou")
-BINS = 40
 FAR_S = 1e6
 """Distance between videos on the one axis that pairs are looked for on."""
 Row = dict[str, Any]
@@ -152,28 +136,12 @@ class Inspected:
         config = self.run["config"]
         return {
             **{f"match.{name}": config["match"][name] for name in RULE},
-            **{name: config[name.split(".")[0]][name.split(".")[1]] for name, _ in SCORES.values()},
+            **{score.setting: threshold_of(config, score.setting) for score in SCORES.values()},
         }
 
-    def histograms(self) -> dict[str, Row]:
-        """Return for each score the counts of kept and dropped clips in ``BINS`` bins of [0, 1]."""
-        dropped = self.candidates.scores
-        found = {}
-        for name, (setting, upper) in SCORES.items():
-            kept = _floats(self.tables["clips"][COLUMN_OF[name]])
-            both = dropped[name][~np.isnan(dropped[name])]
-            top = (
-                1.0
-                if name != "motion"
-                else max(0.01, float(np.quantile(both, 0.98)) if len(both) else 0.01)
-            )
-            all_, edges = np.histogram(np.clip(both, 0, top), BINS, (0, top))
-            ours, _ = np.histogram(np.clip(kept[~np.isnan(kept)], 0, top), BINS, (0, top))
-            found[name] = {
-                "setting": setting, "upper": upper, "top": top, "threshold": self.settings()[setting],
-                "kept": ours.tolist(), "dropped": (all_ - ours).tolist(), "edges": edges.tolist(),
-            }  # fmt: skip
-        return found
+    def histograms(self) -> list[Row]:
+        """Return for each score how many clips were kept and dropped; see :class:`Histogram`."""
+        return [asdict(each) for each in histograms(self._dataset, self.run["config"])]
 
     def what_if(self, settings: Mapping[str, float | None]) -> Row:
         """Count what would be kept under other thresholds.
@@ -184,11 +152,10 @@ class Inspected:
         chosen = {**self.settings(), **settings}
         clips = self.candidates
         passes = np.ones(len(clips.video), bool)
-        for name, (setting, upper) in SCORES.items():
-            values, bound = clips.scores[name], chosen[setting]
-            assert bound is not None
+        for name, score in SCORES.items():
+            values, bound = clips.scores[name], chosen[score.setting]
             # Comparisons with NaN are false, so an unknown score passes.
-            passes &= ~(values > bound if upper else values < bound)
+            passes &= ~(values > bound if score.upper else values < bound)
         action_video, action_start, action_end = self._actions
         rule = MatchRule(**{name: chosen[f"match.{name}"] for name in RULE})
         shift = clips.video[passes] * FAR_S
@@ -211,36 +178,30 @@ class Inspected:
         """Kept clips, and those dropped by a threshold or for want of an action."""
         clips, rejects = self.tables["clips"], self.tables["rejects"]
         is_clip = pc.equal(rejects["kind"], "clip")
-        wanted = pa.array(["no_match", *SCORE_OF])
+        wanted = pa.array(["no_match", *(score.reason for score in SCORES.values())])
         lost = rejects.filter(pc.and_(is_clip, pc.is_in(rejects["reason"], wanted)))
-        value = pc.extract_regex(lost["detail"], r"^(?:\w+) (?P<value>[0-9.]+)")
-        numbers = pc.cast(pc.struct_field(value, "value"), pa.float64())
-        reasons = np.array(lost["reason"].to_pylist(), dtype=object)
-        lost_values = _floats(numbers)
-        scores = {}
-        for name in SCORES:
-            mine = np.array([SCORE_OF.get(reason) == name for reason in reasons], bool)
-            scores[name] = np.concatenate(
-                [_floats(clips[COLUMN_OF[name]]), np.where(mine, lost_values, np.nan)]
-            )
+        scores = {
+            name: np.concatenate([floats(clips[score.column]), dropped_values(lost, score.reason)])
+            for name, score in SCORES.items()
+        }
         return Candidates(
             video=np.concatenate([self._index(clips), self._index(lost)]),
-            start_s=np.concatenate([_floats(clips["start_s"]), _floats(lost["start_s"])]),
-            end_s=np.concatenate([_floats(clips["end_s"]), _floats(lost["end_s"])]),
+            start_s=np.concatenate([floats(clips["start_s"]), floats(lost["start_s"])]),
+            end_s=np.concatenate([floats(clips["end_s"]), floats(lost["end_s"])]),
             scores=scores,
         )
 
     @cached_property
     def _actions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         table = self.tables["actions"]
-        return self._index(table), _floats(table["start_s"]), _floats(table["end_s"])
+        return self._index(table), floats(table["start_s"]), floats(table["end_s"])
 
     @cached_property
     def _ids(self) -> pa.Array:
         return pc.unique(self.tables["videos"]["video_id"])
 
     def _index(self, table: pa.Table) -> np.ndarray:
-        places: np.ndarray = np.nan_to_num(_floats(pc.index_in(table["video_id"], self._ids)))
+        places: np.ndarray = np.nan_to_num(floats(pc.index_in(table["video_id"], self._ids)))
         return places
 
     def _of(self, name: str, video_id: str) -> list[Row]:
@@ -302,9 +263,3 @@ def _holds(column: pa.ChunkedArray, text: str) -> Any:
 
 def _page(table: pa.Table, offset: int, limit: int) -> Row:
     return {"total": table.num_rows, "rows": table.slice(offset, limit).to_pylist()}
-
-
-def _floats(column: Any) -> np.ndarray:
-    values = pc.cast(column, pa.float64())
-    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    return np.asarray(values.to_numpy(zero_copy_only=False), float)

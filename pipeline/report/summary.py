@@ -15,7 +15,9 @@ from models.ledger import Total
 from pipeline.dataset.reading import Dataset
 from pipeline.dataset.schema import TABLES
 from pipeline.report.text_statistics import text_statistics
+from stages.records import Reason
 
+NO_VIDEO = Reason.NOT_A_VIDEO
 LENGTHS = ("seconds", "video_s")
 """Keys of a stage that are no outcome."""
 
@@ -30,10 +32,11 @@ def summarise(
     """Figures of a finished run, from its tables and its stages' events.
 
     Returns:
-        ``rows`` by table, ``videos`` by status, ``rejects`` by kind and reason, ``duration_s`` of the
-        kept videos and of their clips, ``actions_by_source``, ``text`` (see
-        :mod:`pipeline.report.text_statistics`), ``stages`` with seconds and outcomes, ``ledger`` with what
-        was asked of models in this OUTPUT, over all its runs, and ``seconds`` of wall time.
+        ``rows`` by table, ``videos`` by status, ``no_videos``: rejected files of another kind, such as
+        subtitles; ``rejects`` by kind and reason, ``duration_s`` of the kept videos and of their clips,
+        ``actions_by_source``, ``text`` (see :mod:`pipeline.report.text_statistics`), ``stages`` with seconds
+        and outcomes, ``ledger`` with requests to models in this OUTPUT, over all its runs, and ``seconds`` of
+        wall time.
     """
     # Batch by batch: the summary of a large dataset must not take more memory than that of a small one.
     tables = Dataset(folder=output, manifest=None)
@@ -56,6 +59,7 @@ def summarise(
     return {
         "rows": dict(rows),
         "videos": _by_frequency(statuses),
+        "no_videos": rejects["file"][NO_VIDEO],
         "rejects": {kind: _by_frequency(rejects[kind]) for kind in sorted(rejects)},
         "duration_s": {
             "in": round(in_s, 3),

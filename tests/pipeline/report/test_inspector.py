@@ -90,7 +90,7 @@ def test_other_thresholds_are_counted_from_stored_scores(output: Path) -> None:
     assert data.what_if({"match.min_iou": 0.1, "clip.min_sharpness": 0.03})["seconds"] == 40.0
     assert data.what_if({"clip.min_sharpness": 0.2})["matched_clips"] == 1
     assert data.what_if({"match.min_iou": 0.9, "match.sufficient_iou": None})["pairs"] == 0
-    blurred = data.histograms()["sharpness"]
+    blurred = data.histograms()[0]
     assert (sum(blurred["kept"]), sum(blurred["dropped"]), blurred["threshold"]) == (2, 1, 0.1)
 
 
