@@ -20,10 +20,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from pyarrow.fs import LocalFileSystem
 
+from pipeline.dataset.reading import Dataset
 from pipeline.dataset.schema import TABLES
+from pipeline.report.insights import alternatives, bottleneck, costs
+from pipeline.report.scores import histograms
 from stages.records import FAILURES
 
 MAX_SAMPLES = 24
@@ -119,7 +123,7 @@ class TimeLine:
     drawn: bool
 
 
-def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path) -> Path:
+def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path, run: Mapping[str, Any]) -> Path:
     """Write ``report.html``, whole or not at all.
 
     Thumbnails are taken from the packed frames where they are still there.
@@ -128,6 +132,7 @@ def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path) -> P
         output: OUTPUT, with its tables.
         summary: figures of the run; see :func:`pipeline.report.summary.summarise`.
         frames: folder of packed frames.
+        run: program, machine and configuration, as in ``run.json``.
 
     Returns:
         the file.
@@ -143,11 +148,18 @@ def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path) -> P
     details = _details(output, [row["video_id"] for row in (*lined, *sampled)])
     lines = _time_lines(lined, details)
     marks = [mark for line in lines if line.drawn for mark in (*line.clips, *line.actions)]
+    kept_s = _kept_s(output)
+    scores = histograms(Dataset(folder=output, manifest=None), run["config"])
     context = {
         "summary": summary,
+        "run": run,
+        "config": yaml.safe_dump(run["config"], sort_keys=False, allow_unicode=True),
+        "bottleneck": bottleneck(summary["stages"]),
+        "costs": costs(summary, kept_s),
+        "scores": [(each, alternatives(each)) for each in scores],
         "duration_s": pc.sum(pc.filter(videos["duration_s"], pc.equal(videos["status"], "kept"))).as_py()
         or 0.0,
-        "kept_s": _kept_s(output),
+        "kept_s": kept_s,
         "matched": _scan(output, "actions", ["matched"], pc.field("matched")).count_rows(),
         "rejects": _reject_groups(output),
         "samples": _samples(sampled, details, frames),

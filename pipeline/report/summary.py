@@ -34,9 +34,9 @@ def summarise(
     Returns:
         ``rows`` by table, ``videos`` by status, ``no_videos``: rejected files of another kind, such as
         subtitles; ``rejects`` by kind and reason, ``duration_s`` of the kept videos and of their clips,
-        ``actions_by_source``, ``text`` (see :mod:`pipeline.report.text_statistics`), ``stages`` with seconds
-        and outcomes, ``ledger`` with requests to models in this OUTPUT, over all its runs, and ``seconds`` of
-        wall time.
+        ``actions_by_source``, ``text`` (see :mod:`pipeline.report.text_statistics`), ``stages`` with
+        seconds and outcomes, ``ledger`` with requests to models in this OUTPUT, over all its runs, and
+        ``seconds`` of wall time.
     """
     # Batch by batch: the summary of a large dataset must not take more memory than that of a small one.
     tables = Dataset(folder=output, manifest=None)
@@ -73,16 +73,24 @@ def summarise(
     }
 
 
+def _statuses(summary: Mapping[str, Any]) -> list[str]:
+    """Return the number of videos by status, files that are no videos apart."""
+    counts = dict(summary["videos"])
+    counts["rejected"] = counts.get("rejected", 0) - summary["no_videos"]
+    named = [f"{number} {status}" for status, number in counts.items() if number]
+    return [*named, *([f"{summary['no_videos']} files that are no videos"] if summary["no_videos"] else [])]
+
+
 def _by_frequency(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def as_text(summary: Mapping[str, Any], output: Path) -> str:
     """The summary for a terminal."""
-    rows, videos, length = summary["rows"], summary["videos"], summary["duration_s"]
+    rows, length = summary["rows"], summary["duration_s"]
     lines = [
         "",
-        f"videos      {rows['videos']} in: " + ", ".join(f"{n} {k}" for k, n in videos.items()),
+        f"videos      {rows['videos'] - summary['no_videos']} in: " + ", ".join(_statuses(summary)),
         f"duration    {length['in']:.0f} s in kept videos, {length['kept_in_clips']:.0f} s kept in clips",
         f"clips       {rows['clips']}",
         f"actions     {rows['actions']}"

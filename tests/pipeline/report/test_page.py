@@ -17,6 +17,7 @@ from jinja2 import UndefinedError
 from numpy.typing import NDArray
 
 from models.ledger import Total
+from pipeline.curation.config import Config
 from pipeline.curation.ingest import Source
 from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.dataset.tables import Rows, write_tables
@@ -46,7 +47,7 @@ DETAIL = "score 0.93; watermark.threshold is 0.5"
 HARMLESS_TAGS = frozenset(
     "html head meta title style body header main nav section article h1 h2 h3 p a em small code "
     "bdi br span div dl dt dd ul li table thead tbody tr th td figure figcaption img "
-    "svg path rect text".split()
+    "svg path rect text details summary pre".split()
 )
 
 
@@ -158,6 +159,12 @@ def source_of(video: Video) -> Source:
     return Source(uri=video.uri, content_id=video.content_id)
 
 
+RUN = {
+    "videoauteur": "0", "schema_version": 2, "machine": "here, 2 processors",
+    "config": Config().model_dump(mode="json"), "config_origins": {"clip.max_s": "--set"},
+}  # fmt: skip
+
+
 def write(output: Path, videos: Sequence[Video], /, *more: Rows, **changes: Any) -> Page:
     """Write the tables and the report, and read it."""
     output.mkdir(exist_ok=True)
@@ -166,16 +173,17 @@ def write(output: Path, videos: Sequence[Video], /, *more: Rows, **changes: Any)
     kept = sum(video.rejected is None for video in videos)
     summary = {
         "rows": counts,
+        "no_videos": 0,
         "videos": {"kept": kept, "rejected": len(videos) - kept, "duplicate": len(more)},
         "stages": {
-            "probe": {"seconds": 0.5, "measured": 2, "rejected": 1},
+            "probe": {"seconds": 0.5, "video_s": 30.0, "measured": 2, "rejected": 1},
             "caption": {"seconds": 1.5, "measured": 1, "remembered": 1, "failed": 3},
         },
         "ledger": [],
         "text": text_statistics(output),
         "seconds": 71.0,
     }
-    path = write_report(output, summary | changes, frames=output / "_work" / "frames")
+    path = write_report(output, summary | changes, frames=output / "_work" / "frames", run=RUN)
     assert path == output / "report.html"
     return Page(path.read_text(encoding="utf-8"))
 
@@ -227,8 +235,8 @@ def test_shows_what_happened(tmp_path: Path) -> None:
     ]
     assert page.row("watermark") == ["watermark", "watermark", "1", "25.0\xa0%", DETAIL]
     assert page.row("refine")[:3] == ["refine", "not_an_action", "1"]
-    assert page.row("probe", "0.50") == ["probe", "0.50", "25.0\xa0%", "2", "0", "1", "0"]
-    assert page.row("caption") == ["caption", "1.50", "75.0\xa0%", "1", "1", "0", "3"]
+    assert page.row("probe", "0.50") == ["probe", "0.50", "25.0\xa0%", "60.0", "2", "0", "1", "0"]
+    assert page.row("caption") == ["caption", "1.50", "75.0\xa0%", "0.0", "1", "1", "0", "3"]
     assert page.row("refine", "<m>") == [
         "refine", "<m>", "1,200", "3", "1", "7", "9,000", "800", "0.5000", "0.7500",
     ]  # fmt: skip
