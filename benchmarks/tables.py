@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.machine import machine
+from pipeline import __version__
+from pipeline.curation.config import Config
 from pipeline.dataset.reading import open_dataset
-from pipeline.dataset.schema import TABLES
+from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
 from pipeline.dataset.tables import Row, Rows
 from pipeline.dataset.versions import VersionWriter
 from pipeline.report.page import write_report
@@ -80,8 +82,12 @@ def write(output: Path, videos: int, clips: int, *, shard: int, group: int) -> d
         counts = version.write()
         summary = summarise(version.folder, counts, {}, [], 0.0)
         write_card(version.folder, summary)
-        write_report(version.folder, summary, frames=output)
-        (version.folder / "run.json").write_text(json.dumps(summary))
+        run = {
+            "videoauteur": __version__, "schema_version": SCHEMA_VERSION, "machine": "",
+            "config": Config().model_dump(mode="json"), "config_origins": {},
+        }  # fmt: skip
+        write_report(version.folder, summary, frames=output, run=run)
+        (version.folder / "run.json").write_text(json.dumps({"status": "done", **run, **summary}))
         version.commit()
     return {"mb": _peak_mb() - before, "s": time.perf_counter() - started}
 
