@@ -144,7 +144,7 @@ function showStep(step) {
 function newStep(number) {
   const item = at("step").content.firstElementChild.cloneNode(true);
   const form = item.querySelector("form"), input = form.querySelector("input");
-  item.querySelector("summary").setAttribute("aria-label", `Edit step ${number}`);
+  item.querySelector("summary").textContent = `Edit step ${number}`;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     attempt(async () => {
