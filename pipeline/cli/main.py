@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Sequence
 
 from pipeline import __version__
-from pipeline.cli import check, collect, config, curate, evaluate, export, inspect, plan, status
+from pipeline.cli import check, collect, config, curate, evaluate, export, inspect, plan, push, status
 from pipeline.platform.command import ended
 from pipeline.platform.packages import check_packages
 
@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (curate, status, inspect, plan, check, export, config, collect):
+    for command in (curate, status, inspect, plan, check, export, push, config, collect):
         command.add(commands)
     kinds = evaluate.add(commands)
     # The one upward edge: by name and here only, so that this package can be used without that one.
