@@ -119,7 +119,9 @@ def trial(
     runs = []
     for seed in range(seeds):
         director = fit(recipe, known, statistics, seed)
-        runs.append(scores(partial(predictions, director, unknown), truth))
+        runs.append(
+            scores(partial(predictions, director, unknown), partial(predictions, director, unknown), truth)
+        )
     return {figure: np.stack([run[figure] for run in runs]) for figure in SHOWN}
 
 

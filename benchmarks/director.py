@@ -11,8 +11,9 @@ whoever repeats the last picture finds that one first. *Assignment*: a video's s
 its sentences alone, the history being the model's own predictions, and its frames are put in the order
 that agrees best. States are standardised by the training set; ties count as guesses.
 
-Rivals: the mean state; the previous state; ridge regression from sentence features (MiniLM) and the
-previous state, its penalty chosen by cross-validation on the training videos.
+A director in closed form ranks pictures by its alignment head and predicts states by its memory; a trained
+one does both by its states. Rivals: the mean state; the previous state; ridge regression from sentence
+features (MiniLM) and the previous state, its penalty chosen by cross-validation on the training videos.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import argparse
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -40,20 +41,26 @@ from benchmarks.machine import machine, markdown
 from generation.config import Recipe
 from generation.core.states import Statistics
 from generation.core.story import Step, Story
+from generation.director.closed import ClosedFormDirector
 from generation.director.model import DirectorModel
-from generation.director.recalling import new_director
 from generation.encoders.factory import load_encoder
 from generation.encoders.sentences import load_sentences
 from generation.evaluation.states import assignment_exact, cosine, mse, recall, retrieval
 from generation.film.trained import recipe_file
+from generation.store import new_learner
 from generation.training.loop import train
 from pipeline.dataset.loader import ShardBatches
 from pipeline.platform.config import load
 
 Array = NDArray[np.floating]
+AnyDirector = ClosedFormDirector | DirectorModel
 Predict = Callable[[bool], Array]
 """Whether the true states before are known; standardised states ``[videos, steps, width]`` of the test."""
 
+STATES = {
+    "colour": {"state.family": "colour", "state.width": 1580},
+    "imagenet": {"state.family": "imagenet", "state.width": 1280},
+}
 TEST_SHARE = 0.2
 FOLDS = 4
 PENALTIES = (1e3, 3e3, 1e4, 3e4, 1e5, 3e5)
@@ -65,19 +72,11 @@ LEFT_IN = " (shown frames left in)"
 
 
 def main() -> None:
-    """Train, predict, print tables, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.director", description=__doc__)
-    parser.add_argument("--train", type=Path, required=True, metavar="FRAMES_JSON")
-    parser.add_argument("--test", type=Path, required=True, metavar="FRAMES_JSON")
-    parser.add_argument("--recipe", default="director-small-data", metavar="FILE_OR_NAME")
-    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="a.b=value")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--fold", type=int, metavar="N",
-        help="do not touch the test: hold out part N of the training videos in its place",
-    )  # fmt: skip
-    arguments = parser.parse_args()
-    recipe = load(recipe_file(arguments.recipe), arguments.settings, Recipe).config
+    """Train, predict, print a table, then one JSON object."""
+    arguments = parsed()
+    family = STATES[arguments.state]
+    settings = [f"{key}={value}" for key, value in family.items()] + arguments.settings
+    recipe = load(recipe_file(arguments.recipe), settings, Recipe).config
     fitting, held_out = split(arguments.train, arguments.test, arguments.fold)
     encoder = load_encoder(recipe.state)
     known, unknown = (read(videos, encoder.encode) for videos in (fitting, held_out))
@@ -91,25 +90,57 @@ def main() -> None:
         "copy": lambda shown: previous(truth) if shown else np.zeros_like(truth),
         "ridge": lambda shown: ridge.predict(said[1], truth if shown else None),
     }
-    rows = {name: [figures(rival, truth)] for name, rival in rivals.items()}
+    rows = {name: [scores(rival, rival, truth)] for name, rival in rivals.items()}
     rows["director"] = []
-    for seed in range(arguments.seeds):
+    seeds = 1 if recipe.director.kind == "closed" else arguments.seeds
+    for seed in range(seeds):
         director = fit(recipe, known, statistics, seed)
-        rows["director"].append(figures(partial(predictions, director, unknown), truth))
-
+        predict = partial(predictions, director, unknown)
+        rows["director"].append(scores(predict, partial(directions, director, unknown), truth))
     print(f"{machine()}\n\n{len(known)} videos for training, {len(unknown)} for test, "
-          f"{arguments.seeds} seeds, state {encoder.name}, ridge: penalty {ridge.penalty:g}, "
-          f"sentences of length {ridge.scale:g}\n")  # fmt: skip
-    print(markdown(["figure", *rows, "seeds"], [
-        [name, *(fmean(row[name] for row in found) for found in rows.values()),
-         ", ".join(f"{row[name]:.3f}" for row in rows["director"])]
-        for name in [*FIGURES, *(f"{figure}{LEFT_IN}" for figure in RETRIEVAL)]
-    ]))  # fmt: skip
+          f"director {recipe.director.kind}, {seeds} seeds, state {encoder.name}, "
+          f"ridge: penalty {ridge.penalty:g}, sentences of length {ridge.scale:g}; "
+          f"in brackets standard errors over videos\n")  # fmt: skip
+    report(rows, videos=len(truth))
+
+
+def parsed() -> argparse.Namespace:
+    """Return the command's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.director", description=__doc__)
+    parser.add_argument("--train", type=Path, required=True, metavar="FRAMES_JSON")
+    parser.add_argument("--test", type=Path, required=True, metavar="FRAMES_JSON")
+    parser.add_argument("--state", choices=sorted(STATES), default="colour")
+    parser.add_argument("--recipe", default="director-closed", metavar="FILE_OR_NAME")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="a.b=value")
+    parser.add_argument("--seeds", type=int, default=3, help="a director in closed form needs one")
+    parser.add_argument(
+        "--fold", type=int, metavar="N",
+        help="do not touch the test: hold out part N of the training videos in its place",
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+def report(rows: Mapping[str, Sequence[dict[str, Array]]], *, videos: int) -> None:
+    """Print the table, then the JSON object."""
+
+    def cell(name: str, figure: str) -> str:
+        values = rows[name][0][figure]
+        by_video = values.reshape(videos, -1).mean(1)
+        error = "" if "rank" in figure else f" ({by_video.std(ddof=1) / videos**0.5:.3f})"
+        return f"{fmean(middle(figure, found[figure]) for found in rows[name]):.3f}{error}"
+
+    names = [*FIGURES, *(f"{figure}{LEFT_IN}" for figure in RETRIEVAL)]
+    print(markdown(["figure", *rows], [[name, *(cell(row, name) for row in rows)] for name in names]))
     print(json.dumps({
-        figure + suffix: fmean(row[figure] for row in rows[name])
+        figure + suffix: fmean(middle(figure, found[figure]) for found in rows[name])
         for name, suffix in (("director", ""), ("copy", "_copy"), ("ridge", "_ridge"), ("mean", "_mean"))
         for figure in FIGURES
     }))  # fmt: skip
+
+
+def middle(figure: str, values: Array) -> float:
+    """Return the mean of a figure's values; of ranks the median."""
+    return float(np.median(values) if "rank" in figure else np.mean(values))
 
 
 def split(train_file: Path, test_file: Path, fold: int | None) -> tuple[list[Any], list[Any]]:
@@ -148,11 +179,11 @@ def picture(path: Path) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path, formats=("JPEG", "PNG")).convert("RGB"))
 
 
-def fit(recipe: Recipe, stories: Sequence[Story], statistics: Statistics, seed: int) -> DirectorModel:
-    """A director trained by the function that ``videoauteur train`` uses."""
+def fit(recipe: Recipe, stories: Sequence[Story], statistics: Statistics, seed: int) -> AnyDirector:
+    """Return a director trained by the function that ``videoauteur train`` uses."""
     options = recipe.director.train.model_copy(update={"seed": seed})
     torch.manual_seed(seed)
-    director = new_director(recipe.director, recipe.state, statistics)
+    director = cast(AnyDirector, new_learner("director", recipe, statistics))
     with tempfile.TemporaryDirectory() as folder:
         rows = [
             {
@@ -165,6 +196,8 @@ def fit(recipe: Recipe, stories: Sequence[Story], statistics: Statistics, seed: 
             for place, story in enumerate(stories)
         ]
         director.prepare(rows, {})
+        if isinstance(director, ClosedFormDirector):
+            return director
         pq.write_table(pa.Table.from_pylist(rows), f"{folder}/part-all.parquet", row_group_size=32)
 
         def batches(rank: int, world: int) -> ShardBatches:
@@ -181,10 +214,17 @@ def fit(recipe: Recipe, stories: Sequence[Story], statistics: Statistics, seed: 
     return director.eval()
 
 
-def predictions(director: DirectorModel, stories: Sequence[Story], shown: bool) -> Array:
-    """The director's, see :data:`Predict`."""
+def predictions(director: AnyDirector, stories: Sequence[Story], shown: bool) -> Array:
+    """Return the director's states, see :data:`Predict`."""
     found = director.predict(stories, history="true" if shown else "own")
     return torch.stack(found).flatten(2).numpy()
+
+
+def directions(director: AnyDirector, stories: Sequence[Story], shown: bool) -> Array:
+    """Return the directions by which the director ranks pictures; a language model's are its states."""
+    if isinstance(director, ClosedFormDirector):
+        return torch.stack(director.rank(stories, history="true" if shown else "own")).numpy()
+    return predictions(director, stories, shown)
 
 
 class Ridge:
@@ -239,34 +279,32 @@ class Ridge:
         return np.concatenate([self.scale * said, before], axis=-1)
 
 
-def scores(predict: Predict, truth: Array) -> dict[str, Array]:
-    """One number for each prediction ``[videos * (steps - 1)]``; of the assignment ``[videos]``."""
+def scores(predict: Predict, rank: Predict, truth: Array) -> dict[str, Array]:
+    """Return a number for each prediction ``[videos * (steps - 1)]``; of the assignment ``[videos]``.
+
+    Args:
+        predict: states, for cosine and squared error.
+        rank: directions by whose cosine pictures are ranked; for most the predicted states themselves.
+    """
     videos, steps, width = truth.shape
     frames = truth.reshape(-1, width)
     found = predict(True)[:, 1:].reshape(-1, width)
+    ranking = rank(True)[:, 1:].reshape(-1, width)
     target = np.arange(videos * steps).reshape(videos, steps)[:, 1:].ravel()
     made: dict[str, Array] = {
         "cosine": cosine(found, frames[target]),
         "mse": mse(found, frames[target]),
-        "assignment_exact": assignment_exact(predict(False), truth),
+        "assignment_exact": assignment_exact(rank(False), truth),
     }
     for suffix, shown_too in (("", False), (LEFT_IN, True)):
         ranked = []
-        for prediction, place in zip(found, target, strict=True):
+        for prediction, place in zip(ranking, target, strict=True):
             gone = [] if shown_too else list(range(place - place % steps, place))
             look = (prediction[None], np.delete(frames, gone, axis=0), np.array([place - len(gone)]))
             ranked.append([*recall(*look, k=1), *recall(*look, k=5), *retrieval(*look)])
         names = [f"{name}{suffix}" for name in RETRIEVAL]
         made |= dict(zip(names, np.array(ranked).T, strict=True))
     return made
-
-
-def figures(predict: Predict, truth: Array) -> dict[str, float]:
-    """The means of :func:`scores`; of ranks the median."""
-    return {
-        name: float(np.median(each) if "rank" in name else np.mean(each))
-        for name, each in scores(predict, truth).items()
-    }
 
 
 def sentence_features(stories: Sequence[Story]) -> Array:

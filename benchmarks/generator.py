@@ -4,18 +4,17 @@
 ``2.mp4`` ... and ``actions.yaml`` and ``captions.yaml``, texts by number. Or ``--dataset OUTPUT`` of
 ``videoauteur curate``; both may be given, and datasets repeated.
 
-The generator's twin is trained on all clips, once for each condition and seed; a condition adds one part
-of the regulariser to the one before, as in the paper. Then every clip is made again from its caption and
-its *predicted* state. States are predicted by ridge regression from sentences (MiniLM) over the other
-stories, or, where there are fewer than five, over all clips but the one (of two recipes nothing about a
-third can be learned). The generator has seen the clips themselves with their captions and true states, so
-this is no test of new pictures. There is no decoder of states here: the key-frame
-condition gets the middle picture of the clip, among all, whose true state is nearest to the predicted one.
+Some clips are held out (``--hold-out``); neither generators nor the index of the retrieval modes see them.
+The generator's twin is trained on the others, once for each condition and seed; a condition adds one part
+of the regulariser to the one before, as in the paper. Then every held-out clip is made from its caption and
+its state as ridge regression predicts it from its sentence (MiniLM). The key-frame condition gets the
+middle picture of the training clip whose true state is nearest to the predicted one.
 
 Figures, over all seeds; "of the clip" means the mean over frames of the network's features of the real clip
-at the generator's own size, standardised over the real clips:
+at the generator's own size, standardised over the training clips:
 
 - *Fréchet*: distance of the features of all made and all real clips (not FVD: another network).
+- *nearest training clip*: 1 - cosine of the made clip and the nearest training clip; near 0 is a copy.
 - *agreement*: cosine of the made clip's features with those of its real clip.
 - *recall*: whether the real clip nearest to a made one is its own (R@1, and R@5).
 - *full-size*: cosine of the made clip with the true state, from a picture of 448 pixels. A network shown a
@@ -25,6 +24,7 @@ at the generator's own size, standardised over the real clips:
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import tempfile
@@ -63,6 +63,7 @@ from generation.evaluation.networks import VideoFeatures
 from generation.evaluation.states import cosine, recall
 from generation.film.footage import duration_of
 from generation.generator.model import GeneratorModel
+from generation.generator.retrieval import RetrievalGenerator
 from generation.training.loop import train
 from models.media.picking import Wanted, pick
 from pipeline.dataset.loader import ShardBatches
@@ -80,13 +81,15 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "+ mask": {"regulariser": OFF.model_copy(update={"mask": 0.25})},
     "+ noise": {"regulariser": OFF.model_copy(update={"mask": 0.25, "noise": 0.5})},
     "+ shuffle": {"regulariser": Regulariser()},
+    "retrieve": {"retrieval": "retrieve"},
+    "blend": {"retrieval": "blend"},
+    "generate": {"retrieval": "generate"},
 }
+AnyGenerator = GeneratorModel | RetrievalGenerator
 PAPER = (("plain state", "key frame"), ("key frame", "+ shuffle"), ("plain state", "+ shuffle"))
 """Worse, better."""
 PENALTY = 0.1
 """Of the ridge regression, against sentences of length 1."""
-FEWEST_STORIES = 5
-"""With fewer, clips are what is held out and what intervals are over: two or three blocks tell nothing."""
 MINIMUM = 8
 CLIPS_AT_ONCE = 9
 SHOWN = 12
@@ -101,14 +104,66 @@ class Made:
     values: dict[str, Array]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Clips for training and for test, and what is told of the latter.
+
+    Attributes:
+        statistics: of the training clips' states.
+        given: raw predicted states of the test clips.
+        keyframes: for the key-frame condition, pictures of training clips.
+        real: the test clips themselves, at the generator's size.
+        measure: figures of clips made for the test clips.
+    """
+
+    recipe: Recipe
+    known: list[Row]
+    unknown: list[Row]
+    statistics: Statistics
+    given: torch.Tensor
+    keyframes: Videos
+    real: Videos
+    measure: Measure
+
+
 def main() -> None:
     """Train, sample, print a table and what it says, then one JSON object."""
+    arguments = parsed()
+    settings = [
+        "generator.sample_steps=12", f"generator.train.steps={arguments.steps}",
+        f"generator.train.checkpoint_every={arguments.steps}", "generator.train.trackers=[]",
+        *arguments.settings,
+    ]  # fmt: skip
+    recipe = load_recipe(None, settings, Recipe).config
+    rows = read_clips(arguments.clips, recipe) if arguments.clips else []
+    for dataset in arguments.dataset:
+        rows += read_dataset(dataset, recipe)
+    trial = prepare(recipe, rows, arguments.hold_out)
+    made: dict[str, list[Made]] = {"real clips": [trial.measure.of(trial.real)]}
+    shown: dict[str, Videos] = {"true": trial.real, "key frame": trial.keyframes[:, None]}
+    for name, changes in CONDITIONS.items():
+        made[name] = []
+        for seed in range(arguments.seeds):
+            generator = fit(recipe, changes, trial.known, trial.statistics, seed)
+            videos = sample(generator, trial.unknown, trial.given, trial.keyframes, seed=1000 * seed)
+            made[name].append(trial.measure.of(videos))
+            if seed == 0:
+                shown[name] = videos
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        contact_sheet(shown, arguments.out / "contact-sheet.png")
+    report(trial, made, steps=arguments.steps, seeds=arguments.seeds)
+
+
+def parsed() -> argparse.Namespace:
+    """Return the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.generator", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--clips", type=Path, metavar="FOLDER")
     parser.add_argument("--dataset", type=Path, action="append", default=[], metavar="OUTPUT")
+    parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="clips for test (default 5)")
     parser.add_argument("--steps", type=int, default=300, help="of training, each (default 300)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, metavar="DIR", help="for contact-sheet.png")
@@ -116,82 +171,61 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.clips and not arguments.dataset:
         parser.error("name --clips FOLDER, --dataset OUTPUT, or both")
-    settings = [
-        "generator.sample_steps=12", f"generator.train.steps={arguments.steps}",
-        f"generator.train.checkpoint_every={arguments.steps}", "generator.train.trackers=[]",
-        *arguments.settings,
-    ]  # fmt: skip
-    recipe = load_recipe(None, settings, Recipe).config
+    if arguments.hold_out < 2:
+        parser.error("--hold-out: a distance between sets needs at least 2 clips")
+    return arguments
 
-    rows = read_clips(arguments.clips, recipe) if arguments.clips else []
-    for dataset in arguments.dataset:
-        rows += read_dataset(dataset, recipe)
-    stories = [str(row["video_id"]) for row in rows]
-    if len(rows) < MINIMUM:
-        parser.error(f"{len(rows)} clips; a distance between sets needs at least {MINIMUM}")
-    owners = stories if len(set(stories)) >= FEWEST_STORIES else [str(row["clip_id"]) for row in rows]
-    states = torch.stack([load(row["tensors"])["state"] for row in rows])
-    statistics = Statistics.of(states)
+
+def prepare(recipe: Recipe, rows: Sequence[Row], hold_out: int) -> Trial:
+    """Hold out the clips whose ids have the smallest sha256; predict their states from the others."""
+    ordered = sorted(rows, key=lambda row: hashlib.sha256(str(row["clip_id"]).encode()).hexdigest())
+    unknown, known = ordered[:hold_out], ordered[hold_out:]
+    if len(known) < MINIMUM:
+        raise SystemExit(f"{len(known)} clips for training; at least {MINIMUM} are needed")
+    states = torch.stack([load(row["tensors"])["state"] for row in ordered]).float()
+    statistics = Statistics.of(states[hold_out:])
     true = statistics.standardise(states).flatten(1).double().numpy()
-    predicted = foresee(rows, true, owners)
-    near = nearest(predicted, true)
+    predicted = foresee(known, true[hold_out:], unknown)
+    near = nearest(predicted, true[hold_out:])
+    originals = [np.asarray(row["video"], np.uint8) for row in ordered]
+    shown, real = np.stack(originals[hold_out:]), np.stack(originals[:hold_out])
+    measure = Measure(real, shown, VideoFeatures(load_encoder(recipe.state)), statistics, true[:hold_out])
+    return Trial(
+        recipe=recipe, known=known, unknown=unknown, statistics=statistics, real=real, measure=measure,
+        given=statistics.restore(torch.from_numpy(predicted).float().view(states[:hold_out].shape)),
+        keyframes=shown[near][:, recipe.generator.frames // 2],
+    )  # fmt: skip
 
-    encoder = load_encoder(recipe.state)
-    network = VideoFeatures(encoder)
-    codec = load_codec(recipe.generator.codec)
-    real = np.concatenate([codec.decode(load(row["tensors"])["latents"][None]) for row in rows])
-    scale = Measure(real, network, statistics, true)
-    given = statistics.restore(torch.from_numpy(predicted).float().view(states.shape))
-    keyframes = np.stack([real[place][recipe.generator.frames // 2] for place in near])
 
-    made: dict[str, list[Made]] = {"real clips": [scale.of(real)]}
-    shown: dict[str, Videos] = {"true": real, "key frame told": keyframes[:, None]}
-    for name, changes in CONDITIONS.items():
-        made[name] = []
-        for seed in range(arguments.seeds):
-            generator = fit(recipe, changes, rows, statistics, seed)
-            videos = sample(generator, rows, given, keyframes, seed=1000 * seed)
-            made[name].append(scale.of(videos))
-            if seed == 0:
-                shown[name] = videos
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        contact_sheet(shown, arguments.out / "contact-sheet.png")
-
-    held = "stories" if owners is stories else "clips"
-    told = cosine(predicted, true)
-    hits = recall(predicted, true, np.arange(len(true)), k=1)
+def report(trial: Trial, made: dict[str, list[Made]], *, steps: int, seeds: int) -> None:
+    """Print the table, the paper's comparisons, and the JSON object."""
+    generator, owners = trial.recipe.generator, [str(row["clip_id"]) for row in trial.unknown]
+    few = few_samples(len(trial.real), len(trial.real), trial.measure.real.shape[1])
     print(
-        f"{machine()}\n\n{len(rows)} clips of {len(set(stories))} stories, {arguments.steps} steps of "
-        f"{recipe.generator.train.batch_size}, {arguments.seeds} seeds; clips of "
-        f"{recipe.generator.frames} x {recipe.generator.height_px} x {recipe.generator.width_px}. "
-        f"95 % intervals over {held}, of the mean over seeds; in brackets the figures of each seed.\n"
-        f"States predicted for each of the {held} from all others: cosine with the true ones "
-        f"{bootstrap(told, owners)}, R@1 {fmean(hits):.3f}; the retrieved key frame is of the right clip "
-        f"for {sum(place == own for own, place in enumerate(near))} of {len(near)}.\n"
-        f"{few_samples(len(rows), len(rows), made['real clips'][0].features.shape[1])}.\n"
+        f"{machine()}\n\n{len(trial.known)} clips for training, {len(trial.unknown)} held out, "
+        f"{steps} steps of {generator.train.batch_size}, {seeds} seeds; clips of "
+        f"{generator.frames} x {generator.height_px} x {generator.width_px}. 95 % intervals over held-out "
+        f"clips, of the mean over seeds; in brackets the figures of each seed.\n{few}. The retrieval modes "
+        f"show training clips or start from them: their figures say how near those are, not what a model "
+        f"can make.\n"
     )
-    names = list(scale.of(real).values)
-    table = [
-        [
-            condition,
-            *(cell(estimate(name, runs, scale, owners), by_seed(name, runs, scale))
-              for name in ("frechet", *names)),
-        ]
+    names = ["frechet", *trial.measure.of(trial.real).values]
+    found = {
+        condition: {name: (estimate(name, runs, trial.measure, owners), by_seed(name, runs, trial.measure))
+                    for name in names}
         for condition, runs in made.items()
-    ]  # fmt: skip
-    print(markdown(["condition", network.distance, *names], table))
+    }  # fmt: skip
+    head = ["condition", "Fréchet", *names[1:]]
+    print(markdown(head, [[row, *(cell(*found[row][name]) for name in names)] for row in found]))
     print()
-    for sentence in verdicts(made, scale, owners):
+    for sentence in verdicts(made, trial.measure, owners):
         print(sentence)
     print(json.dumps({
         condition: {
-            name: {"mean": found.mean, "low": number(found.low), "high": number(found.high),
-                   "seeds": by_seed(name, runs, scale)}
-            for name in ("frechet", *names)
-            for found in [estimate(name, runs, scale, owners)]
+            name: {"mean": each.mean, "low": number(each.low), "high": number(each.high), "seeds": seeds_of}
+            for name, (each, seeds_of) in figures.items()
         }
-        for condition, runs in made.items()
+        for condition, figures in found.items()
     }))  # fmt: skip
 
 
@@ -223,7 +257,7 @@ def read_clips(folder: Path, recipe: Recipe) -> list[Row]:
             tokens, mask = text.encode([prompt_of(scene.action, scene.caption)])
             rows.append({
                 "clip_id": scene.clip_id, "video_id": story.name, "step_index": index,
-                "action": scene.action, "caption": scene.caption,
+                "action": scene.action, "caption": scene.caption, "video": pictures[1],
                 "tensors": save({
                     "state": encoder.encode(pictures[0])[0].contiguous(),
                     "latents": codec.encode(pictures[1]).contiguous(),
@@ -234,29 +268,32 @@ def read_clips(folder: Path, recipe: Recipe) -> list[Row]:
 
 
 def read_dataset(dataset: Path, recipe: Recipe) -> list[Row]:
-    """Clips of a curated dataset."""
+    """Return clips of a curated dataset; ``video`` is what the codec keeps of them (pixels: everything)."""
+    codec = load_codec(recipe.generator.codec)
     with tempfile.TemporaryDirectory() as folder:
         features = make_features(
             "generator", dataset, Path(folder), recipe, runner="local", memo=Path(folder) / "memo"
         )
-        return [row for split in (TRAIN, HELD_OUT) for row in read_rows(features, split)]
+        found = [row for split in (TRAIN, HELD_OUT) for row in read_rows(features, split)]
+    return [
+        {**row, "video": codec.decode(load(row["tensors"])["latents"][None].float())[0]} for row in found
+    ]
 
 
-def foresee(rows: Sequence[Row], true: Array, owners: Sequence[str]) -> Array:
-    """Standardised states of each owner's clips, by ridge regression over the clips of the others."""
-    prompts = [prompt_of(row["action"], row["caption"]) for row in rows]
-    sentences = load_sentences("minilm").encode(prompts).double().numpy()
-    sentences = sentences / np.linalg.norm(sentences, axis=1, keepdims=True)
-    found = np.zeros_like(true)
-    for owner in sorted(set(owners)):
-        held = np.array(owners) == owner
-        known, mean = sentences[~held], sentences[~held].mean(axis=0)
-        offset = true[~held].mean(axis=0)
-        inputs = known - mean
-        inner = inputs @ inputs.T + PENALTY * np.eye(len(inputs))
-        weights = inputs.T @ np.linalg.solve(inner, true[~held] - offset)
-        found[held] = (sentences[held] - mean) @ weights + offset
-    return found
+def foresee(known: Sequence[Row], true: Array, unknown: Sequence[Row]) -> Array:
+    """Predict standardised states of clips from their texts, by ridge regression over the known clips."""
+
+    def sentences(rows: Sequence[Row]) -> Array:
+        prompts = [prompt_of(row["action"], row["caption"]) for row in rows]
+        found = load_sentences("minilm").encode(prompts).double().numpy()
+        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
+
+    told = sentences(known)
+    mean, offset = told.mean(axis=0), true.mean(axis=0)
+    inputs = told - mean
+    inner = inputs @ inputs.T + PENALTY * np.eye(len(inputs))
+    weights = inputs.T @ np.linalg.solve(inner, true - offset)
+    return np.asarray((sentences(unknown) - mean) @ weights + offset)
 
 
 def nearest(predicted: Array, true: Array) -> list[int]:
@@ -266,17 +303,30 @@ def nearest(predicted: Array, true: Array) -> list[int]:
     return places
 
 
+def nearest_distance(made: Array, training: Array) -> Array:
+    """Return 1 - cosine of each made clip with the training clip nearest to it."""
+    lengths = [np.linalg.norm(each, axis=1, keepdims=True) for each in (made, training)]
+    return np.asarray(1 - ((made / lengths[0]) @ (training / lengths[1]).T).max(axis=1))
+
+
 def fit(
     recipe: Recipe, changes: dict[str, Any], rows: Sequence[Row], statistics: Statistics, seed: int
-) -> GeneratorModel:
-    """A generator of this condition, trained on all clips."""
+) -> AnyGenerator:
+    """Return a generator of this condition, trained on these clips."""
     options = recipe.generator.model_copy(
         update={**changes, "train": recipe.generator.train.model_copy(update={"seed": seed})}
     )
     torch.manual_seed(seed)
-    generator = GeneratorModel(options, recipe.state, statistics)
+    generator: AnyGenerator
+    if options.retrieval == "off":
+        generator = GeneratorModel(options, recipe.state, statistics)
+    else:
+        generator = RetrievalGenerator(options, recipe.state, statistics)
+    generator.prepare(rows, {})
+    if options.retrieval == "retrieve":
+        return generator.eval()
     with tempfile.TemporaryDirectory() as folder:
-        table = pa.Table.from_pylist([dict(row) for row in rows])
+        table = pa.Table.from_pylist([{k: v for k, v in row.items() if k != "video"} for row in rows])
         pq.write_table(table, f"{folder}/part-all.parquet", row_group_size=4)
 
         def batches(rank: int, world: int) -> ShardBatches:
@@ -290,7 +340,7 @@ def fit(
 
 
 def sample(
-    generator: GeneratorModel, rows: Sequence[Row], states: torch.Tensor, keyframes: Videos, *, seed: int
+    generator: AnyGenerator, rows: Sequence[Row], states: torch.Tensor, keyframes: Videos, *, seed: int
 ) -> Videos:
     """Every clip made again; clip ``i`` is drawn from ``seed + i`` under every condition."""
     reads_keyframes = generator.options.condition == "keyframe"
@@ -304,21 +354,25 @@ def sample(
 
 
 class Measure:
-    """Holds made clips against the real ones.
+    """Compares made clips with the real ones.
 
     Args:
-        real: clips ``[n, frames, height, width, 3]``.
+        real: test clips ``[n, frames, height, width, 3]``.
+        shown: training clips, likewise.
         network: of the features.
         statistics: of the true states.
         true: standardised true states ``[n, d]``.
     """
 
-    def __init__(self, real: Videos, network: VideoFeatures, statistics: Statistics, true: Array) -> None:
+    def __init__(
+        self, real: Videos, shown: Videos, network: VideoFeatures, statistics: Statistics, true: Array
+    ) -> None:
         self._network, self._statistics, self._true = network, statistics, true
         self.real = network.features(list(real))
-        seen = self._seen(self.real)
-        self._mean, self._std = seen.mean(axis=0), np.maximum(seen.std(axis=0), Statistics.MIN_STD)
+        training, seen = self._seen(network.features(list(shown))), self._seen(self.real)
+        self._mean, self._std = training.mean(axis=0), np.maximum(training.std(axis=0), Statistics.MIN_STD)
         self._own = (seen - self._mean) / self._std
+        self._training = (training - self._mean) / self._std
 
     def of(self, videos: Videos) -> Made:
         """Figures of each clip."""
@@ -333,6 +387,7 @@ class Measure:
                 "agreement": cosine(standard, self._own),
                 "R@1": recall(standard, self._own, places, k=1),
                 "R@5": recall(standard, self._own, places, k=5),
+                "nearest training clip": nearest_distance(standard, self._training),
                 "full-size": cosine(full.flatten(1).numpy(), self._true),
             },
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,9 +23,11 @@ from generation.core.learner import Batch, Learner, Row
 from generation.core.packing import packed, unpacked
 from generation.core.states import Statistics
 from generation.core.story import Step, Story
+from generation.director.alignment import Alignment
 from generation.director.layout import states_of, story_of
 from generation.director.memory import Memory
 from generation.director.outline import outline
+from generation.encoders.colour import PARTS
 from generation.encoders.sentences import load_sentences
 
 RELEVANT = 0.4
@@ -55,6 +58,8 @@ class ClosedFormDirector(Learner):
         self._shape = (state.tokens, state.width)
         self.register_buffer("stories", packed([]))
         self.memory = self._memory(0)
+        parts = PARTS if state.family == "colour" else (state.tokens * state.width,)
+        self.alignment = Alignment(self.sentences.width * len(options.chain), parts)
 
     # Training
 
@@ -69,7 +74,8 @@ class ClosedFormDirector(Learner):
         said = torch.cat([self._said(story.steps) for story in stories])
         places = torch.cat([torch.arange(count) for count in counts])
         self.memory = self._memory(len(said))
-        self.memory.fit(said, places, states, counts)
+        recalled = self.memory.fit(said, places, states, counts)
+        self.alignment.fit(said, states.flatten(1), recalled.flatten(1), counts)
 
     def kept(self) -> dict[str, Tensor]:
         """See :meth:`generation.core.learner.Learner.kept`."""
@@ -137,6 +143,25 @@ class ClosedFormDirector(Learner):
                 ]
                 expected = torch.cat([expected[:1], *(expected[1:] + torch.stack(carried)).split(1)])
             found.append(expected)
+        return found
+
+    @torch.inference_mode()
+    def rank(self, stories: Sequence[Story], *, history: Literal["true", "own"]) -> list[Tensor]:
+        """Return for each step the direction ``[steps, d]`` whose cosine ranks pictures best.
+
+        With history ``true`` it uses the true pictures of the steps before; with ``own``, texts alone.
+        """
+        found = []
+        for story in stories:
+            said = self._said(story.steps)
+            recalled = self.memory(said, torch.arange(len(said))).flatten(1)
+            directions = self.alignment.order(said, recalled)
+            if history == "true":
+                states = self.statistics.standardise(states_of(story)).flatten(1)
+                for place in range(1, len(said)):
+                    earlier = states[:place]
+                    directions[place] = self.alignment(said[place], recalled[place], earlier)
+            found.append(directions)
         return found
 
     # Texts

@@ -19,7 +19,9 @@ from generation.encoders.imagenet import ImagenetEncoder
 BINS = (12, 3, 3)
 """Of hue, saturation and value."""
 SIDE_PX = 8
-COLOURS = BINS[0] * BINS[1] * BINS[2] + 3 * SIDE_PX * SIDE_PX
+PARTS = (ImagenetEncoder.width, BINS[0] * BINS[1] * BINS[2], 3 * SIDE_PX * SIDE_PX)
+"""Widths of the three parts."""
+COLOURS = PARTS[1] + PARTS[2]
 
 
 class ColourEncoder(StateEncoder):
