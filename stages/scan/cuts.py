@@ -59,16 +59,21 @@ class CutFinder:
         self._found: list[tuple[float, float]] = []
         self._changes: list[Change] = []
         self._next = 1
+        self._last_s = 0.0
 
     def add(self, thumbnail: Thumbnail) -> None:
         """Look at the next picture."""
         size = difference(self._changes[-1].thumbnail, thumbnail) if self._changes else 0.0
         if not self._changes or size > REPEAT:
             self._changes.append(Change(thumbnail, size))
+        self._last_s = thumbnail.time_s
         self._judge(thumbnail.time_s)
 
     def finish(self) -> list[tuple[float, float]]:
         """Return (time of the first picture after the cut, log-odds) of every change that was weighed."""
+        # The last picture alone is no shot; one that stays is.
+        if self._changes and self._changes[-1].time_s == self._last_s:
+            self._changes.pop()
         self._judge(math.inf)
         return self._found
 

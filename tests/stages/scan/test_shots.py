@@ -147,6 +147,13 @@ def test_black_in_both_pictures_does_not_dilute_a_change() -> None:
     assert difference(*bars) > 0.6 * difference(*plain)
 
 
+def test_a_last_picture_of_another_scene_is_no_shot() -> None:
+    times_s = steady()
+    assert found(joined(scene(14), scene(15), times_s[-1]), times_s) == ([], [])
+    # A last picture that stays is one.
+    assert found(joined(scene(14), scene(15, speed=0), times_s[-20]), times_s) == ([times_s[-20]], [])
+
+
 def test_log_odds_and_spacing() -> None:
     assert log_odds(0.5) == 0 and log_odds(0) == -np.inf and log_odds(1) == np.inf
     assert spaced([1.0, 1.2, 1.6, 1.9], 0.5) == [1.0, 1.6]
