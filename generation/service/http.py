@@ -361,4 +361,6 @@ def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _content(media_type: str) -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
+    # OpenAPI 3.1 has no schema for a stream of events.
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"content": {media_type: {} if media_type == "text/event-stream" else binary}}}
