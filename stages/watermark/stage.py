@@ -23,6 +23,8 @@ from stages.watermark.appearance import Appearance
 from stages.watermark.evidence import SIDE_PX, Candidate, Gray, Head, candidates, shared
 from stages.watermark.kinds import kind_of
 
+LONG_PX = 640
+"""Bound on the long side of what is looked at: memory grows with it."""
 MIN_SCORE = 0.1
 """Findings below it are not recorded."""
 READ_FROM = 0.3
@@ -210,14 +212,14 @@ def described(finding: Finding) -> str:
 
 
 def small_gray(jpeg: bytes) -> Gray:
-    """A packed frame as luma with a short side of at most ``SIDE_PX`` pixels."""
+    """Return a packed frame as luma: short side at most ``SIDE_PX``, long side at most ``LONG_PX``."""
     data = np.frombuffer(jpeg, np.uint8)
     # Half-size decoding costs a third.
     gray = cv2.imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_2)
     if gray is not None and min(gray.shape) < SIDE_PX:
         gray = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     assert gray is not None
-    scale = SIDE_PX / min(gray.shape)
+    scale = min(SIDE_PX / min(gray.shape), LONG_PX / max(gray.shape))
     if scale < 1:
         size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
         gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
