@@ -28,9 +28,10 @@ from stages.watermark.appearance import Appearance
 from stages.watermark.evidence import FEATURES, HEAD_FILE, SIDE_PX, Gray, candidates, shared
 
 HIDDEN = 12
-PRIOR = -0.85
-"""Added to the log odds: every second film of the examples has an overlay, in practice fewer have. The
-score of 0.5 is one of 0.7 on the examples, where no untouched film of the held-out fifth is flagged."""
+PRIOR = -2.2
+"""Added to the log odds: every second film of the examples has an overlay, in practice few have. The score
+of 0.5 is one of 0.9 on the examples. The films must be of footage that the appearance network was not
+trained on, or the head trusts it too much."""
 STILL_PICTURES = 14
 
 
