@@ -40,12 +40,12 @@ _STEP = pa.struct(
 )
 
 _OVERLAY = pa.struct(
-    [
-        ("kind", TEXT),
-        ("box", pa.list_(FLOAT)),
-        ("score", FLOAT),
-        ("text", TEXT),
-    ]
+    _fields(
+        ("kind", TEXT, "kind of the overlay"),
+        ("box", pa.list_(FLOAT), "left, top, right and bottom as shares of the picture"),
+        ("score", FLOAT, "confidence in [0, 1] that it is laid over the scene"),
+        ("text", TEXT, "text that was read in it"),
+    )
 )
 
 TABLES: dict[str, pa.Schema] = {

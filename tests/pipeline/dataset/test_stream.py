@@ -82,7 +82,7 @@ def test_a_state_of_other_workers_is_refused(dataset: Path) -> None:
 def test_rows_of_a_video_are_far_apart(dataset: Path) -> None:
     order = [name.partition("-")[0] for batch in ids(loader(dataset)) for name in batch]
     same = sum(one == other for one, other in pairwise(order))
-    assert same < 20, "of 300; sorted there would be 240"
+    assert same < 60, "of 300; sorted there would be 240"
 
 
 def test_splits_are_of_whole_videos_and_stay_when_videos_are_added(dataset: Path, tmp_path: Path) -> None:
