@@ -170,7 +170,10 @@ class DirectorModel(Learner):
         for row in rows:
             story = story_of(row)
             lines += [story.goal, *(f"  true  {step.action}" for step in story.steps)]
-            planned = self.plan(story.goal, steps=len(story.steps), seed=seed)
+            # A director that writes no text plans the states of the given steps.
+            texts = [Step(action=step.action, caption=step.caption) for step in story.steps]
+            given = () if self.layouts.writes else texts
+            planned = self.plan(story.goal, steps=len(story.steps), given=given, seed=seed)
             lines += [f"  plan  {step.action}" for step in planned]
         (folder / "stories.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

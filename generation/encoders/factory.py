@@ -27,6 +27,17 @@ def state_identity(options: State) -> dict[str, object]:
     return found | ({"picture_px": options.picture_px} if options.family == "vae" else {})
 
 
+def state_difference(one: State, other: State) -> str | None:
+    """Return in what two visual states differ; None if models trained on them film together."""
+    first, second = state_identity(one), state_identity(other)
+    differing = [
+        f"{key} {first.get(key)} and {second.get(key)}"
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
+    ]
+    return ", ".join(differing) or None
+
+
 def load_encoder(options: State) -> StateEncoder:
     """The encoder of ``options.family``.
 

@@ -153,11 +153,13 @@ class TrainedModels:
         Raises:
             ConfigError: director or generator is missing, or they have different visual states.
         """
+        from generation.encoders.factory import state_difference
+
         director, generator = self._recipe("director"), self._recipe("generator")
-        if director.state != generator.state:
+        if difference := state_difference(director.state, generator.state):
             raise ConfigError(
                 f"--models {self.folder}: director and generator were trained on different states "
-                f"({director.state} and {generator.state}); train one of them again"
+                f"({difference}); train one of them again"
             )
         return generator
 

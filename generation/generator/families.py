@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from diffusers.training_utils import cast_training_params
@@ -59,12 +60,17 @@ def _loaded(
             options.transformer, codec, latent_shape,
             text_width=text_width, keyframe=options.condition == "keyframe",
         )  # fmt: skip
+    return FAMILIES[_loaded_class(folder)](options, codec)
+
+
+def _loaded_class(folder: Path) -> str:
+    """Return the class that a transformer's folder names."""
     file = folder / "config.json"
     if not file.is_file():
         raise ConfigError(f"generator.transformer.path: {folder} holds no config.json of a transformer")
-    name = json.loads(file.read_text(encoding="utf-8")).get("_class_name")
+    name = str(json.loads(file.read_text(encoding="utf-8")).get("_class_name"))
     if name not in FAMILIES:
         raise ConfigError(
             f"generator.transformer.path: {folder} holds a {name}; trained can be {', '.join(FAMILIES)}"
         )
-    return FAMILIES[name](options, codec)
+    return name

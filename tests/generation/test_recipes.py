@@ -1,0 +1,71 @@
+"""Shipped recipes: which film together, what they take, and that they say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from generation.config import RECIPES, Recipe
+from generation.encoders.factory import state_difference
+from pipeline.platform.config import load
+from tests.support.recipe_sizes import FILES, LINE, size_of
+
+ONE_GPU = ("director-qwen3-0.6b", "generator-wan2.1-1.3b-lora")
+EIGHT_GPUS = ("director-qwen3-vl-8b-lora", "generator-wan2.1-14b-lora")
+POOLED = {"director-qwen3-0.6b", "director-qwen3-4b-lora", "director-qwen3-8b-lora",
+          "generator-wan2.1-1.3b-full", "generator-wan2.1-1.3b-lora"}  # fmt: skip
+"""Recipes with pooled CLIP states; all others with weights have Wan's CLIP tokens."""
+
+
+def recipe(name: str) -> Recipe:
+    return load(RECIPES / f"{name}.yaml", [], Recipe).config
+
+
+def test_recipes_film_together_if_their_states_are_the_same_and_say_why_not_otherwise() -> None:
+    directors = [file.stem for file in FILES if file.stem.startswith("director")]
+    generators = [file.stem for file in FILES if file.stem.startswith("generator")]
+    assert len(directors) == 5 and len(generators) == 6
+    for director in directors:
+        for generator in generators:
+            found = state_difference(recipe(director).state, recipe(generator).state)
+            if (director in POOLED) == (generator in POOLED):
+                assert found is None
+            else:
+                assert found is not None and "encoder clip_" in found and "tokens" in found
+    for pair in (ONE_GPU, EIGHT_GPUS):
+        assert state_difference(*(recipe(name).state for name in pair)) is None
+
+
+def test_precision_and_sampling_do_not_make_another_state() -> None:
+    state = recipe(ONE_GPU[0]).state
+    changed = state.model_copy(update={"dtype": "bfloat16", "sample_steps": 3, "guidance": 2.0})
+    assert state_difference(state, changed) is None
+    assert state_difference(state, changed.model_copy(update={"width": 7})) == "width 1024 and 7"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_recipe_uses_the_gpus_it_names(file: Path) -> None:
+    found, kind = load(file, [], Recipe).config, file.name.partition("-")[0]
+    train = getattr(found, kind).train
+    title = " ".join(file.read_text().split("\n#\n")[0].split()).lower()
+    one = "one gpu" in title
+    assert train.processes == (1 if one else 8)
+    assert train.num_gpus == found.features.num_gpus == 1
+    assert found.features.held_out > 0
+    assert train.preview_every or train.fsdp
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_recipe_states_the_computed_size(file: Path) -> None:
+    stated = LINE.search(file.read_text())
+    assert stated is not None and stated.group() == size_of(file).line()
+
+
+def test_the_key_frame_baseline_differs_in_its_condition_alone() -> None:
+    states, keyframes = (
+        recipe(f"generator-wan2.1-i2v-14b-lora{end}").model_dump() for end in ("", "-keyframe")
+    )
+    assert states["generator"].pop("condition") == "state"
+    assert keyframes["generator"].pop("condition") == "keyframe"
+    assert states == keyframes
