@@ -21,6 +21,9 @@ from generation.generator.model import GeneratorModel
 from generation.store import Kind, load_learner
 from pipeline.platform.config import ConfigError
 
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+BRANCH = ".attn2.states."
+"""Marks the weights of state branches, which the base class does not have."""
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 
 
@@ -50,6 +53,9 @@ def export_generator(model: GeneratorModel, out: Path) -> list[Path]:
 
     A pipeline with two experts takes the second folder with ``load_into_transformer_2=True``.
     """
+    if model.options.transformer.path is None:
+        raise ConfigError("a generator that was trained from nothing has learned places, which no class of "
+                          "diffusers has; train from weights (generator.transformer.path)")  # fmt: skip
     written = []
     transformer: Any
     for name, transformer in model.backbone.transformers().items():
@@ -63,9 +69,9 @@ def export_generator(model: GeneratorModel, out: Path) -> list[Path]:
             metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
             save_file(_saved(tensors), folder / DIFFUSERS_FILE, metadata=metadata)
         else:
-            named = dict(transformer.state_dict())
-            base = {key: value for key, value in named.items() if ".attn2.states." not in key}
-            transformer.save_pretrained(folder, state_dict=base)
+            transformer.save_config(folder)
+            base = {key: value for key, value in transformer.state_dict().items() if BRANCH not in key}
+            save_file(_saved(base), folder / WEIGHTS_NAME, metadata={"format": "pt"})
         written.append(folder)
     return written
 

@@ -207,7 +207,7 @@ class GeneratorModel(Learner):
         self.text.device = self.codec.device = device = self.null_text.device
         text, mask = self.text.encode(captions)
         known = None if first_frames is None else self._known_latents(first_frames).to(device)
-        latents = self._sample(
+        latents = self.sample_latents(
             text.to(device),
             mask.to(device),
             states.to(device) if states is not None and self._reads_state else None,
@@ -225,7 +225,7 @@ class GeneratorModel(Learner):
         self.codec.device = device = self.null_text.device
         latents = batch["latents"].to(device)
         state = batch.get("state")
-        made = self._sample(
+        made = self.sample_latents(
             batch["text"].to(device),
             batch["text_mask"].to(device),
             None if state is None else state.to(device),
@@ -237,7 +237,7 @@ class GeneratorModel(Learner):
             write_video(folder / f"{row['clip_id']}.mp4", clip, self.options.fps)
 
     @torch.no_grad()
-    def _sample(
+    def sample_latents(
         self,
         text: Tensor,
         mask: Tensor,

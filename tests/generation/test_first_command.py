@@ -1,0 +1,120 @@
+"""Every shipped recipe of a GPU team, on tiny weights of the same classes: features to preview.
+
+Features are made on a cluster with one logical GPU, as the recipes ask for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from generation.config import Features, Recipe
+from generation.data.features import make_features
+from generation.data.narrated import FeatureError
+from generation.data.ray_features import pool_size
+from generation.data.reading import TRAIN, read_rows
+from generation.store import load_learner
+from generation.training.job import train_model
+from pipeline.platform.config import load
+from tests.support.narrated import STORIES, write_counting_video, write_dataset
+from tests.support.recipe_sizes import FILES
+from tests.support.tiny_video import save_wan22, tokenizer
+from tests.support.tiny_states import PROJECTION, save_unclip, save_wan
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the recipes' /models."""
+    folder = tmp_path_factory.mktemp("weights")
+    save_unclip(folder / "unclip")
+    save_wan22(folder / "t2v", experts=1)
+    save_wan(folder / "i2v")
+    for part in ("text_encoder", "tokenizer"):
+        (folder / "i2v" / part).symlink_to(folder / "t2v" / part)
+    sizes: dict[str, Any] = {
+        "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2,
+    }  # fmt: skip
+    Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=8)).save_pretrained(folder / "qwen3")
+    Qwen2ForCausalLM(Qwen2Config(**sizes)).save_pretrained(folder / "qwen2")
+    for name in ("qwen3", "qwen2"):
+        tokenizer().save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset")
+    for video_id in STORIES:
+        write_counting_video(folder / f"{video_id}.mp4")
+    write_dataset(folder, STORIES, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_gpu() -> Iterator[None]:
+    """A cluster with four processors and a GPU that is only a number."""
+    ray.init(num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def small(file: Path, weights: Path) -> Recipe:
+    """A shipped recipe with tiny weights and sizes; what it asks of the cluster for features stays."""
+    kind, shipped = file.name.partition("-")[0], load(file, [], Recipe).config
+    pooled = shipped.state.family == "clip_unclip"
+    state = {"path": weights / ("unclip" if pooled else "i2v"), "tokens": 1 if pooled else 17,
+             "width": PROJECTION if pooled else 32, "picture_px": 32, "dtype": "float32"}  # fmt: skip
+    changed = {f"state.{key}": value for key, value in state.items()}
+    train = {"steps": STEPS, "batch_size": 2, "lanes": 1, "accumulate": 1, "processes": 1, "fsdp": False,
+             "num_gpus": 0, "preview_every": 0, "checkpoint_every": STEPS, "loader_workers": 0,
+             "warmup_steps": 1, "trackers": "[]"}  # fmt: skip
+    changed |= {f"{kind}.train.{key}": value for key, value in train.items()}
+    changed |= {"features.num_cpus": 1, "features.held_out": 0}
+    if kind == "director":
+        changed["director.backbone.path"] = weights / ("qwen2" if "2.5" in file.name else "qwen3")
+        changed |= {"director.sampling.max_action_tokens": 3, "director.sampling.max_caption_tokens": 3}
+    else:
+        folder = weights / ("i2v" if "i2v" in file.name else "t2v")
+        changed |= {"generator.transformer.path": folder / "transformer",
+                    "generator.codec.path": folder / "vae", "generator.text.path": folder / "text_encoder",
+                    "generator.text.max_tokens": 8, "generator.frames": 5, "generator.height_px": 16,
+                    "generator.width_px": 32, "generator.sample_steps": 2}  # fmt: skip
+        if shipped.generator.transformer.train == "lora":
+            changed["generator.transformer.lora.rank"] = 2
+    return load(file, [f"{key}={value}" for key, value in changed.items()], Recipe).config
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_recipe_goes_from_features_to_a_preview(
+    file: Path, weights: Path, dataset: Path, one_gpu: None, tmp_path: Path
+) -> None:
+    recipe, kind = small(file, weights), file.name.partition("-")[0]
+    assert recipe.features.num_gpus == 1
+    features = make_features(kind, dataset, tmp_path, recipe, runner="ray")  # type: ignore[arg-type]
+    folder = train_model(kind, dataset, tmp_path, recipe, runner="local")  # type: ignore[arg-type]
+    lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    learner = load_learner(kind, tmp_path)  # type: ignore[arg-type]
+    (tmp_path / "preview").mkdir()
+    rows = list(read_rows(features, TRAIN))[:2]
+    learner.preview(rows, tmp_path / "preview", seed=0)
+    assert len(list((tmp_path / "preview").iterdir())) == (1 if kind == "director" else 2)
+
+
+def test_a_pool_fits_processors_and_gpus_or_is_refused() -> None:
+    whole, share = Features(num_gpus=1), Features(num_gpus=0.4)
+    assert pool_size(whole, {"CPU": 4, "GPU": 1}, 6) == 1
+    assert pool_size(whole, {"CPU": 4, "GPU": 8}, 6) == 4
+    assert pool_size(share, {"CPU": 8, "GPU": 2}, 9) == 4
+    assert pool_size(Features(), {"CPU": 4, "GPU": 1}, 6) == 4
+    with pytest.raises(FeatureError, match=r"1 GPUs, the cluster has 4 and 0: lower"):
+        pool_size(whole, {"CPU": 4}, 6)
