@@ -159,8 +159,8 @@ class StoryWriter:
     def _append(self, layout: Layout, states: Tensor | None = None) -> Tensor:
         """Return the hidden states ``[1, length, width]`` of positions that are read now."""
         director = self._director
-        kinds = torch.tensor([layout.kinds], device=director.device)
-        ids = torch.tensor([layout.ids], device=director.device)
+        kinds = torch.tensor([layout.kinds], dtype=torch.long, device=director.device)
+        ids = torch.tensor([layout.ids], dtype=torch.long, device=director.device)
         none = torch.zeros(0, *director.statistics.mean.shape, device=director.device)
         sentences = director.sentence_vectors(layout.sentences).to(director.device)
         vectors = director.embed(kinds, ids, none if states is None else states, sentences)

@@ -126,7 +126,8 @@ def choose(logits: Tensor, temperature: float, top_p: float, random: torch.Gener
 def _start(tokenizer: Any) -> list[int]:
     """Return the special tokens before a text; Llama and Gemma were trained with one, Qwen without."""
     whole, bare = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
-    return cast(list[int], whole[: next(at for at, token in enumerate(whole) if token == bare[0])])
+    starts = (at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
+    return cast(list[int], whole[: next(starts, 0)])
 
 
 def _language_half(model: Any) -> nn.Module:

@@ -31,6 +31,16 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def words_tokenizer(folder: Path) -> None:
+    """A tokenizer of single characters that classes for BPE load as it is."""
+    pieces = {
+        character: number for number, character in enumerate(["</s>", *map(chr, range(32, 127)), "\n"])
+    }
+    tokenizer = Tokenizer(models.BPE(pieces, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(folder)
+
+
 def wan_transformer(**given: Any) -> WanTransformer3DModel:
     sizes = {
         "num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 4, "out_channels": 4,

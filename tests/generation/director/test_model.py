@@ -10,10 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import (
-    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
@@ -28,6 +26,7 @@ from generation.director.model import DirectorModel
 from generation.director.recalling import new_director
 from generation.director.repetition import apart, overlap
 from pipeline.platform.config import ConfigError, load
+from tests.support.tiny_video import words_tokenizer
 
 STATE = config.State(tokens=2, width=8)
 STATISTICS = Statistics(torch.full((2, 8), 0.5), torch.full((2, 8), 2.0))
@@ -269,15 +268,6 @@ def test_adapters_alone_are_trained(tmp_path: Path) -> None:
     losses = fit(model.train(), [row(0, 3)], 10)
     assert losses[-1] < losses[0]
     assert all(torch.equal(each, kept[name]) for name, each in model.named_parameters() if name in kept)
-
-
-def words_tokenizer(folder: Path) -> None:
-    pieces = {
-        character: number for number, character in enumerate(["</s>", *map(chr, range(32, 127)), "\n"])
-    }
-    tokenizer = Tokenizer(models.BPE(pieces, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>").save_pretrained(folder)
 
 
 def tiny_qwen(folder: Path) -> None:
