@@ -39,12 +39,12 @@ SKIPPED = 1
 """First steps of a run, which allocate memory and choose kernels."""
 ACTION, CAPTION, STEPS = "chop the onion into very small pieces", "a" * 110, 8
 """Byte tokens, as many as the recipe's calculation has words."""
-QWEN3 = {
+QWEN3: dict[str, Any] = {
     "vocab_size": 151_936, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
     "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True,
 }  # fmt: skip
 WAN = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30}
-TINY_QWEN3 = QWEN3 | {
+TINY_QWEN3: dict[str, Any] = QWEN3 | {
     "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
 }  # fmt: skip
@@ -109,7 +109,7 @@ def director(folder: Path, tiny: bool) -> Case:
     """Qwen3 0.6B and stories of eight steps; units are tokens."""
     weights = folder / "qwen3"
     settings = Qwen3Config(**(TINY_QWEN3 if tiny else QWEN3))
-    model: Any = AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
     model.save_pretrained(weights)
     ByT5Tokenizer(extra_ids=0).save_pretrained(weights)
     recipe, stated = _recipe("director-qwen3-0.6b", "director", [f"director.backbone.path={weights}"], tiny)
