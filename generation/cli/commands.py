@@ -6,8 +6,9 @@ from generation.cli import evaluate, export, generate, serve, train
 from pipeline.platform.command import Commands
 
 
-def add_commands(commands: Commands, kinds: Commands) -> None:
-    """Register ``train``, ``generate``, ``serve``, ``export`` and ``evaluate generation``."""
-    for module in (train, generate, serve, export):
+def add_commands(commands: Commands, *, evaluations: Commands, exports: Commands) -> None:
+    """Register ``train``, ``generate``, ``serve``, ``evaluate generation`` and ``export model``."""
+    for module in (train, generate, serve):
         module.add(commands)
-    evaluate.add(kinds)
+    evaluate.add(evaluations)
+    export.add(exports)

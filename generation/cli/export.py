@@ -8,11 +8,8 @@ from pathlib import Path
 from pipeline.platform.command import DONE, Commands
 
 
-def add(commands: Commands) -> None:
-    """Register the command."""
-    kinds = commands.add_parser("export", help="write models for other libraries").add_subparsers(
-        required=True, metavar="WHAT"
-    )
+def add(kinds: Commands) -> None:
+    """Register the command below ``export``."""
     parser = kinds.add_parser(
         "model",
         help="a trained model for diffusers, peft and vLLM",

@@ -1,4 +1,4 @@
-"""``videoauteur export``: a dataset in other forms."""
+"""``videoauteur export``: datasets and models in other forms."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from pipeline.platform.command import DONE, FAILED, Commands, positive
 
 
-def add(commands: Commands) -> None:
-    """Register the command."""
-    parser = commands.add_parser("export", help="write a dataset in another form")
+def add(commands: Commands) -> Commands:
+    """Register the command; return the parsers below it, for other kinds of exports."""
+    parser = commands.add_parser("export", help="write a dataset or a model in another form")
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     media = kinds.add_parser(
         "media",
@@ -26,6 +26,7 @@ def add(commands: Commands) -> None:
     )
     media.add_argument("--fps", type=positive, metavar="N", help="frames a second; default: as they are")
     media.set_defaults(run=_media)
+    return kinds
 
 
 def _media(parsed: argparse.Namespace) -> int:

@@ -30,9 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (curate, status, inspect, plan, check, export, push, config, collect):
+    for command in (curate, status, inspect, plan, check, push, config, collect):
         command.add(commands)
-    kinds = evaluate.add(commands)
+    evaluations, exports = evaluate.add(commands), export.add(commands)
     # The one upward edge: by name and here only, so that this package can be used without that one.
-    importlib.import_module("generation.cli.commands").add_commands(commands, kinds)
+    generation = importlib.import_module("generation.cli.commands")
+    generation.add_commands(commands, evaluations=evaluations, exports=exports)
     return parser
