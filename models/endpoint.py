@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from models.settings import Count, NonNegative, Positive, Section, WholeNumber
 
 SchemaForm = Literal["json_schema", "json_object"]
+
+
+def _without_user(url: str) -> str:
+    """Refuse a URL with a user or a password in it: it would stand in tables and logs."""
+    split = urlsplit(url)
+    if split.username or split.password:
+        raise ValueError("no user and password in a URL: put the key into the variable api_key_env names")
+    return url
+
+
+BaseUrl = Annotated[str, AfterValidator(_without_user)]
 
 
 class Access(Section):
@@ -46,7 +58,7 @@ class Endpoint(Access):
             when all of these fail. Of the first alone count ``deadline_s`` and ``max_retries``.
     """
 
-    base_url: str
+    base_url: BaseUrl
     model: str
     others: tuple[Endpoint, ...] = ()
 
@@ -85,7 +97,7 @@ class Endpoint(Access):
 class Address(Section):
     """Another server that can answer; None takes the value of the first one."""
 
-    base_url: str
+    base_url: BaseUrl
     model: str | None = None
     api_key_env: str | None = None
     schema_form: SchemaForm | None = None
@@ -99,7 +111,7 @@ class EndpointSettings(Access):
     ``others`` with the same model share the load; those with another are asked when all of these fail.
     """
 
-    base_url: str | None = None
+    base_url: BaseUrl | None = None
     model: str | None = None
     others: tuple[Address, ...] = ()
 

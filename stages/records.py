@@ -472,6 +472,7 @@ class Video:
             that ``content_id`` names. Empty where that is not checked.
         facts, evidence, ...: what each stage measured; None until it has run.
         drops: everything dropped so far, in the order of the stages.
+        passed: stages whose results were in the memo before the run; workers skip them.
     """
 
     uri: str
@@ -491,6 +492,7 @@ class Video:
     relevance: list[Relevance] = field(default_factory=list)
     narrative: Narrative | None = None
     drops: list[Drop] = field(default_factory=list)
+    passed: tuple[str, ...] = ()
 
     @property
     def rejected(self) -> Drop | None:

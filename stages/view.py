@@ -107,6 +107,11 @@ def identity_of(path: Path) -> str:
     return f"{state.st_size}-{state.st_mtime_ns}-{state.st_ctime_ns}-{state.st_ino}"
 
 
+def size_of(video: Video) -> int:
+    """Return the size of a video's file in bytes, when its content was hashed; 0 where it is unknown."""
+    return int(video.identity.partition("-")[0] or 0)
+
+
 def file_of(video: Video) -> Path:
     """Return the path of a video's file. Its content is what ``content_id`` names; its name is not.
 

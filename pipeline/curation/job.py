@@ -9,18 +9,19 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.budget import Budget, Cost
-from models.errors import UsageError
+from models.budget import Cost
+from models.errors import StoreError, UsageError
 from models.ledger import Ledger
+from models.redaction import Redactor
 from models.server import ServerError
 from pipeline import __version__
 from pipeline.curation import runners, servers
-from pipeline.curation.chain import build_stages, endpoints
+from pipeline.curation.chain import KEY, build_stages, endpoints
 from pipeline.curation.config import Config
 from pipeline.curation.duplicates import without_duplicates
 from pipeline.curation.ingest import Source, identify, input_root, list_files, unique
@@ -28,7 +29,8 @@ from pipeline.curation.progress import Tally
 from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.curation.runners import Site
 from pipeline.curation.servers import Running
-from pipeline.curation.worker import EventSink
+from pipeline.curation.store import GuardedMemo, unwritable
+from pipeline.curation.worker import EventSink, StageEvent, remembered
 from pipeline.dataset import SCRATCH
 from pipeline.dataset.schema import SCHEMA_VERSION
 from pipeline.dataset.versions import LOCK, VERSIONS, VersionWriter, recover
@@ -38,9 +40,14 @@ from pipeline.report.page import write_report
 from pipeline.report.summary import summarise, write_card
 from stages.duplicates import FingerprintClips
 from stages.records import Reason, Video
+from stages.view import size_of
 
 RUN_FILE = "run.json"
 LEDGER = "_ledger"
+BUGS = "bugs.log"
+"""Tracebacks of bugs, in the scratch folder."""
+UNUSED = "http://unused.invalid/v1"
+"""Address of servers that no remaining stage asks."""
 Runner = Callable[[list[Video], Site, EventSink], Iterator[Video]]
 
 
@@ -75,7 +82,9 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
     config = loaded.config
     files = list_files(given, leave_out=output)
     root = input_root(given)
+    redact = Redactor([KEY, *_key_variables(config)])
     with (
+        ExitStack() as stack,
         claimed(output),
         VersionWriter(
             output,
@@ -85,14 +94,13 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
             max_row_group=config.run.max_row_group_bytes,
         ) as version,
     ):
-        run = _RunFile(output / SCRATCH / RUN_FILE, given, loaded)
+        run = _RunFile(output / SCRATCH / RUN_FILE, given, loaded, redact)
         run.write("running")
         store = memo or output / "_memo"
-        index = Memo(store)
+        index = stack.enter_context(closing(GuardedMemo(store)))
         sources = identify(files, index)
-        index.close()
         originals, copies = unique(sources)
-        add = _row_sink(version, sources, copies, root)
+        add = _row_sink(version, sources, copies, root, redact)
         waiting: list[Video] = []
         for source in originals:
             video = source.video()
@@ -112,29 +120,40 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
                     stages,
                     len(waiting),
                     output / SCRATCH,
-                    budget=Budget(**config.budget.model_dump()),
+                    budget=config.budget,
                     spent=_spent(ledger),
                 ) as tally,
-                closing(_curated(waiting, loaded, output, store, tally)) as curated,
+                closing(
+                    _curated(waiting, loaded, output, index, store, _Sink(tally, output, redact))
+                ) as curated,
             ):
                 for video in curated:
                     end = video.rejected
                     if end is not None and end.reason is Reason.ENDPOINT_REFUSED:
                         raise ConfigError(f"{end.stage}: {end.detail}")
+                    if end is not None and end.reason is Reason.STORE_FAILED:
+                        raise StoreError(end.detail)
                     if end is not None and end.reason is Reason.BUDGET_SPENT:
                         spent = end.detail
                     add(video)
                     done += 1
-        except (KeyboardInterrupt, ConfigError, ServerError):
-            run.write("interrupted", videos_done=done, videos_planned=len(originals))
+        except (KeyboardInterrupt, ConfigError, ServerError, StoreError):
+            # Where the disk is full this cannot be written either; the error is what counts.
+            with suppress(OSError):
+                run.write("interrupted", videos_done=done, videos_planned=len(originals))
             raise
-        counts = version.write()
-        seconds = round(time.perf_counter() - started, 3)
-        summary = summarise(version.folder, counts, tally.figures(), ledger.totals(), seconds)
-        write_card(version.folder, summary)
-        write_report(version.folder, summary, frames=output / SCRATCH / "frames", run=run.asked)
-        run.finish(version.folder / RUN_FILE, "budget_spent" if spent else "done", **summary)
-        version.commit()
+        try:
+            counts = version.write()
+            seconds = round(time.perf_counter() - started, 3)
+            summary = summarise(version.folder, counts, tally.figures(), ledger.totals(), seconds)
+            write_card(version.folder, summary)
+            write_report(version.folder, summary, frames=output / SCRATCH / "frames", run=run.asked)
+            run.finish(version.folder / RUN_FILE, "budget_spent" if spent else "done", **summary)
+            version.commit()
+        except OSError as error:
+            with suppress(OSError):
+                run.write("interrupted", videos_done=done, videos_planned=len(originals))
+            raise unwritable(output, error) from error
         run.remove()
     failed = summary["videos"].get("failed", 0)
     over_budget = failed > config.run.error_budget * len(sources)
@@ -156,13 +175,51 @@ def _spent(ledger: Ledger) -> Cost:
     )
 
 
+class _Sink:
+    """Counts events, and logs the tracebacks of bugs."""
+
+    def __init__(self, tally: Tally, output: Path, redact: Redactor) -> None:
+        self._tally, self._log, self._redact = tally, output / SCRATCH / BUGS, redact
+
+    def __call__(self, event: StageEvent) -> None:
+        self._tally.event(event)
+        if event.traceback:
+            with self._log.open("a", encoding="utf-8", errors="replace") as log:
+                log.write(f"{event.stage}\n{self._redact.text(event.traceback)}\n")
+
+
+def _key_variables(config: Config) -> Iterator[str]:
+    """Names of the environment variables that hold keys."""
+    for section in (config.language, config.vision):
+        yield section.api_key_env
+        yield from (other.api_key_env for other in section.others if other.api_key_env)
+
+
 def _curated(
-    videos: list[Video], loaded: Loaded[Config], output: Path, store: Path, tally: Tally
+    videos: list[Video], loaded: Loaded[Config], output: Path, memo: Memo, store: Path, sink: EventSink
 ) -> Generator[Video]:
-    """Run the videos on the configured engine, with the servers that it needs."""
-    if not videos:
-        return
+    """Run the videos on the configured engine, with the servers that it needs.
+
+    The memo tells who needs what: videos that it knows to their end start neither Ray nor a server.
+    """
     config = servers.resolved(loaded.config)
+    stages = build_stages(config)
+    unfinished: list[Video] = []
+    # Duplicates are dropped between two phases, with the measurements of all videos at hand.
+    ahead = [] if config.duplicates.drop else stages
+    for video in videos:
+        video, finished = remembered(ahead, video, memo, sink)
+        if ahead and finished:
+            yield video
+        else:
+            unfinished.append(video)
+    if not unfinished:
+        return
+    # The longest first, so that no worker starts one while the others are done.
+    unfinished.sort(key=lambda video: -size_of(video))
+    passed = set.intersection(*(set(video.passed) for video in unfinished))
+    remaining = [stage for stage in stages if stage.name not in passed]
+    asking = any(stage.pool == "language" for stage in remaining)
     with ExitStack() as stack:
         if config.run.runner == "ray":
             # Ray takes seconds to import; the sequential runner must not pay for it.
@@ -174,7 +231,10 @@ def _curated(
             run: Runner = ray_runner.run_ray
         else:
             serve, run = servers.started_here, runners.run_local
-        running = stack.enter_context(serve(config, (output / SCRATCH / "servers").resolve()))
+        unused = {each: (UNUSED,) for group in servers.needed(config) for each in group.serves}
+        idle = nullcontext(Running(base_urls=unused, check=lambda: None))
+        logs = (output / SCRATCH / "servers").resolve()
+        running = stack.enter_context(serve(config, logs) if asking else idle)
         language, vision = endpoints(config, running.base_urls)
         site = Site(
             config=config,
@@ -183,8 +243,9 @@ def _curated(
             language=language,
             vision=vision,
             ledger=(output / LEDGER).resolve(),
+            only=tuple(stage.name for stage in remaining) if passed else None,
         )
-        for video in _in_phases(videos, site, run, tally.event):
+        for video in _in_phases(unfinished, site, run, sink):
             if video.rejected is not None and video.rejected.reason is Reason.RETRIES_EXHAUSTED:
                 # Without its servers every other video would end like this one.
                 running.check()
@@ -209,7 +270,11 @@ def _in_phases(videos: list[Video], site: Site, run: Runner, sink: EventSink) ->
 
 
 def _row_sink(
-    version: VersionWriter, sources: Sequence[Source], copies: Mapping[str, str], root: str
+    version: VersionWriter,
+    sources: Sequence[Source],
+    copies: Mapping[str, str],
+    root: str,
+    redact: Redactor,
 ) -> Callable[[Video], None]:
     """Return a function that adds the rows of a finished video and of its copies to a version."""
     by_uri = {source.uri: source for source in sources}
@@ -223,6 +288,8 @@ def _row_sink(
             duplicate_row(by_uri[copy], by_uri[video.uri], video, root)
             for copy in copied.get(video.uri, ())
         )
+        for row in found["rejects"]:
+            row["detail"] = redact.text(row["detail"])
         version.add(found)
 
     return add
@@ -265,9 +332,10 @@ class _RunFile:
     and after one that ended without a version, the same is in the scratch folder.
     """
 
-    def __init__(self, path: Path, given: str, loaded: Loaded[Config]) -> None:
+    def __init__(self, path: Path, given: str, loaded: Loaded[Config], redact: Redactor) -> None:
         self._path = path
-        self.asked = {
+        self._redact = redact
+        asked = {
             "videoauteur": __version__,
             "schema_version": SCHEMA_VERSION,
             "input": given,
@@ -275,6 +343,7 @@ class _RunFile:
             "config": loaded.config.model_dump(mode="json"),
             "config_origins": dict(loaded.origins),
         }
+        self.asked: dict[str, Any] = redact.tree(asked)
 
     def write(self, status: str, **more: Any) -> None:
         """Write the state of the run that is at work."""
@@ -285,7 +354,8 @@ class _RunFile:
 
     def finish(self, path: Path, status: str, **more: Any) -> None:
         """Write the run file of a version."""
-        path.write_text(json.dumps({"status": status, **self.asked, **more}, indent=1) + "\n")
+        told = self._redact.tree({"status": status, **self.asked, **more})
+        path.write_text(json.dumps(told, indent=1) + "\n")
 
     def remove(self) -> None:
         """Remove the state in the scratch folder."""

@@ -11,9 +11,9 @@ import errno
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -92,29 +92,24 @@ class ChainWorker:
         if packer is not None:
             packer.workspace = workspace
 
-    def process(self, video: Video, sink: EventSink, *, known: Collection[str] = ()) -> Video:
-        """Return the video after these stages, or with the reason why it ended in one of them.
-
-        Args:
-            known: stages that the video has passed already.
-        """
+    def process(self, video: Video, sink: EventSink) -> Video:
+        """Return the video after these stages, or with the reason why it ended in one of them."""
         for stage in self._stages:
             if video.rejected:
                 break
-            if stage.name in known:
+            if stage.name in video.passed:
                 continue
             started = time.perf_counter()
             before = len(video.drops)
             asked = self._asked()
             self._retried, self._traceback = 0, ""
             video, outcome = self._sorted(stage, video)
-            drops = Counter(f"{drop.kind}/{drop.reason}" for drop in video.drops[before:])
             sink(
                 StageEvent(
                     stage=stage.name,
                     outcome=outcome,
                     seconds=time.perf_counter() - started,
-                    drops=dict(drops),
+                    drops=_drops(video, before),
                     asked=self._asked() - asked,
                     retries=self._retried,
                     video_s=video.facts.duration_s if video.facts else 0.0,
@@ -220,6 +215,33 @@ class ChainWorker:
         if reads_file:
             _check_unchanged(video)
         return stored
+
+
+def remembered(stages: Sequence[Stage], video: Video, memo: Memo, sink: EventSink) -> tuple[Video, bool]:
+    """Return a video as far as its results are in the memo, and whether it is finished with that."""
+    for stage in stages:
+        started, before = time.perf_counter(), len(video.drops)
+        after = recall(stage, video, memo_key(stage, video), memo)
+        if after is None:
+            return video, False
+        video = replace(after, passed=(*video.passed, stage.name))
+        sink(
+            StageEvent(
+                stage=stage.name,
+                outcome="rejected" if video.rejected else "remembered",
+                seconds=time.perf_counter() - started,
+                drops=_drops(video, before),
+                video_s=video.facts.duration_s if video.facts else 0.0,
+            )
+        )
+        if video.rejected:
+            return video, True
+    return video, True
+
+
+def _drops(video: Video, before: int) -> dict[str, int]:
+    """Count what was dropped after the first ``before`` drops, by ``kind/reason``."""
+    return dict(Counter(f"{drop.kind}/{drop.reason}" for drop in video.drops[before:]))
 
 
 def _check_unchanged(video: Video) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import ray
 
-from pipeline import THREAD_VARIABLES
+from pipeline import PASSED_VARIABLES
 from pipeline.platform.packages import ROOT
 
 METRICS_PORT_VARIABLE = "VIDEOAUTEUR_METRICS_PORT"
@@ -40,10 +40,11 @@ def connected(address: str | None = None) -> Iterator[None]:
         namespace="videoauteur",
         log_to_driver=False,
         logging_level=logging.ERROR,
+        _node_ip_address=None if joined else "127.0.0.1",
         include_dashboard=None if joined else False,
         _metrics_export_port=_metrics_port(joined),
         runtime_env={
-            "env_vars": {"PYTHONPATH": str(ROOT)} | {name: os.environ[name] for name in THREAD_VARIABLES}
+            "env_vars": {"PYTHONPATH": str(ROOT)} | {name: os.environ[name] for name in PASSED_VARIABLES}
         },
     )
     try:

@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from models.errors import UsageError
+from models.redaction import Redactor
 from models.settings import Section
 
 
@@ -137,4 +138,5 @@ def _explain(error: ValidationError, kind: type[Section]) -> Iterator[str]:
             yield f"{path}: this is a section and takes keys, not {problem['input']!r:.60}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            yield f"{path}: {message} (got {problem['input']!r:.80})" if path else message
+            given = Redactor().text(f"{problem['input']!r:.80}")
+            yield f"{path}: {message} (got {given})" if path else message
