@@ -41,7 +41,8 @@ class Site:
 
     def worker(self, stages: Sequence[str] | None = None) -> ChainWorker:
         """A worker for some stages, by name; for all of them if None."""
-        chain = {stage.name: stage for stage in build_stages(self.config)}
+        # All of them, for the one that packs frames may not be among those that run.
+        chain = {stage.name: stage for stage in (*build_stages(self.config), *self.stages())}
         memo = GuardedMemo(self.memo)
         return ChainWorker(
             [chain[name] for name in stages or [stage.name for stage in self.stages()]],

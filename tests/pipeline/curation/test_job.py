@@ -30,7 +30,7 @@ from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
 from pipeline.platform.config import load
 from stages.probe import Probe
 from stages.records import Interval, Video
-from stages.view import path_of
+from stages.view import file_of, path_of
 
 ROOT = Path(__file__).parents[3]
 SILENT = (
@@ -261,10 +261,10 @@ def test_a_wrong_key_ends_the_run_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(self: Probe, video: Video) -> Video:
-        seen.append(video.uri)
+        seen.append(file_of(video))
         raise EndpointError("http://x/v1 answers 401; look at api_key_env")
 
-    seen: list[str] = []
+    seen: list[Path] = []
     monkeypatch.setattr(Probe, "measure", refused)
     given, output = tmp_path / "given", tmp_path / "out"
     given.mkdir()
@@ -283,7 +283,7 @@ def test_failures_count_against_the_budget_and_bad_input_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: float, over: bool
 ) -> None:
     def broken(self: Probe, video: Video) -> Video:
-        if path_of(video.uri).name == "b.mp4":
+        if file_of(video).name == "b.mp4":
             raise RuntimeError("of our own making")
         return real(self, video)
 

@@ -66,7 +66,7 @@ class Feed(Stage):
             threading.Event().wait()
         if name == "raises":
             raise ValueError("not today")
-        return replace(video, transcript=Transcript(language="en", sentences=[], model=name))
+        return video.with_results(transcript=Transcript(language="en", sentences=[], model=name))
 
 
 class Digest(Stage):
@@ -106,7 +106,7 @@ class Ask(Stage):
     def measure(self, video: Video) -> Video:
         question = Question(instructions="Name it.", material=video.uri, schema={"type": "object"})
         (answer,) = self._client.ask([question])
-        return replace(video, transcript=Transcript(language="en", sentences=[], model=answer.model))
+        return video.with_results(transcript=Transcript(language="en", sentences=[], model=answer.model))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
