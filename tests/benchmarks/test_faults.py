@@ -1,0 +1,78 @@
+"""The parts of the fault benchmark that start no run: moments, readings and sums."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.faults import Trial, by_kind, figures, moments, spread
+from benchmarks.witnesses import Reader, rows_lost, table_bytes, whole_of
+from pipeline.dataset.schema import TABLES
+from pipeline.dataset.versions import VersionWriter
+
+
+def write(output: Path, videos: int) -> None:
+    with VersionWriter(
+        output, scratch=output / "_work", input_root="file:///in/", max_shard=10**6, max_row_group=10**6
+    ) as version:
+        for number in range(videos):
+            rows: dict[str, list[dict[str, Any]]] = {
+                name: [dict.fromkeys(schema.names) | {"video_id": f"{number:016x}"}]
+                for name, schema in TABLES.items()
+            }
+            version.add(rows)
+        version.write()
+        version.commit()
+
+
+@pytest.mark.parametrize(
+    ("number", "most", "expected"), [(3, 8, [0, 1, 2]), (101, 3, [0, 50, 100]), (9, 1, [0]), (0, 2, [])]
+)
+def test_operations_are_spread(number: int, most: int, expected: list[int]) -> None:
+    assert spread(number, most) == expected
+
+
+def test_there_is_a_moment_in_each_part_of_a_run() -> None:
+    found = moments(5, 10.0, seed=3)
+    assert [int(moment // 2) for moment in found] == [0, 1, 2, 3, 4]
+    assert found == moments(5, 10.0, seed=3) != moments(5, 10.0, seed=4)
+
+
+def test_lost_rows_are_counted_in_all_tables(tmp_path: Path) -> None:
+    write(tmp_path / "a", 3)
+    write(tmp_path / "b", 2)
+    assert rows_lost(tmp_path / "a", tmp_path / "b") == len(TABLES)
+    assert rows_lost(tmp_path / "b", tmp_path / "a") == rows_lost(tmp_path / "a", tmp_path / "a") == 0
+    assert table_bytes(tmp_path / "a") != table_bytes(tmp_path / "b")
+
+
+def test_a_reading_of_no_version_is_a_mix(tmp_path: Path) -> None:
+    write(tmp_path / "out", 1)
+    old = whole_of(tmp_path / "out")
+    write(tmp_path / "out", 2)
+    new = whole_of(tmp_path / "out")
+    reader = Reader(tmp_path / "out")
+    reader.versions.update([old[0], new[0]])
+    reader.rows.update([old[1], new[1]])
+    for version, _ in (old, new):
+        reader.listings.update(zip(TABLES, version, strict=True))
+    assert reader.mixes([old, new]) == 0
+    reader.versions[(*old[0][:1], *new[0][1:])] += 2
+    reader.rows[(old[1][0], *new[1][1:])] += 1
+    reader.listings["clips", ()] += 1
+    assert reader.mixes([old, new]) == 4
+
+
+def test_trials_are_summed_by_kind() -> None:
+    good = Trial(
+        kind="a", identical=True, rows_lost=0, paid_twice=0, in_flight=1, mixed_reads=0, readings=5
+    )
+    bad = Trial(kind="b", identical=False, rows_lost=2, paid_twice=1, in_flight=0, mixed_reads=3, note="x")
+    assert figures([good, good, bad]) == {
+        "trials": 3, "identical": 2, "rows_lost": 2, "paid_twice": 1, "mixed_reads": 3
+    }  # fmt: skip
+    assert by_kind([good, bad, good]) == [
+        ["a", 2, 2, 0, 0, 2, 0, 10, "2 x "], ["b", 1, 0, 2, 1, 0, 3, 0, "1 x x"]
+    ]  # fmt: skip
