@@ -120,7 +120,7 @@ class Bench:
     def undisturbed(
         self, name: str, *settings: str, fault: tuple[str, int] | None = None
     ) -> tuple[str, float]:
-        """Make the tables to compare with; returns what the run printed, and its length from its claim on."""
+        """Make tables to compare with; returns the printed text, and the seconds after the claim."""
         at = self.folder / name
         at.mkdir(exist_ok=True)
         run = self.start(at, *settings, fault=fault)
