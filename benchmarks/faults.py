@@ -18,9 +18,7 @@ command then continues, and its tables are compared with those of an undisturbed
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -32,9 +30,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
-
 from benchmarks.machine import machine, markdown
+from benchmarks.run_process import Run, title
 from benchmarks.witnesses import ChatServer, Reader, rows_lost, table_bytes, whole_of
 from examples.drawing import moving_blobs
 from examples.media import Scene, write_video
@@ -52,7 +49,6 @@ OTHER_VERSION = "narrate.min_steps=999"
 """Setting of the tables that lie in OUTPUT before the end phase is killed; no video is retained with it."""
 REPEATS = 4
 """Runs after a fault, at most, until one ends without an error."""
-DEADLINE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,60 +275,6 @@ class Bench:
         code, text = self.start(at).end()
         refused = code == 2 and "another run is at work" in text
         return f"exit {run.end()[0]}; the second {'was refused' if refused else f'ended with {code}'}"
-
-
-class Run:
-    """Process of a run, with all that it starts."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        self.process = psutil.Popen(
-            command, stdout=self._log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
-
-    def wait_for(self, path: Path) -> None:
-        """Wait until a path exists, or the run has ended."""
-        while not path.exists() and self.process.poll() is None:
-            time.sleep(0.005)
-
-    def family(self) -> list[psutil.Process]:
-        """Return the processes that the run has started and that live."""
-        try:
-            children: list[psutil.Process] = self.process.children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
-        return children
-
-    def kill(self) -> bool:
-        """Kill the driver, then what outlives it by itself; returns whether the driver still ran."""
-        orphans = self.family()
-        ran = self.process.poll() is None
-        self.process.kill()
-        self.process.wait()
-        _, alive = psutil.wait_procs(orphans, timeout=20)
-        for orphan in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                orphan.kill()
-        return ran
-
-    def end(self) -> tuple[int, str]:
-        """Wait for the end; returns the exit code and what was printed."""
-        try:
-            code = self.process.wait(DEADLINE_S)
-        except psutil.TimeoutExpired:
-            self.kill()
-            code = -1
-        self._log.seek(0)
-        return int(code), self._log.read()
-
-
-def title(process: psutil.Process) -> str:
-    """Return the command of a process; empty once it is gone."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 def mount(place: Path, options: str) -> None:
