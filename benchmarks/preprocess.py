@@ -10,7 +10,7 @@ alternating rounds:
 - ``ours``: the scan, clip and watermark stages in one warm worker process.
 
 The reel is cropped to 16:9, has no sound, and is repeated (mirrored every other time) until it lasts
-``--seconds``; 600 is the full setting, 20 takes some minutes. Ratios are medians over the rounds of wall
+``--seconds``; 600 is the full setting, 10 takes some minutes. Ratios are medians over the rounds of wall
 seconds; the figures without a suffix are those of all sizes together. Needs an ``ffmpeg`` program:
 Debian's package of that name, or ``pip install imageio-ffmpeg``.
 """
@@ -95,7 +95,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("videos", type=Path, nargs="*")
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of the reel (default 20)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of the reel (default 10)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="+", choices=list(SIZES), default=list(SIZES))
     arguments = parser.parse_args()
