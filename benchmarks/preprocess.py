@@ -245,7 +245,9 @@ def serve(connection: Connection, scratch: Path) -> None:
         started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
         for stage in stages:
             if video.rejected:
-                raise ValueError(f"{reel.name} is rejected before {stage.name}: {video.rejected}")
+                # As in a curation; the reader must know that the cost is not that of all stages.
+                print(f"{reel.name} ends before {stage.name}: {video.rejected.detail}", file=sys.stderr)
+                break
             video = stage(video)
         wall_s, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
         cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
