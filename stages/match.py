@@ -12,9 +12,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from models.settings import Positive, Section, Share
 from stages.base import Pool, Stage
@@ -238,6 +235,11 @@ def assigned(pairs: Pairs) -> Pairs:
     that agree there too by the order of the items. Items are assigned group by group, a group being
     those that pairs connect. Memory: the square of the largest group.
     """
+    # SciPy would be a quarter of the time in which every command starts, and the default needs none of it.
+    from scipy.optimize import linear_sum_assignment
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     if not len(pairs):
         return pairs
     nodes = int(pairs.clips.max()) + 1 + int(pairs.actions.max()) + 1
