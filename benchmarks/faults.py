@@ -188,8 +188,7 @@ class Bench:
             note=note,
         )
         self.trials.append(found)
-        while self._mounts:
-            subprocess.run(["umount", str(self._mounts.pop())], check=True)
+        self.unmount()
         bad = not found.identical or found.rows_lost or found.paid_twice or found.mixed_reads
         print(f"{'FAILED ' if bad else ''}{found}", file=sys.stderr, flush=True)
         if not bad:
@@ -257,6 +256,11 @@ class Bench:
 
         return act
 
+    def unmount(self) -> None:
+        """Take the small disks away."""
+        while self._mounts:
+            subprocess.run(["umount", "--lazy", str(self._mounts.pop())], check=True)
+
     def enlarge(self, at: Path) -> None:
         """Make room on the small disks."""
         for place in self._mounts:
@@ -273,8 +277,8 @@ class Bench:
         run = self.start(at)
         run.wait_for(at / "out" / VERSIONS)
         code, text = self.start(at).end()
-        refused = code == 2 and "another run is at work" in text
-        return f"exit {run.end()[0]}; the second {'was refused' if refused else f'ended with {code}'}"
+        second = "was refused" if "another run is at work" in text else f"ended with {code}"
+        return f"exit {run.end()[0]}; the second {second}"
 
 
 def mount(place: Path, options: str) -> None:
@@ -352,10 +356,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed, film in enumerate(() if given.videos else films):
             write_film(film, seed=10 * seed, seconds=6.0)
         bench = Bench(folder, films, server, given.runner)
-        disks = may_mount(folder / "mounted")
-        measure(bench, given.trials, given.seed, disks)
+        try:
+            measure(bench, given.trials, given.seed, disks := may_mount(folder / "mounted"))
+        finally:
+            bench.unmount()
     if not disks:
-        print("Full disks skipped: this user may not mount file systems.\n")
+        print("Full disks skipped: this user may not mount.\n")
     print(markdown(list(HEAD), by_kind(bench.trials)), "\n")
     print(json.dumps(figures(bench.trials)))
 
