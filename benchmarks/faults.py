@@ -21,6 +21,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -123,8 +124,7 @@ class Bench:
         run.wait_for(at / "out" / VERSIONS)
         started = time.perf_counter()
         code, text = run.end()
-        if code:
-            raise SystemExit(f"the undisturbed run ended with {code}:\n{text}")
+        assert code == 0, f"the undisturbed run ended with {code}:\n{text}"
         return text, time.perf_counter() - started
 
     def counted(self, fault: str) -> int:
@@ -350,6 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     print(f"{machine()}\n")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # The small disks are unmounted on the way out.
     with tempfile.TemporaryDirectory() as name, ChatServer() as server:
         folder = Path(name)
         films = given.videos or [folder / "a.mp4", folder / "b.mp4"]
