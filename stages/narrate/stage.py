@@ -44,7 +44,8 @@ class Narrate(Stage):
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
-        self._client = workspace.client(self.name) if self.model is not None else None
+        if self.model is not None:
+            self._client = workspace.client(self.name)
 
     def measure(self, video: Video) -> Video:
         steps = steps_of(video)
@@ -56,7 +57,7 @@ class Narrate(Stage):
 
     def _title(self, video: Video) -> Title:
         by_rules = title_of(video)
-        if self._client is None:
+        if self.model is None:
             return by_rules
         (answer,) = self._client.ask([title_question(video)])
         return believed(answer, video) or by_rules

@@ -225,7 +225,7 @@ def test_what_is_only_too_long_the_second_time_is_cut(
 
 def test_the_limits_that_are_checked_are_those_that_were_asked_for(video: Video, tmp_path: Path) -> None:
     _, (request,) = captions_of(alone(video), tmp_path, GOOD, max_words=33, max_sentences=3)
-    assert "At most 3 sentences and 33 words." in request["messages"][0]["content"]
+    assert "at most 3 sentences and 33 words." in request["messages"][0]["content"]
 
 
 @pytest.mark.parametrize(
