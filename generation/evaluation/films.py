@@ -89,6 +89,9 @@ def read_film(folder: Path) -> Film:
     shots = []
     for step in plan.steps:
         assert step.keyframe is not None
+        for name in (step.keyframe, *step.clips):
+            if not (folder / name).is_file():
+                raise FilmError(f"{folder / name} is missing: run videoauteur generate again")
         try:
             shots.append(
                 Shot(

@@ -6,7 +6,6 @@ lowest cosine coefficients) and a thumbnail of 8 x 8 grey values. Black bars are
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import cv2
@@ -56,7 +55,9 @@ class FingerprintClips(Stage):
         self.settings = settings
 
     def measure(self, video: Video) -> Video:
-        return replace(video, fingerprints=[self._fingerprint(video, clip) for clip in video.kept_clips])
+        return video.with_results(
+            fingerprints=[self._fingerprint(video, clip) for clip in video.kept_clips]
+        )
 
     def _fingerprint(self, video: Video, clip: Clip) -> Fingerprint:
         assert video.evidence is not None

@@ -219,7 +219,7 @@ def test_a_second_run_remembers_all_and_writes_the_same_bytes(
         **{name: {"remembered": 1} for name in list(run_file(mine)["stages"])[1:]},
     }
     out = capsys.readouterr().out
-    assert "videos      5 in: 3 rejected, 1 duplicate, 1 kept" in out
+    assert "videos      4 in: 2 rejected, 1 duplicate, 1 kept, 1 files that are no videos" in out
     assert "dropped files: 1 empty_file, 1 no_audio, 1 not_a_video" in out
 
 
@@ -364,7 +364,7 @@ def test_an_interrupted_run_says_so_and_the_same_command_finishes_it(
     _, err = run.communicate(timeout=60)
     assert run.returncode == 1
     assert err.endswith(
-        "videoauteur: interrupted. What was finished is kept; the same command goes on from there.\n"
+        "videoauteur: interrupted. Finished work is kept; run the same command again to continue.\n"
     )
     assert "Traceback" not in err
     told = run_file(output)
@@ -398,7 +398,10 @@ def test_ray_writes_the_same_bytes_from_a_memo_of_its_own(
     assert list(memo.glob("*.seg"))
     assert not (output / "_memo").exists()
     assert outcomes(output) == outcomes(curated)
-    assert "videos      5 in: 3 rejected, 1 duplicate, 1 kept" in capsys.readouterr().out
+    assert (
+        "videos      4 in: 2 rejected, 1 duplicate, 1 kept, 1 files that are no videos"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def marked(*findings: list[Finding]) -> Video:
 
 
 def test_clips_above_the_threshold_are_dropped_with_kind_score_and_place() -> None:
-    video = stage().judge(marked([], [found(0.5)], [found(0.501)], [found(1.0)]))
+    video = stage(threshold=0.5).judge(marked([], [found(0.5)], [found(0.501)], [found(1.0)]))
     assert [one.clip_id for one in video.kept_clips] == ["v-c0000", "v-c0001"]
     detail = "corner_bug, score {}, box (0.800, 0.000, 1.000, 0.100)"
     assert [(drop.kind, drop.item_id, drop.reason, drop.detail) for drop in video.drops] == [
@@ -115,7 +115,7 @@ def test_subtitles_and_title_cards_are_recorded_and_kept() -> None:
     card = replace(found(0.9), kind=OverlayKind.TITLE_CARD)
     assert stage().judge(marked([spoken], [card])).drops == []
     # The strongest finding may be kept while a weaker one rejects.
-    (drop,) = (one for one in stage().judge(marked([spoken, found(0.6)], [])).drops)
+    (drop,) = (one for one in stage().judge(marked([spoken, found(0.88)], [])).drops)
     assert (drop.item_id, drop.detail[:10]) == ("v-c0000", "corner_bug")
 
 
