@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from benchmarks.machine import machine, markdown
 
 TOLERANCE_S = {"cuts_s": 0.1, "actions_s": 0.5}
-"""How far a cut and an edge of a sentence may lie from the expected one."""
+"""Largest distance of a cut and of a sentence's edge from the expected one."""
 CHEAP = ("run.runner=local", "refine.enabled=false")
 GOAL_MB = 600
 NO_CASE = {".json", ".md"}
@@ -33,7 +33,7 @@ NO_CASE = {".json", ".md"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of a file.
+    """Outcome of a file.
 
     Attributes:
         outcome: its status, with the reason where it was not kept.
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def expected_of(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """What ``expected.json`` says, by file name; empty without one."""
+    """Return the entries of ``expected.json`` by file name; empty without one."""
     path = folder / "expected.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
@@ -142,7 +142,7 @@ def _awaited(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[int | 
 
 
 def outcomes(output: Path) -> Iterator[dict[str, Any]]:
-    """What the tables hold of each video: status, reason, and the measures that ``expected.json`` names."""
+    """Yield each video's status, reason and the measures that ``expected.json`` names."""
     tables = {
         name: pq.read_table(output / name).to_pylist() for name in ("videos", "actions", "clips", "rejects")
     }
@@ -178,7 +178,7 @@ def differences(expected: Mapping[str, Any], seen: Mapping[str, Any]) -> Iterato
 
 
 def _near(want: Sequence[Any], have: Sequence[Any], tolerance_s: float) -> bool:
-    """Whether nested lists of times have the same shape and are equal but for the tolerance."""
+    """Return whether nested lists of times have the same shape and agree within the tolerance."""
     if isinstance(want, Sequence):
         same = isinstance(have, Sequence) and len(want) == len(have)
         return same and all(_near(a, b, tolerance_s) for a, b in zip(want, have, strict=True))

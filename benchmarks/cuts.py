@@ -56,7 +56,7 @@ class Check:
 
     @property
     def right(self) -> bool:
-        """Whether frames and sound are those of the source."""
+        """Return whether frames and sound are those of the source."""
         picture = self.frames_off == 0 and max(self.first_off, self.last_off) <= MAX_LEVELS
         return picture and not abs(self.lag_s) > MAX_LAG_S
 

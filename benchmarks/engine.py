@@ -1,4 +1,4 @@
-"""What the engine costs beside the stages: start, known videos, rejects, a changed threshold, listing.
+"""Cost of the engine beside the stages: start, known videos, rejects, a changed threshold, listing.
 
 Every figure is of the real job: INPUT is listed and identified, the memo is asked and filled, the tables
 are written and committed. Videos are small files with made-up measurements
@@ -61,7 +61,7 @@ curate_free(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a command took.
+    """Time and memory that a command took.
 
     Attributes:
         cpu_s: of its process and of all that it started, as far as they were seen.

@@ -54,7 +54,7 @@ REPEATS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What a fault did. ``in_flight``: answers that a kill took away before they could be stored."""
+    """Effect of a fault. ``in_flight``: answers that a kill took away before they could be stored."""
 
     kind: str
     identical: bool

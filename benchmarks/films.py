@@ -43,7 +43,7 @@ TELECINE = ((0, 0), (1, 1), (1, 2), (2, 3), (3, 3))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How a timeline is rendered.
+    """Rendering of a timeline.
 
     Attributes:
         fps: frames a second in the file.

@@ -109,7 +109,7 @@ def graded_crop(rng: Generator, picture: Picture, width: int, height: int) -> Pi
 
 
 def worth_showing(pictures: Sequence[Picture]) -> bool:
-    """Whether the film shows something most of the time."""
+    """Return whether the film shows something most of the time."""
     edges = [
         float(np.abs(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_32F)).mean())
         for picture in pictures[:: max(1, len(pictures) // 8)]

@@ -51,7 +51,7 @@ CHUNK = 20
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a mutation."""
+    """Outcome of a mutation."""
 
     kind: str
     outcome: str
