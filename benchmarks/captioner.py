@@ -30,6 +30,7 @@ from generation.captioner.conversation import Conversations, load_processor
 from generation.captioner.tuning import load_captioner, train_captioner
 from generation.config import Captioner
 from models import vllm
+from models.files import parquet_files
 from models.server import Server
 from pipeline.captions.collect import collect
 from pipeline.curation.config import Config
@@ -108,7 +109,7 @@ def _write(dataset: Path, folder: Path, captions: Mapping[str, str], *, model: s
     frames = dataset.resolve() / "_work"
     if frames.is_dir():
         (folder / "_work").symlink_to(frames)
-    for file in (folder / "clips").glob("*.parquet"):
+    for file in parquet_files(folder / "clips"):
         table = pq.read_table(file)
         clip_ids = table["clip_id"].to_pylist()
         for name, values in (

@@ -30,8 +30,8 @@ from benchmarks import recipes
 from benchmarks.machine import machine, markdown
 from examples.media import SAMPLE_RATE as VOICE_RATE
 from examples.media import speak
+from models.files import sha256_of
 from models.media import SAMPLE_RATE, read_audio
-from models.weights import sha256_of
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
 from pipeline.curation.ingest import Source

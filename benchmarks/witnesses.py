@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from models.files import parquet_files
 from models.language import request_key
 from pipeline.dataset.manifest import MANIFEST, DatasetError, parse_manifest
 from pipeline.dataset.reading import open_dataset
@@ -147,7 +148,7 @@ def rows(output: Path, table: str) -> list[str]:
     """Return the rows of a table, each as text."""
     return [
         json.dumps(row, sort_keys=True, default=str)
-        for path in sorted((output / table).glob("*.parquet"))
+        for path in parquet_files(output / table)
         for row in pq.read_table(path).to_pylist()
     ]
 

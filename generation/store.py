@@ -21,6 +21,7 @@ from generation.config import Recipe
 from generation.core.checkpoints import newest_checkpoint
 from generation.core.learner import Learner
 from generation.core.states import StateDecoder, Statistics
+from models.files import whole_file
 from pipeline.platform.config import ConfigError, load
 
 if TYPE_CHECKING:
@@ -84,9 +85,8 @@ def publish(recipe: Recipe, folder: Path, *, statistics: Statistics) -> None:
     assert checkpoint is not None
     _describe(recipe, statistics, folder)
     averaged = checkpoint / "ema.safetensors"
-    part = folder / "model.safetensors.part"
-    shutil.copyfile(averaged if averaged.is_file() else checkpoint / "model.safetensors", part)
-    part.replace(folder / "model.safetensors")
+    with whole_file(folder / "model.safetensors") as part:
+        shutil.copyfile(averaged if averaged.is_file() else checkpoint / "model.safetensors", part)
 
 
 def load_learner(kind: Kind, models: Path) -> Learner:

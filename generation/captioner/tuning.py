@@ -48,6 +48,7 @@ from generation.captioner.tiny import save_tiny
 from generation.config import Captioner
 from generation.encoders.backbones import lora_config
 from generation.training.loop import TrainingError, cut_lines, refuse_changed
+from models.files import whole_folder
 from pipeline.dataset.examples import Examples, split_videos
 from pipeline.platform.config import ConfigError
 from pipeline.platform.progress import Bar
@@ -207,16 +208,13 @@ def merge(folder: Path) -> Path:
     """
     captioner = load_captioner(folder)
     base = Path(captioner.peft_config["default"].base_model_name_or_path)
-    building, merged = folder / f".{MERGED}", folder / MERGED
-    shutil.rmtree(building, ignore_errors=True)
     # First what lies beside the base model's weights, as it is: a processor that was loaded and saved
     # again need not be the same.
     ignored = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json", ".*", "*.bin", "*.pt*")
-    shutil.copytree(base, building, ignore=ignored)
-    captioner.merge_and_unload().save_pretrained(building)
-    shutil.rmtree(merged, ignore_errors=True)
-    building.rename(merged)
-    return merged
+    with whole_folder(folder / MERGED) as building:
+        shutil.copytree(base, building, ignore=ignored, dirs_exist_ok=True)
+        captioner.merge_and_unload().save_pretrained(building)
+    return folder / MERGED
 
 
 def _load(base: Path, dtype: str) -> Any:

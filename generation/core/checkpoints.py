@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from models.files import to_disk, whole_folder, write_whole
 
 FACTS = "trainer.json"
 
@@ -32,22 +33,17 @@ def save_checkpoint(
         facts: plain JSON values.
     """
     final = folder / f"step-{step:06d}"
-    building = folder / f".{final.name}-{os.getpid()}"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    sizes: dict[str, int] = {}
-    for name, tensors in parts.items():
-        file = building / f"{name}.safetensors"
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, file)
-        sizes[file.name] = file.stat().st_size
-        _to_disk(file)
-    text = json.dumps({**facts, "step": step, "files": sizes}, indent=1)
-    (building / FACTS).write_text(text, encoding="utf-8")
-    _to_disk(building / FACTS)
-    # A run that goes on from an older checkpoint meets those that it left behind.
-    shutil.rmtree(final, ignore_errors=True)
-    building.rename(final)
-    _to_disk(folder)
+    # A run that goes on from an older checkpoint meets those that it left behind: they are replaced.
+    with whole_folder(final, durable=True) as building:
+        sizes: dict[str, int] = {}
+        for name, tensors in parts.items():
+            file = building / f"{name}.safetensors"
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, file)
+            sizes[file.name] = file.stat().st_size
+            to_disk(file)
+        write_whole(
+            building / FACTS, json.dumps({**facts, "step": step, "files": sizes}, indent=1), durable=True
+        )
     for old in _complete(folder)[:-keep]:
         shutil.rmtree(old)
     for torn in folder.glob(".step-*"):
@@ -81,11 +77,3 @@ def _is_complete(checkpoint: Path) -> bool:
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError):
         return False
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

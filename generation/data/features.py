@@ -21,7 +21,6 @@ Size: CookGen has 193,000 clips. At 81 frames of 832 x 480 a clip takes 4.2 MB o
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -44,6 +43,7 @@ from generation.data.narrated import (
 )
 from generation.data.reading import FACTS, HELD_OUT, TRAIN
 from generation.encoders.codecs import load_codec
+from models.files import whole_folder
 from pipeline.platform.progress import Bar
 
 ROWS_A_GROUP = 64
@@ -135,26 +135,23 @@ def _write(
     made_from: str,
 ) -> None:
     """Write tables, statistics and constants; the folder appears whole."""
-    fresh = folder.with_name(f".{folder.name}-{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
     kept_back = held_out(videos, recipe.features.held_out)
     train = [video for video in videos if video.video_id not in kept_back]
     rest = [video for video in videos if video.video_id in kept_back]
     schema, rows_of = (STORIES, _story) if kind == "director" else (CLIPS, _clips)
-    for name, some in ((TRAIN, train), (HELD_OUT, rest)):
-        rows = (row for video in some for row in rows_of(video, _relative(files, video, store)))
-        _write_table(fresh / name, schema, rows)
-    try:
-        Statistics.of(_states(train, files)).save(fresh / "statistics.safetensors")
-    except ValueError as error:
-        raise FeatureError(f"the narratives have too few steps: {error}") from error
-    constants = files.constants()
-    if constants is not None:
-        shutil.copyfile(constants, fresh / "constants.safetensors")
-    facts = {"made_from": made_from, "store": str(store)}
-    (fresh / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    with whole_folder(folder) as fresh:
+        for name, some in ((TRAIN, train), (HELD_OUT, rest)):
+            rows = (row for video in some for row in rows_of(video, _relative(files, video, store)))
+            _write_table(fresh / name, schema, rows)
+        try:
+            Statistics.of(_states(train, files)).save(fresh / "statistics.safetensors")
+        except ValueError as error:
+            raise FeatureError(f"the narratives have too few steps: {error}") from error
+        constants = files.constants()
+        if constants is not None:
+            shutil.copyfile(constants, fresh / "constants.safetensors")
+        facts = {"made_from": made_from, "store": str(store)}
+        (fresh / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 def _states(videos: Sequence[Narrated], files: PartFiles) -> Iterator[Tensor]:

@@ -7,7 +7,6 @@ numbers (latents and text tokens; ``python -m benchmarks.feature_size``).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from models.files import whole_file
+
 PLANES = "|bfloat16"
 """Ends the name of a tensor whose bytes are stored by plane."""
 SCHEMA = pa.schema({"tensors": pa.binary()})
@@ -24,12 +25,12 @@ SCHEMA = pa.schema({"tensors": pa.binary()})
 
 def write_clips(path: Path, clips: Sequence[Mapping[str, Tensor]]) -> None:
     """Write the tensors of clips; the file appears whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}-{os.getpid()}")
-    with pq.ParquetWriter(part, SCHEMA, compression="zstd", use_dictionary=False) as writer:
+    with (
+        whole_file(path, shared=True) as part,
+        pq.ParquetWriter(part, SCHEMA, compression="zstd", use_dictionary=False) as writer,
+    ):
         for clip in clips:
             writer.write_table(pa.Table.from_pylist([{"tensors": pack(clip)}], schema=SCHEMA))
-    part.replace(path)
 
 
 def read_clip(path: Path, index: int) -> dict[str, Tensor]:

@@ -7,8 +7,6 @@ nothing, another caption costs no latents, and models of one dataset share what 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -32,6 +30,7 @@ from generation.encoders.factory import load_encoder, state_identity
 from generation.encoders.text import CaptionEncoder, load_text
 from generation.encoders.weights import best_device
 from models.errors import MediaError
+from models.files import json_digest
 from models.media.picking import Wanted, pick
 
 KEYFRAME_PX = 448
@@ -201,7 +200,7 @@ def clip_times(scene: Scene, count: int, fps: float) -> list[float]:
 
 def key_of(*parts: object) -> str:
     """Return a digest of JSON values."""
-    return hashlib.sha256(json.dumps([VERSION, *parts], sort_keys=True).encode()).hexdigest()
+    return json_digest([VERSION, *parts])
 
 
 def _weights(path: Path | None) -> list[list[object]]:

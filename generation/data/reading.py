@@ -14,6 +14,7 @@ from torch import Tensor
 
 from generation.core.learner import Row
 from generation.data.files import read_clip, read_clips
+from models.files import parquet_files
 from pipeline.dataset.loader import ShardBatches
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -44,7 +45,7 @@ def opened(row: Row, store: Path) -> dict[str, Any]:
 def read_rows(features: Path, split: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a model's features, of the split TRAIN or HELD_OUT."""
     store = store_of(features)
-    for part in sorted((features / split).glob("*.parquet")):
+    for part in parquet_files(features / split):
         with pq.ParquetFile(part) as file:
             for batch in file.iter_batches(batch_size=64):
                 yield from (opened(row, store) for row in batch.to_pylist())

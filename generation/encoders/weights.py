@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from models.weights import sha256_of
+from models.files import sha256_of
 from pipeline.platform.config import ConfigError
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from generation.film.stills import Picture
 from models.errors import MediaError
+from models.files import whole_file
 from models.media import frames, open_media, write_video
 
 Frames = NDArray[np.uint8]
@@ -71,11 +72,10 @@ def write_clip(
     scale = max(1.0, short_side_px / min(height, width))
     # The colour planes are halved: sides are even.
     size = tuple(round(side * scale / 2) * 2 for side in (width, height))
-    part = path.with_name(f"{path.stem}.part.mp4")
     scaled = (cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in video)
     track = None if sound is None else (sound.samples, sound.rate_hz)
-    write_video(part, scaled if scale > 1 else video, fps, metadata={KEY: key}, sound=track)
-    part.replace(path)
+    with whole_file(path) as part:
+        write_video(part, scaled if scale > 1 else video, fps, metadata={KEY: key}, sound=track)
 
 
 def mp4_key(path: Path) -> str | None:
@@ -106,8 +106,10 @@ def join(path: Path, clips: Sequence[Path], chapters: Sequence[Chapter], *, titl
 
     Either all clips have sound or none.
     """
-    part = path.with_name(path.name + ".part")
-    with av.open(part, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with (
+        whole_file(path) as part,
+        av.open(part, "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
         container.metadata.update({"title": title, KEY: key})
         container.set_chapters(
             [
@@ -143,7 +145,6 @@ def join(path: Path, clips: Sequence[Path], chapters: Sequence[Chapter], *, titl
             if audio is not None:
                 _join_sound(clip, audio, container, offset, end)
             offset += end
-    part.replace(path)
 
 
 def _join_sound(

@@ -55,6 +55,7 @@ from generation.film.plan import (
     seed_of,
 )  # fmt: skip
 from generation.film.stills import Picture, SheetRow, contact_sheet, png_key, read_picture, write_png
+from models.files import whole_file
 
 FRAMES_ON_SHEET = 3
 KEY = "key"
@@ -524,9 +525,8 @@ def _array(state: Tensor) -> NDArray[np.float32]:
 
 
 def _write_state(path: Path, state: Tensor, key: str) -> None:
-    part = path.with_name(path.name + ".part")
-    save_file({"state": state.detach().cpu().float().contiguous()}, part, metadata={KEY: key})
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file({"state": state.detach().cpu().float().contiguous()}, part, metadata={KEY: key})
 
 
 def _read_state(path: Path, key: str) -> Tensor | None:

@@ -25,7 +25,7 @@ from generation.encoders.pictures import square
 from generation.encoders.weights import best_device
 from generation.film.plan import digest_of
 from generation.film.stills import Picture
-from models.weights import sha256_of
+from models.files import sha256_of
 from pipeline.platform.config import ConfigError
 
 CELLS = 4

@@ -27,7 +27,7 @@ from generation.encoders.weights import best_device
 from generation.film.footage import Sound
 from generation.film.plan import digest_of
 from generation.film.stills import Picture
-from models.weights import sha256_of
+from models.files import sha256_of
 from pipeline.platform.config import ConfigError
 
 QUANTISED = ("transformer", "transformer_2", "text_encoder", "text_encoder_2")

@@ -19,6 +19,7 @@ import numpy as np
 from generation.core.story import Source
 from generation.film.stills import Picture, read_picture, write_png
 from models.errors import UsageError
+from models.files import write_whole
 
 VERSION = 1
 FILE = "plan.json"
@@ -113,9 +114,7 @@ class Plan:
 
     def save(self, folder: Path) -> None:
         """Write the plan, whole or not at all."""
-        part = folder / f"{FILE}.part"
-        part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(folder / FILE)
+        write_whole(folder / FILE, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Plan | None:

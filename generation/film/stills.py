@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from models.errors import UsageError
+from models.files import whole_file
 
 Picture = NDArray[np.uint8]
 """One RGB picture ``[height, width, 3]``."""
@@ -73,9 +74,8 @@ def write_png(path: Path, picture: Picture, key: str) -> None:
     """Write a picture with its key inside; whole or not at all."""
     info = PngImagePlugin.PngInfo()
     info.add_text(KEY, key)
-    part = path.with_name(path.name + ".part")
-    Image.fromarray(picture).save(part, format="PNG", pnginfo=info)
-    part.replace(path)
+    with whole_file(path) as part:
+        Image.fromarray(picture).save(part, format="PNG", pnginfo=info)
 
 
 def png_key(path: Path) -> str | None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from generation import config
 from generation.film.plan import digest_of
+from models.files import sha256_of
 from models.settings import Section
-from models.weights import sha256_of
 from pipeline.platform.config import ConfigError, leaves, load
 
 if TYPE_CHECKING:

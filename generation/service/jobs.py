@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 import threading
@@ -28,6 +27,7 @@ from typing import Any, Literal, get_args
 from generation.film.make import FilmCancelled, FilmEvent
 from generation.film.plan import FilmBusyError, FilmError, FirstStep, Plan, Request
 from generation.film.stills import read_picture, write_png
+from models.files import write_whole
 from pipeline.platform import metrics
 
 Status = Literal["queued", "running", "cancelling", "cancelled", "done", "failed"]
@@ -353,13 +353,7 @@ class Jobs:
 
     def _save(self, job: Job) -> None:
         path = self._folder / job.id / FILE
-        part = path.with_suffix(".part")
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(asdict(job), file, ensure_ascii=False)
-            file.flush()
-            # A renamed file may otherwise be empty after a power failure.
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_whole(path, json.dumps(asdict(job), ensure_ascii=False), durable=True)
         self._jobs[job.id] = job
 
     # Retention ----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from generation.data.features import make_features
 from generation.data.reading import FACTS, HELD_OUT, TRAIN, OpenedBatches, named, read_rows, store_of
 from generation.store import Kind, new_learner, publish, save_learner
 from generation.training.loop import Batches, Line, train
+from models.files import parquet_files
 from pipeline.dataset.loader import ShardBatches, ShardError
 from pipeline.platform.config import ConfigError
 from pipeline.platform.progress import Bar
@@ -113,7 +114,7 @@ def train_here(kind: Kind, models: Path, recipe: Recipe) -> None:
 def _held_out(kind: Kind, features: Path) -> list[dict[str, Any]]:
     """Return rows for the validation loss, of as many videos as possible."""
     store, found = store_of(features), list[Row]()
-    for part in sorted((features / HELD_OUT).glob("*.parquet")):
+    for part in parquet_files(features / HELD_OUT):
         found += pq.read_table(part).to_pylist()
     chosen = found[:: max(1, len(found) // VALIDATED_ROWS)][:VALIDATED_ROWS]
     return [named(row, store, by_name=kind == "decoder") for row in chosen]
@@ -142,7 +143,7 @@ def check_data(kind: Kind, models: Path, recipe: Recipe) -> None:
     if kind == "director":
         lengths = [
             length
-            for file in sorted(table.glob("*.parquet"))
+            for file in parquet_files(table)
             for length in pc.list_value_length(
                 pq.read_table(file, columns=["actions"])["actions"]
             ).to_pylist()

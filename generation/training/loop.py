@@ -38,6 +38,7 @@ from generation.core.checkpoints import newest_checkpoint, read_facts, read_part
 from generation.core.learner import Batch, Learner
 from generation.store import load_weights
 from models.errors import ReportedError
+from models.files import write_whole
 from pipeline.platform.config import ConfigError, leaves
 
 PREVIEWED_ROWS = 4
@@ -483,9 +484,7 @@ def cut_lines(path: Path, done: int) -> None:
             with suppress(ValueError):
                 if line.endswith("\n") and json.loads(line)["step"] <= done:
                     kept.append(line)
-    part = path.with_suffix(".part")
-    part.write_text("".join(kept), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, "".join(kept))
 
 
 def _as_is(value: Any) -> Any:

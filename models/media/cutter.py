@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from models.errors import MediaError
+from models.files import whole_file
 from models.media.container import decoded, open_media, packets, picture_stream, start_of
 from models.media.losses import AnyPacket
 from models.media.pictures import Bounds, Frame, frames
@@ -68,17 +69,11 @@ def cut(source: Path, target: Path, start_s: float, end_s: float, settings: CutS
         MediaError: there are no pictures in the span, or the source cannot be decoded.
     """
     sound = _sound(source, start_s, end_s)
-    part = target.with_name(f"{target.name}.part")
-    try:
+    with whole_file(target) as part:
         if settings.may_copy and _copied(source, part, start_s, end_s, sound):
-            means: Means = "copied"
-        else:
-            _encoded(source, part, start_s, end_s, settings, sound)
-            means = "encoded"
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-    return means
+            return "copied"
+        _encoded(source, part, start_s, end_s, settings, sound)
+        return "encoded"
 
 
 def _copied(source: Path, target: Path, start_s: float, end_s: float, sound: NDArray[np.float32]) -> bool:

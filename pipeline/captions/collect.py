@@ -6,8 +6,6 @@ answered is kept before it is used, so a run that stopped goes on and pays nothi
 
 from __future__ import annotations
 
-import hashlib
-import json
 import zipfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -21,6 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from models.errors import BudgetError, ReportedError, TransientError
+from models.files import json_digest, parquet_files
 from models.language import LanguageClient, Question
 from models.ledger import Ledger, Total
 from pipeline.captions.dataset import CaptionedClip, Captions, read_captions
@@ -85,17 +84,17 @@ def collect(dataset: Path, folder: Path, config: Config, *, clips: int | None, s
             "caption.context, caption.merge: an example is of one clip and its pictures; leave both out"
         )
     [source] = read_captions([dataset])
-    drawn = sorted(source.clips, key=lambda clip: _digest([seed, clip.key]))[:clips]
+    drawn = sorted(source.clips, key=lambda clip: json_digest([seed, clip.key]))[:clips]
     folder.mkdir(parents=True, exist_ok=True)
     with _teacher(source, folder, config) as teacher:
         parts = []
         for start in range(0, len(drawn), CLIPS_PER_PART):
             some = drawn[start : start + CLIPS_PER_PART]
             file = folder / f"part-{start // CLIPS_PER_PART:05d}.parquet"
-            made_from = _digest([teacher.made_from, [clip.key for clip in some]])
+            made_from = json_digest([teacher.made_from, [clip.key for clip in some]])
             parts.append(_Part(file=file, clips=some, made_from=made_from))
         known = {(part.file, made_from) for part in parts for made_from in part.states}
-        for file in folder.glob("part-*.parquet"):
+        for file in parquet_files(folder):
             # Captions of other models or rules would be mixed with these.
             if (file, part_made_from(file)) not in known:
                 file.unlink()
@@ -290,7 +289,3 @@ def _asked_with(config: Config) -> list[Any]:
 
 def _limits(config: Config) -> CaptionLimits:
     return CaptionLimits(max_words=config.caption.max_words, max_sentences=config.caption.max_sentences)
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

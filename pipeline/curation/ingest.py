@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import UsageError
+from models.files import sha256_of
 from pipeline.platform.memo import Memo
 from stages.records import Drop, Kind, Reason, Video
 from stages.view import identity_of, path_of
@@ -208,8 +209,7 @@ def _problem(path: Path, facts: os.stat_result) -> str:
 
 def _digest(path: Path) -> tuple[str | None, str]:
     try:
-        with path.open("rb") as file:
-            return None, hashlib.file_digest(file, "sha256").hexdigest()
+        return None, sha256_of(path)
     except OSError as error:
         return error.strerror or str(error), ""
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from models.budget import Cost
 from models.errors import StoreError, UsageError
+from models.files import whole_file
 from models.ledger import Ledger
 from models.redaction import Redactor
 from models.server import ServerError
@@ -347,10 +348,8 @@ class _RunFile:
 
     def write(self, status: str, **more: Any) -> None:
         """Write the state of the run that is at work."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_suffix(".json.part")
-        self.finish(part, status, **more)
-        part.replace(self._path)
+        with whole_file(self._path) as part:
+            self.finish(part, status, **more)
 
     def finish(self, path: Path, status: str, **more: Any) -> None:
         """Write the run file of a version."""

@@ -17,6 +17,7 @@ from typing import Self
 from pydantic_core import to_json
 
 from models.budget import Budget, Cost
+from models.files import write_whole
 from pipeline.curation.worker import StageEvent
 from pipeline.platform import metrics
 from pipeline.platform.progress import LINE_EVERY_S, Live
@@ -138,9 +139,7 @@ class Tally(Live):
                 for name, figures in self.figures().items()
             },
         }
-        part = self._path.with_suffix(".part")
-        part.write_bytes(to_json(status))
-        part.replace(self._path)
+        write_whole(self._path, to_json(status))
         for name in self._stages:
             metrics.put("videoauteur_stage_waiting", waiting[name], stage=name)
         metrics.put("videoauteur_run_videos", self._total, state="planned")

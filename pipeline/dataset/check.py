@@ -5,7 +5,6 @@ Tables are read batch by batch, in their order; what is held in memory are the i
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.files import sha256_of
 from pipeline.dataset.manifest import File
 from pipeline.dataset.reading import Dataset, open_dataset
 from pipeline.dataset.schema import TABLES
@@ -78,8 +78,7 @@ def check_dataset(place: Path) -> Report:
 def _check_file(folder: Path, file: File, report: Report) -> None:
     path = folder / file.path
     try:
-        with path.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = sha256_of(path)
     except OSError as error:
         report.found("file", f"{file.path}: {error.strerror}")
         return

@@ -6,7 +6,6 @@ as it is put by ``curate``, so that a model that learns these examples answers t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import UsageError
+from models.files import json_digest, parquet_files, whole_file
 from pipeline.platform.config import ConfigError
 
 SCHEMA = pa.schema(
@@ -58,10 +58,9 @@ def write_part(file: Path, rows: Sequence[Example], made_from: str) -> None:
         made_from: of what, for :func:`part_made_from`.
     """
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
-    building = file.with_name(f".{file.name}")
     described = table.replace_schema_metadata({"made_from": made_from})
-    pq.write_table(described, building, row_group_size=ROWS_PER_GROUP, compression="zstd")
-    building.replace(file)
+    with whole_file(file) as part:
+        pq.write_table(described, part, row_group_size=ROWS_PER_GROUP, compression="zstd")
 
 
 def part_made_from(file: Path) -> str | None:
@@ -83,7 +82,7 @@ class Examples(Sequence[Example]):
     """
 
     def __init__(self, folder: Path, videos: Iterable[str] | None = None) -> None:
-        self._files = sorted(folder.glob("part-*.parquet"))
+        self._files = parquet_files(folder)
         wanted = None if videos is None else frozenset(videos)
         self._places: list[tuple[int, int]] = []
         self.video_ids: list[str] = []
@@ -94,13 +93,13 @@ class Examples(Sequence[Example]):
                     self.video_ids.append(video_id)
         if not self._files:
             raise ExampleError(
-                f"EXAMPLES {folder}: no part-*.parquet in it; run `videoauteur collect DATASET {folder}`"
+                f"EXAMPLES {folder}: no .parquet files in it; run `videoauteur collect DATASET {folder}`"
             )
 
     def digest(self) -> str:
         """Changes with the clips and their captions."""
         told = [[_column(file, name) for name in ("clip_id", "caption")] for file in self._files]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        return json_digest(told)[:16]
 
     def __len__(self) -> int:
         return len(self._places)

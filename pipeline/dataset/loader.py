@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.errors import UsageError
+from models.files import parquet_files
 
 
 class ShardError(UsageError):
@@ -77,7 +78,7 @@ class ShardBatches:
             )
         self._seed = seed
         self._columns = list(columns) if columns is not None else None
-        self._files = sorted(folder.glob("*.parquet"))
+        self._files = parquet_files(folder)
         if not self._files:
             raise ShardError(f"{folder}: no .parquet files in it")
         self._footers = [_footer(file) for file in self._files]

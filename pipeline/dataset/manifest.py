@@ -6,11 +6,12 @@ A folder without one, from an earlier release or from elsewhere, is read by its 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
+
+from models.files import sha256_of
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -92,9 +93,7 @@ def parse_manifest(text: bytes, place: str) -> Manifest:
 def describe_file(folder: Path, path: str, rows: int | None = None) -> File:
     """Return the entry of a file that lies in ``folder``."""
     full = folder / path
-    with full.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return File(path=path, bytes=full.stat().st_size, sha256=digest, rows=rows)
+    return File(path=path, bytes=full.stat().st_size, sha256=sha256_of(full), rows=rows)
 
 
 def relative_uri(uri: str, root: str) -> str:

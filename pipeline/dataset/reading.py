@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.files import parquet_files
 from pipeline.dataset.manifest import MANIFEST, DatasetError, Manifest, absolute_uri, parse_manifest
 from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
 
@@ -33,7 +34,7 @@ class Dataset:
         """
         if self.manifest is not None and table in self.manifest.tables:
             return [self.folder / file.path for file in self.manifest.tables[table]]
-        found = sorted((self.folder / table).glob("*.parquet"))
+        found = parquet_files(self.folder / table)
         if not found:
             raise DatasetError(f"{self.folder}: no table {table} in it; name an OUTPUT of `curate`")
         return found

@@ -28,7 +28,6 @@ What a reader can see while a new version takes the place of an old one:
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +35,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from models.files import to_disk
 from pipeline.dataset.manifest import MANIFEST, File, Manifest, describe_file
 from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
 from pipeline.dataset.tables import Row, TableWriter
@@ -184,8 +184,4 @@ def _remove(path: Path) -> None:
 def _sync(paths: Iterable[Path]) -> None:
     """Wait until files or folders are on the disk."""
     for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        to_disk(path)

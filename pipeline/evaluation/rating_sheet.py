@@ -9,7 +9,6 @@ it in ``key.json`` and is not handed out. What a sheet asks is a :class:`Form`:
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models.errors import UsageError
+from models.files import json_digest
 
 SHEET, KEY = "sheet.html", "key.json"
 TEMPLATES = Path(__file__).parent
@@ -120,7 +120,7 @@ def write_sheet(form: Form, items: Sequence[Item], out: Path, *, seed: int) -> s
         }
         for number, item in enumerate(order, start=1)
     ]  # fmt: skip
-    identity = hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
+    identity = json_digest(shown)[:16]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

@@ -24,6 +24,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from pyarrow.fs import LocalFileSystem
 
+from models.files import parquet_files, whole_file
 from pipeline.dataset.reading import Dataset
 from pipeline.dataset.schema import TABLES
 from pipeline.report.insights import alternatives, bottleneck, costs
@@ -171,10 +172,9 @@ def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path, run:
             for row in copies.slice(0, MAX_DUPLICATES).to_pylist()
         ],
     }
-    part, target = output / "report.html.part", output / "report.html"
-    _template().stream(context).dump(str(part), encoding="utf-8")
-    part.replace(target)
-    return target
+    with whole_file(output / "report.html") as part:
+        _template().stream(context).dump(str(part), encoding="utf-8")
+    return output / "report.html"
 
 
 def _template() -> Template:
@@ -225,7 +225,7 @@ def _name(uri: str, *, parts: int = 1) -> str:
 
 def _scan(output: Path, name: str, columns: list[str], only: pc.Expression | None = None) -> ds.Scanner:
     """Some columns and rows of a table, in its order."""
-    files = sorted(str(path) for path in (output / name).glob("*.parquet"))
+    files = [str(path) for path in parquet_files(output / name)]
     table = ds.dataset(files, TABLES[name], format="parquet", filesystem=LocalFileSystem())
     # Reading ahead by pyarrow's defaults takes five times the memory and is no faster.
     return table.scanner(columns=columns, filter=only, batch_readahead=1, fragment_readahead=1)

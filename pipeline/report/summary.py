@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.compute as pc
 import yaml
 
+from models.files import write_whole
 from models.ledger import Total
 from pipeline.dataset.reading import Dataset
 from pipeline.dataset.schema import TABLES
@@ -171,6 +172,4 @@ def write_card(output: Path, summary: Mapping[str, Any]) -> None:
             meaning = (field.metadata or {})[b"description"].decode()
             lines.append(f"| {field.name} | {field.type} | {meaning} |")
         lines.append("")
-    part = output / "README.md.part"
-    part.write_text("\n".join(lines), encoding="utf-8")
-    part.replace(output / "README.md")
+    write_whole(output / "README.md", "\n".join(lines))
