@@ -26,7 +26,7 @@ from generation.film.plan import FilmError, FirstStep, Plan, PlannedStep, Reques
 from generation.film.stills import PictureError, read_picture
 from generation.service.gate import Gate
 from generation.service.jobs import UNFINISHED, Change, Job, Jobs, NotNowError, QueueFullError
-from generation.service.studio import add_studio
+from generation.service.studio import studio_routes
 from generation.service.views import (
     API,
     First,
@@ -84,7 +84,7 @@ def build_app(
     app.add_middleware(Gate, prefix=f"{API}/", keys=keys, max_body_bytes=options.max_body_bytes)
     app.add_exception_handler(RequestValidationError, _not_understood)
     add_health(app, models)
-    add_studio(app)
+    app.router.routes.extend(studio_routes())
     api = Narratives(jobs, options, max_steps)
     router = APIRouter(
         prefix=f"{API}/narratives",

@@ -19,6 +19,7 @@ from generation.config import Train
 from generation.training.loop import Line, TrainingError
 from pipeline.platform.cluster import joined_or_started
 from pipeline.platform.config import ConfigError
+from pipeline.platform.progress import polled
 
 POLL_S = 1.0
 RESTARTS = 2
@@ -81,17 +82,10 @@ def _backend(options: Train) -> str:
 @contextmanager
 def following(losses: Path, report: Callable[[Line], None]) -> Iterator[None]:
     """Report the last line of a ``losses.jsonl`` that workers write, from a thread of its own."""
-    done = threading.Event()
 
     def follow() -> None:
-        while not done.wait(POLL_S):
-            with suppress(OSError, ValueError, IndexError):
-                report(json.loads(losses.read_text(encoding="utf-8").splitlines()[-1]))
+        with suppress(OSError, ValueError, IndexError):
+            report(json.loads(losses.read_text(encoding="utf-8").splitlines()[-1]))
 
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
+    with polled(follow, POLL_S):
         yield
-    finally:
-        done.set()
-        thread.join(timeout=5)

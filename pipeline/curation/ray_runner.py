@@ -30,6 +30,7 @@ from pipeline.curation.servers import reserved_cpus
 from pipeline.curation.worker import DIED_TWICE, EVENTS_JSON, EventSink, StageEvent, crashed
 from pipeline.platform import metrics
 from pipeline.platform.packages import check_packages
+from pipeline.platform.progress import polled
 from stages.records import VIDEO_JSON, Video
 
 POLL_S = 0.5
@@ -242,21 +243,13 @@ def _alone(video: Video, site: Site, board: Any) -> Video:
 @contextmanager
 def _relayed(board: Any, sink: EventSink) -> Iterator[None]:
     """Pass the board's events on to the driver's sink, from a thread of its own."""
-    done = threading.Event()
 
     def take() -> None:
         for event in EVENTS_JSON.validate_json(ray.get(board.take.remote())):
             sink(event)
 
-    def poll() -> None:
-        while not done.wait(POLL_S):
-            take()
-
-    thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
     try:
-        yield
+        with polled(take, POLL_S):
+            yield
     finally:
-        done.set()
-        thread.join(timeout=5)
         take()

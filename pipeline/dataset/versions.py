@@ -32,7 +32,6 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from models.files import to_disk
@@ -80,13 +79,8 @@ class VersionWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._writer.__exit__(kind, error, traceback)
+    def __exit__(self, *_: object) -> None:
+        self._writer.__exit__()
         if not self._committed:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -16,10 +18,6 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-
-if TYPE_CHECKING:
-    # Its models take a second to import, and --help asks for bars' classes.
-    pass
 
 LINE_EVERY_S = 10.0
 
@@ -48,12 +46,7 @@ class Live:
             self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._bars:
             self._bars.stop()
 
@@ -92,3 +85,21 @@ class Bar(Live):
     def print(self, line: str) -> None:
         """A line above the bar."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def polled(call: Callable[[], None], every_s: float) -> Iterator[None]:
+    """Call a function again and again, from a thread of its own, until the block ends."""
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.wait(every_s):
+            call()
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=5)

@@ -26,23 +26,11 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from pipeline.dataset import SCRATCH
+from pipeline.platform.web import page_headers, page_routes
 from pipeline.report.inspector import Inspected, Row, compare
 from pipeline.report.status import RUN_FILE, NoRunError, as_text, read_status
 
-PAGES = Path(__file__).parent / "pages"
-FILES = {
-    "/": ("inspect.html", "text/html"),
-    "/inspect.css": ("inspect.css", "text/css"),
-    "/inspect.js": ("inspect.js", "text/javascript"),
-}
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; img-src 'self'; media-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
+HEADERS = page_headers(pictures="'self'")
 VIDEO_ID = re.compile(r"[0-9a-f]{16}")
 MAX_ROWS = 200
 
@@ -62,7 +50,7 @@ class Server:
 
     def app(self, host: str) -> Starlette:
         """Return the application for one host name."""
-        pages = [Route(address, _page(*file)) for address, file in FILES.items()]
+        pages = page_routes(Path(__file__).parent / "pages", "inspect", HEADERS)
         questions: dict[str, Callable[[Inspected, Mapping[str, str]], Any]] = {
             "/api/overview": self._overview,
             "/api/videos": lambda data, asked: data.videos(
@@ -158,13 +146,6 @@ def _nearest(packed: Path, time_us: int) -> bytes | None:
             )
     except (OSError, zipfile.BadZipFile):
         return None
-
-
-def _page(name: str, media_type: str) -> Callable[[Request], Any]:
-    async def page(request: Request) -> Response:
-        return FileResponse(PAGES / name, media_type=media_type, headers=HEADERS)
-
-    return page
 
 
 def _json(tree: Any) -> Response:
