@@ -1,0 +1,72 @@
+"""The chain as it is built: the order of its stages, and that each reads only what an earlier one writes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from pipeline.curation.chain import build_stages, groups
+from pipeline.curation.config import Config
+from pipeline.platform.config import load
+from stages.records import Video
+
+EVERYTHING = ("duplicates.drop=true", "relevance.topic=cooking")
+GIVEN = {"uri", "video_id", "content_id", "identity", "passed"}
+"""Fields of a video before the first stage."""
+DERIVED = {"kept_clips": "clips", "kept_actions": "actions"}
+"""Properties of a video by the field that they select from."""
+
+
+def config(*settings: str) -> Config:
+    return load(None, list(settings), Config).config
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            (),
+            ["probe", "scan", "transcribe", "clip", "watermark", "refine", "match", "caption", "narrate"],
+        ),
+        (
+            EVERYTHING,
+            [
+                "probe", "scan", "transcribe", "clip", "watermark", "duplicates", "refine", "relevance",
+                "match", "caption", "clip_roles", "narrate",
+            ],
+        ),
+    ],
+    ids=["default", "everything"],
+)  # fmt: skip
+def test_order_of_the_stages(settings: tuple[str, ...], expected: list[str]) -> None:
+    assert [stage.name for stage in build_stages(config(*settings))] == expected
+
+
+def test_each_stage_reads_what_an_earlier_one_writes() -> None:
+    known = set(GIVEN)
+    for stage in build_stages(config(*EVERYTHING)):
+        read = {DERIVED.get(name, name) for name in stage.reads}
+        assert read <= known, f"{stage.name} reads {sorted(read - known)}, which no stage before it writes"
+        known |= set(stage.writes)
+    assert known | {"drops"} == {field.name for field in fields(Video)}
+
+
+def test_no_field_is_written_twice_without_being_read() -> None:
+    """A stage may replace a field only if it read it; otherwise it throws away another one's result."""
+    written: set[str] = set()
+    for stage in build_stages(config(*EVERYTHING)):
+        again = written & set(stage.writes)
+        assert again <= {DERIVED.get(name, name) for name in stage.reads}, stage.name
+        written |= set(stage.writes)
+
+
+def test_neighbours_of_a_pool_share_its_workers() -> None:
+    made = groups(build_stages(config()))
+    assert [group.stages for group in made] == [
+        ("probe", "scan"),
+        ("transcribe",),
+        ("clip", "watermark"),
+        ("refine", "match", "caption", "narrate"),
+    ]
+    assert len({group.pool for group in made}) == len(made) - 1
