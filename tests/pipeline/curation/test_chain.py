@@ -1,4 +1,4 @@
-"""The chain as it is built: the order of its stages, and that each reads only what an earlier one writes."""
+"""The chain as it is built: its order, and that each stage reads only what an earlier one writes."""
 
 from __future__ import annotations
 
