@@ -122,7 +122,7 @@ def _write(dataset: Path, folder: Path, captions: Mapping[str, str], *, model: s
 
 
 def _over_http(model: Path, examples: list[Example], python: str, max_tokens: int, work: Path) -> list[str]:
-    """What vLLM answers to the same questions."""
+    """Return vLLM's answers to the same questions."""
     command = vllm.command(
         str(model), name=SERVED, python=python, threads=1, context_tokens=CONTEXT_TOKENS,
         more=("--enforce-eager", "--dtype", "float32", "--gpu-memory-utilization", "0.1"),

@@ -157,7 +157,7 @@ def random_cuts(videos: pd.DataFrame, seed: int) -> pd.DataFrame:
 def match_counts(
     clips: pd.DataFrame, actions: pd.DataFrame, name: str
 ) -> dict[tuple[str, str], dict[str, int]]:
-    """What matches, video by video: by name and rule, pairs, clips, actions, and pairs one to one."""
+    """Count matches, video by video: by name and rule, pairs, clips, actions, and pairs one to one."""
     rules = {"tau_0.25": FORMULA, "tau_0.2": ALGORITHM_1, "strict_0.5": STRICTER}
     return {(name, rule): _counts(clips, actions, rules[rule]) for rule in rules}
 

@@ -102,12 +102,12 @@ class Film:
 
     @property
     def cuts_s(self) -> list[float]:
-        """When a hard cut shows its first new picture."""
+        """Return times of the first new picture after each hard cut."""
         return [shot.start_s for shot in self.shots[1:] if shot.join == "cut"]
 
     @property
     def jumps_s(self) -> list[float]:
-        """When time is left out inside a shot."""
+        """Return times at which time is left out inside a shot."""
         return [shot.trick_s for shot in self.shots if shot.trick == "jump"]
 
     @property

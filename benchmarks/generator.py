@@ -1,4 +1,4 @@
-"""What a generator should be told of the picture: a key frame, a state, or a state made robust.
+"""Comparison of conditions for a generator: a key frame, a state, or a state made robust.
 
 ``python -m benchmarks.generator --clips FOLDER``; the folder holds a folder a story, with ``1.mp4``,
 ``2.mp4`` ... and ``actions.yaml`` and ``captions.yaml``, texts by number. Or ``--dataset OUTPUT`` of
@@ -98,7 +98,7 @@ ZOOM = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What a condition gave with one seed: features of clips ``[n, d]``, figures of each ``[n]``."""
+    """Result of a condition with one seed: features of clips ``[n, d]``, figures of each ``[n]``."""
 
     features: Array
     values: dict[str, Array]
@@ -397,7 +397,7 @@ class Measure:
         return fmean(frechet_distance(run.features[kept], self.real[kept]) for run in runs)
 
     def further(self, runs: Sequence[Made], others: Sequence[Made], kept: NDArray[np.bool_]) -> float:
-        """How much further from the real clips some runs are than others."""
+        """Return by how much some runs are further from the real clips than others."""
         return self.distance(runs, kept) - self.distance(others, kept)
 
     @staticmethod
@@ -422,7 +422,7 @@ def by_seed(name: str, runs: Sequence[Made], scale: Measure) -> list[float]:
 
 
 def verdicts(made: dict[str, list[Made]], scale: Measure, owners: Sequence[str]) -> list[str]:
-    """Whether the paper's order is found: by the figures, and beyond chance."""
+    """Tell whether the paper's order is found: by the figures, and beyond chance."""
     sentences = []
     for worse, better in PAPER:
         for name, sign in (("frechet", -1), ("agreement", 1), ("R@1", 1)):

@@ -1,4 +1,4 @@
-"""How well a few frames stand for a clip: even choice against choice for coverage.
+"""Comparison of two ways to choose a clip's frames: evenly, and for coverage.
 
 ``python -m benchmarks.keyframes FOLDER ...`` scans every video below the folders, cuts it into clips by
 the default configuration, and measures for each clip and each number of frames how far every packed

@@ -100,7 +100,7 @@ def digests(batches: StreamLoader, limit: int | None = None) -> list[str]:
 
 
 def resumes(folder: Path, workers: int, count: int, clips: int) -> bool:
-    """Whether a stopped epoch goes on with the same clips and pixels."""
+    """Tell whether a stopped epoch goes on with the same clips and pixels."""
     whole = digests(loader(folder, workers, count))
     stopped = loader(folder, workers, count)
     stop = clips // BATCH // 2
@@ -161,7 +161,7 @@ def main() -> None:
 
 
 def _place(row: Row) -> Row:
-    """What the bare decoding needs to know beforehand."""
+    """Return the facts that the bare decoding needs beforehand."""
     path = path_of(row["video_uri"])
     with open_media(path) as container:
         return {"path": str(path), "origin_s": start_of(container)}

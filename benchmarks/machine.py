@@ -1,4 +1,4 @@
-"""What every benchmark says of where it ran."""
+"""Description of the machine that a benchmark ran on."""
 
 from __future__ import annotations
 

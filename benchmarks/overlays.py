@@ -180,7 +180,7 @@ def _track(
     *,
     anywhere: bool,
 ) -> Track:
-    """Where a small mark lies: in a corner, or anywhere along the rim."""
+    """Draw the place of a small mark: in a corner, or anywhere along the rim."""
     free_x, free_y = max(0, width - layer.shape[1]), max(0, height - layer.shape[0])
     margin = rng.uniform(0.02, 0.08) * min(width, height)
     near_x, near_y = min(margin, free_x / 2), min(margin, free_y / 2)

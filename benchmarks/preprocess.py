@@ -76,7 +76,7 @@ sys.exit(os.waitstatus_to_exitcode(status) != 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one run took.
+    """Time and memory of one run.
 
     Attributes:
         peak_mb: peak resident memory of the process; of a warm worker, since its start.
@@ -150,7 +150,7 @@ def find_ffmpeg() -> str | None:
 
 
 def commands(reel: Path, work: Path, worker: WarmWorker) -> dict[str, Callable[[], Cost]]:
-    """What is run on a reel, in the order of a round."""
+    """Return the commands to run on a reel, in the order of a round."""
     target = work / "split"
     detect = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""How well the embedded judgement tells videos and clips on a topic from others.
+"""Accuracy of the embedded judgement that tells videos and clips on a topic from others.
 
 ``python -m benchmarks.relevance ANNOTATIONS`` takes videos from the YouCook2 annotations (the sentences of
 a video) and from ``topics.tsv``, hand-written steps of sixteen other kinds of how-to videos (eight of a

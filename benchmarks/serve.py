@@ -132,7 +132,7 @@ class StandIns:
 
 @dataclass
 class Load:
-    """What the clients of one level saw; times in seconds."""
+    """Observations of the clients of one level; times in seconds."""
 
     clients: int
     seconds: float = 0.0

@@ -172,7 +172,7 @@ def found(path: Path, detector: Detector) -> Boundaries:
 
 
 def facts_of(path: Path) -> Facts:
-    """What the file says of itself."""
+    """Return the facts that the file states."""
     with open_media(path) as container:
         stream = picture_stream(container)
         assert stream is not None
@@ -214,7 +214,7 @@ def score(film: Film, given: Boundaries) -> tuple[Count, Count]:
 
 
 def touches(one: Interval, other: Interval) -> bool:
-    """Whether two closed intervals share a moment, within a tenth of a second."""
+    """Tell whether two closed intervals share a moment, within a tenth of a second."""
     return one.start_s <= other.end_s + TOLERANCE_S and one.end_s >= other.start_s - TOLERANCE_S
 
 

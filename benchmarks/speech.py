@@ -225,7 +225,7 @@ def figures(
     truth: Mapping[str, list[recipes.Step]],
     folder: Path,
 ) -> dict[str, float | int]:
-    """What came of one condition.
+    """Return the figures of one condition.
 
     Args:
         heard: transcripts by the video's name.

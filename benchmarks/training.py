@@ -1,4 +1,4 @@
-"""What the training function costs over a bare loop, and how planning grows with the number of steps.
+"""Cost of the training function over a bare loop, and of planning by the number of steps.
 
 ``python -m benchmarks.training``: director and generator twins on made-up stories, each trained in turn by
 ``generation.training.loop.train`` and by a loop over the same module, batches and optimiser with nothing

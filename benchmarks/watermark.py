@@ -72,7 +72,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """How one film was judged.
+    """Verdict on one film.
 
     Attributes:
         kind: of the overlay laid over it; ``untouched``, or a kind of hard film.
@@ -310,7 +310,7 @@ def _middle(rng: Generator, width: int, height: int) -> Any:
 
 
 def _place(rng: Generator, picture: Picture, plate: Any) -> tuple[int, int]:
-    """Where a label lies in a scene: anywhere."""
+    """Draw the place of a label in a scene: anywhere."""
     high, wide = picture.shape[:2]
     x, y = rng.uniform(0, 1, 2) * (max(0, wide - plate.shape[1]), max(0, high - plate.shape[0]))
     return int(x), int(y)

@@ -31,7 +31,7 @@ OAK: Colour = (186, 140, 92)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What the things stand on; the seed makes each table its own."""
+    """Surface that the things stand on; the seed makes each table its own."""
 
     seed: int
     surface: Surface

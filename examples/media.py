@@ -67,7 +67,7 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a written file holds.
+    """Content of a written file.
 
     Attributes:
         duration_s: from the first frame or sample to the end of the last.

@@ -139,7 +139,7 @@ class Backbone(Section):
 
 
 class Sampling(Section):
-    """How the director writes. ``temperature`` 0 takes the most probable token."""
+    """Sampling of the director's text. ``temperature`` 0 takes the most probable token."""
 
     temperature: NonNegative = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9

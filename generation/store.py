@@ -117,7 +117,7 @@ def load_generator(models: Path) -> GeneratorModel:
 
 
 def load_decoder_for(models: Path) -> StateDecoder:
-    """What paints the states of MODELS/director.
+    """Load the decoder that paints the states of MODELS/director.
 
     Raises:
         ConfigError: director or decoder are not there, or of different states.

@@ -1,4 +1,4 @@
-"""What requests cost, and the bounds on it."""
+"""Cost of requests, and the bounds on it."""
 
 from __future__ import annotations
 

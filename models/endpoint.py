@@ -1,4 +1,4 @@
-"""Where language models answer, and in which form they are asked."""
+"""Addresses of language models, and the form in which they are asked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BaseUrl = Annotated[str, AfterValidator(_without_user)]
 
 
 class Access(Section):
-    """How an endpoint is asked, and what it charges.
+    """Form of an endpoint's requests, and its prices.
 
     Attributes:
         api_key_env: the environment variable that holds the key; the key itself is kept nowhere.

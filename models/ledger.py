@@ -1,4 +1,4 @@
-"""What was asked of which model, for which stage, and what it cost; and the budget that bounds it.
+"""Account of the requests by model and stage, of their cost, and of the budget that bounds it.
 
 An append-only account in a folder that all processes of a run share, one file for each writer. A
 request is written down before it is sent, with the most it may cost, and again when it has ended. What

@@ -1,4 +1,4 @@
-"""How fast an endpoint is asked, and which of several is asked next.
+"""Pace of the requests to an endpoint, and the choice among several.
 
 Requests in flight are halved when an endpoint says that it is busy or says nothing, and grow by one for
 each round that goes well, as TCP's congestion avoidance does (Chiu and Jain, 1989). A ``Retry-After``

@@ -1,4 +1,4 @@
-"""What a recogniser of speech takes and gives; its engines are in ``speech.py`` and ``whisperx.py``."""
+"""Input and output of speech recognition; its engines are in ``speech.py`` and ``whisperx.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every stage is.
+"""Base class of every stage.
 
 A stage measures and judges. :meth:`Stage.measure` does the costly work and is memoised under what the
 stage *reads*; :meth:`Stage.judge` applies thresholds to what was measured, costs arithmetic, and runs
@@ -30,7 +30,7 @@ Pool = Literal["media", "speech", "language"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """What a worker offers its stages.
+    """Services of a worker for its stages.
 
     Attributes:
         scratch: folder for packed frames; may be emptied between runs.
@@ -159,7 +159,7 @@ class Stage:
         return None
 
     def also_reads(self, video: Video) -> object:
-        """What :meth:`measure` depends on beside ``reads``, as plain JSON values.
+        """Return what :meth:`measure` depends on beside ``reads``, as plain JSON values.
 
         For files beside the video, whose content is no part of ``content_id``, and for parts of a field.
         """
@@ -170,7 +170,7 @@ class Stage:
         self.workspace = workspace
 
     def has_packed(self, video: Video) -> bool:
-        """Whether the packed frames that :meth:`measure` writes are there; of the scan alone."""
+        """Tell whether the packed frames that :meth:`measure` writes are there; of the scan alone."""
         return self.workspace.frames_path(video).exists()
 
     def close(self) -> None:

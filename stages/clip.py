@@ -21,7 +21,7 @@ from stages.records import Clip, Drop, Evidence, Interval, Kind, Reason, Video
 
 
 class ClipMeasuring(Section):
-    """How shots become clips.
+    """Settings that turn shots into clips.
 
     Attributes:
         min_s: a clip shorter than this is dropped; counted before the guard is trimmed.
@@ -148,7 +148,7 @@ def drop_clip(clip: Clip, stage: str, reason: Reason, detail: str) -> Drop:
 
 
 def frames_in(evidence: Evidence, part: Interval) -> slice:
-    """Which of the packed frames are shown inside an interval."""
+    """Return the packed frames that are shown inside an interval."""
     times = evidence.frame_times_s
     return slice(bisect_left(times, part.start_s), bisect_left(times, part.end_s))
 

@@ -222,7 +222,7 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """What a clip is known by after coding, scaling and letterboxing; see :mod:`stages.duplicates`.
+    """Features of a clip that outlast coding, scaling and letterboxing; see :mod:`stages.duplicates`.
 
     Attributes:
         hashes: 64-bit perceptual hashes of its pictures, in hexadecimal, one after the other.

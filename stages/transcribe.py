@@ -32,7 +32,7 @@ FULL_STOPS = (".", "?", "!", "。", "？", "！")
 
 
 class TranscribeMeasuring(Section):
-    """How speech is recognised; see :class:`models.speech.FasterWhisper`.
+    """Settings of speech recognition; see :class:`models.speech.FasterWhisper`.
 
     Attributes:
         engine: ``whisperx`` runs in an environment of its own; see :class:`models.whisperx.WhisperX`.
@@ -161,7 +161,7 @@ class Transcribe(Stage):
         return video
 
     def listen(self, samples: NDArray[np.float32]) -> Transcript:
-        """What is said in mono samples ``[n]`` at 16 kHz; sample 0 is at time 0."""
+        """Recognise the speech in mono samples ``[n]`` at 16 kHz; sample 0 is at time 0."""
         return self._in_english(self._hear(samples), samples)
 
     def _hear(self, samples: NDArray[np.float32], language: str = "") -> Transcript:

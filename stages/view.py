@@ -1,4 +1,4 @@
-"""What a stage may see of a video: the fields that it declares to read, and nothing else.
+"""View of a video for a stage: the fields that it declares to read, and nothing else.
 
 A result is stored under what its stage declares to read. A read beside that would serve stale results
 without a word, so the worker gives :meth:`stages.base.Stage.measure` a view that refuses it.

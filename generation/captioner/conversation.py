@@ -121,7 +121,7 @@ class Conversations:
         return batch
 
     def says(self, model: Any, example: Example, *, max_tokens: int) -> str:
-        """What a model answers, its most probable tokens."""
+        """Return a model's answer, its most probable tokens."""
         inputs = {name: tensor.to(model.device) for name, tensor in self.question(example).items()}
         length = inputs["input_ids"].shape[1]
         with torch.inference_mode():

@@ -57,7 +57,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def read_facts(checkpoint: Path) -> dict[str, Any]:
-    """What was given as ``facts``, with ``step``."""
+    """Return the ``facts`` that were given, with ``step``."""
     facts: dict[str, Any] = json.loads((checkpoint / FACTS).read_text(encoding="utf-8"))
     return facts
 

@@ -47,7 +47,7 @@ def interpolate(x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 
 
 def velocity(x0: Tensor, noise: Tensor) -> Tensor:
-    """What a model predicts: the path's derivative ``noise - x0``, the same at every time."""
+    """Return a model's target: the path's derivative ``noise - x0``, the same at every time."""
     return noise - x0
 
 

@@ -1,4 +1,4 @@
-"""What training needs to know of a model; director, generator and decoder are learners."""
+"""Interface of a model that is trained; director, generator and decoder are learners."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Learner(nn.Module, ABC):
         """
 
     def kept(self) -> dict[str, Tensor]:
-        """What is saved of the model: trained parameters, and buffers that :meth:`prepare` filled."""
+        """Return what is saved: trained parameters, and buffers that :meth:`prepare` filled."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def allocate(self, shapes: dict[str, Sequence[int]]) -> None:

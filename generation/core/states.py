@@ -1,4 +1,4 @@
-"""What a visual state is: one interface for every family, and the statistics that go with it."""
+"""Visual states: one interface for every family, and the statistics that go with it."""
 
 from __future__ import annotations
 
@@ -94,6 +94,6 @@ class Statistics:
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
-        """What :meth:`save` wrote."""
+        """Read the file that :meth:`save` wrote."""
         tensors = load_file(path)
         return cls(tensors["mean"], tensors["std"])

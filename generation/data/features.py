@@ -1,4 +1,4 @@
-"""What training reads, computed once: states, key frames, latents and text of a curated dataset.
+"""Features for training, computed once: states, key frames, latents and text of a curated dataset.
 
 One video is one unit of work, see :mod:`generation.data.maker`. Its tensors lie in files of the store
 (``DATASET/_memo/features``, or ``--memo``), which models share; the tables of a model only index them.

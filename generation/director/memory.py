@@ -1,4 +1,4 @@
-"""What states went with such words in the training data: kernel ridge regression, in closed form.
+"""Memory of the states that went with such words in training: kernel ridge regression, in closed form.
 
 A director that saw a few hundred stories cannot learn what pictures go with words as well as this can; with
 it, the language model has to learn what is beyond. Trained on its own stories a regression looks better
@@ -97,7 +97,7 @@ class Memory(nn.Module):
         return recalled.view_as(states) + self.mean
 
     def carried(self, beyond: Tensor) -> Tensor:
-        """What is to be expected of the next state beyond its prediction.
+        """Return the part of the next state that is expected beyond its prediction.
 
         The best linear guess when, along a direction, any two of a story correlate by its share.
 

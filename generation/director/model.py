@@ -181,7 +181,7 @@ class DirectorModel(Learner):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie; stories come from the CPU and go there."""
+        """Return the device of the weights; stories come from the CPU and go there."""
         return self.queries.device
 
     @torch.inference_mode()
@@ -319,7 +319,7 @@ class DirectorModel(Learner):
         return filled
 
     def _hidden(self, batch: Batch, states: Tensor) -> Tensor:
-        """What the language model makes of a batch, ``[batch, length, width]``."""
+        """Return the language model's hidden states of a batch, ``[batch, length, width]``."""
         vectors = self.embed(batch["kinds"], batch["ids"], states[batch["read"]], batch["sentences"])
         mask = (batch["kinds"] != PAD).long()
         made = self.language.decoder(inputs_embeds=vectors, attention_mask=mask, use_cache=False)
@@ -327,7 +327,7 @@ class DirectorModel(Learner):
         return hidden
 
     def _predicted(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """What the queries found, for each regressed state in order: ``[m, tokens, width]``."""
+        """Return the queries' outputs, for each regressed state in order: ``[m, tokens, width]``."""
         asked = hidden[batch["kinds"] == QUERY].view(-1, self.options.tokens_out, hidden.shape[-1])
         gathered: Tensor = self.gather(self.dropout(asked))
         return gathered + batch["expected"] if "expected" in batch else gathered

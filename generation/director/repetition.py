@@ -1,4 +1,4 @@
-"""What counts as saying or showing the same again: the failure that the paper names first."""
+"""Repetition in a story, in words or pictures: the failure that the paper names first."""
 
 from __future__ import annotations
 

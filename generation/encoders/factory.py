@@ -55,7 +55,7 @@ def load_encoder(options: State) -> StateEncoder:
 
 
 def load_decoder(options: State, *, trained: Path | None) -> StateDecoder:
-    """What paints states of ``options.family``.
+    """Load the decoder that paints states of ``options.family``.
 
     Args:
         options: of the states.

@@ -1,4 +1,4 @@
-"""Where weights of states go, and what names them."""
+"""Files of the weights of states, and their names."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def _agreement(films: Sequence[Film], clip: Clip | None, seed: int) -> list[Figu
 
 
 def shot_states(film: Film, network: PictureNetwork, statistics: Statistics | None) -> NDArray[np.float64]:
-    """What a network sees of each shot, mean over frames: ``[shots, d]``."""
+    """Return a network's features of each shot, mean over frames: ``[shots, d]``."""
     found = []
     for shot in film.shots:
         states = network.encode(shot.video[evenly(len(shot.video), SHOT_FRAMES)])

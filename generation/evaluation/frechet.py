@@ -70,7 +70,7 @@ def frechet_estimate(
 
 
 def few_samples(made: int, real: int, width: int) -> str:
-    """What to say of sets too small for their features, empty where they are not."""
+    """Return a note on sets too small for their features, empty where they are not."""
     fewest = min(made, real)
     if fewest > width:
         return ""

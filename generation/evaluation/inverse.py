@@ -59,7 +59,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruments:
-    """What clips are measured with.
+    """Networks that clips are measured with.
 
     Attributes:
         pictures: the network of the states.
@@ -93,7 +93,7 @@ def read_clips(rows: Sequence[Row], generator: GeneratorModel) -> list[RealClip]
 def variants(
     generator: GeneratorModel, clips: Sequence[RealClip], foreseen: Foreseen
 ) -> tuple[list[Variant], list[Figure]]:
-    """What this generator can be asked for, and what it cannot.
+    """Return the conditions that this generator takes, and those that it cannot take.
 
     Args:
         foreseen: states that a director predicted; none without one.

@@ -52,7 +52,7 @@ def judge(films: Sequence[Film], client: LanguageClient) -> list[Judgement]:
 
 
 def question(film: Film) -> Question:
-    """What the judge sees: the contact sheet if there is one, then each step's middle picture."""
+    """Return the judge's question: the contact sheet if there is one, then each step's middle picture."""
     sheet = film.folder / "contact_sheet.png"
     pictures = [read_picture(sheet.read_bytes())] if sheet.is_file() else []
     pictures += [shot.video[len(shot.video) // 2] for shot in film.shots]

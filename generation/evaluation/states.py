@@ -1,4 +1,4 @@
-"""How well predicted states agree with the true ones: error, cosine, retrieval, assignment.
+"""Agreement of predicted states with the true ones: error, cosine, retrieval, assignment.
 
 Ties count as what they are, a guess: a prediction that cannot tell candidates apart gets the expected
 figure of breaking the tie at random, never the best one. Arrays are ``[..., d]`` floats; a state
@@ -109,7 +109,7 @@ def _best_assignments(score: Scores) -> tuple[Scores, Scores]:
 
 
 def _places(pred: Floats, truth: Floats, index: NDArray[np.integer]) -> tuple[Scores, Scores]:
-    """How many candidates are better than the true one, and how many as good, itself among them."""
+    """Count the candidates better than the true one, and those as good, itself among them."""
     if len(pred) != len(index):
         raise ValueError(f"{len(pred)} predictions, but {len(index)} indices of true candidates")
     if len(index) and (index.min() < 0 or index.max() >= len(truth)):

@@ -70,11 +70,11 @@ class Clip:
             return _unit(self._model.get_text_features(**tokens).pooler_output)
 
     def cut(self, texts: Sequence[str]) -> int:
-        """How many texts have more tokens than the model reads."""
+        """Count the texts that have more tokens than the model reads."""
         return sum(len(ids) > self._length for ids in self._tokenizer(list(texts))["input_ids"])
 
     def note(self, texts: Sequence[str]) -> str:
-        """What has to be said beside a figure of these texts."""
+        """Return the remark that belongs beside a figure of these texts."""
         cut = self.cut(texts)
         return self.name + (f"; {cut} of {len(texts)} texts longer than it reads" if cut else "")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """What a clip is made from.
+    """Inputs that a clip is made from.
 
     Attributes:
         text: caption tokens ``[n, tokens, text_width]``, zero where there are none.

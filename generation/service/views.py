@@ -1,4 +1,4 @@
-"""What callers send and receive: the documents of the HTTP interface."""
+"""Documents of the HTTP interface that callers send and receive."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class NarrativeList(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the service answers, or is ready for work."""
+    """State of the service: it answers, or it is ready for work."""
 
     status: Literal["ok", "starting"]
 

@@ -275,7 +275,7 @@ class _Run:
         return {"validation_loss": float(mean)}
 
     def after(self, step: int, batches: Batches) -> None:
-        """What is due after so many updates: a checkpoint, previews."""
+        """Do what is due after so many updates: a checkpoint, previews."""
         options = self.options
         if step % options.checkpoint_every == 0 or step == options.steps:
             self._save(step)

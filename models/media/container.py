@@ -212,7 +212,7 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
 
 
 def _looks_like_video(file: BinaryIO) -> bool:
-    """Whether the first bytes are those of a known container, damaged or not."""
+    """Tell whether the first bytes are those of a known container, damaged or not."""
     file.seek(0)
     head = file.read(16)
     return any(head[at : at + len(mark)] == mark for at, mark in SIGNATURES)

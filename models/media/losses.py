@@ -23,7 +23,7 @@ Gap = tuple[float, float]
 
 
 class Losses:
-    """Which pictures of a stream were lost while it was decoded.
+    """Pictures of a stream that were lost while it was decoded.
 
     A decoder with threads reports a damaged packet late, so a lost picture is recognised by its packet's
     time: it was sent before an error was reported and never came out.

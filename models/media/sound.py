@@ -136,7 +136,7 @@ def _placed(
 
 
 def _clock_s(first: list[Piece]) -> float | None:
-    """When sound begins by its own clock: a single time stamp may leap, two in a row agree."""
+    """Return when sound begins by its own clock: a single time stamp may leap, two in a row agree."""
     times = [time_s for time_s, _ in first if time_s is not None]
     agreed = (a for a, b in pairwise(times) if 0 <= b - a < MAX_LEAD_S)
     return next(agreed, times[0] if times else None)

@@ -1,4 +1,4 @@
-"""What can be said of captions without a model and without a reference.
+"""Figures of captions that need no model and no reference.
 
 The rules are those that captions are written by (:mod:`stages.english.caption_rules`): so of a dataset of
 `curate` they tell what the second attempt left, and of others how they compare.

@@ -48,7 +48,7 @@ class NoExamplesError(ReportedError):
 
 @dataclass(kw_only=True)
 class Collected:
-    """What came of it.
+    """Result of a collection.
 
     Attributes:
         examples: that lie in the folder now.
@@ -109,7 +109,7 @@ class _Part:
 
     @property
     def states(self) -> tuple[str, str]:
-        """What its file says that it was made from, once it is whole and before."""
+        """Return the two marks of its file: when it is whole, and before."""
         return self.made_from, f"{self.made_from} in part"
 
 
@@ -196,7 +196,7 @@ Said = tuple[str, str, str]
 
 
 class _Teacher(ABC):
-    """Who writes the captions.
+    """Writer of the captions.
 
     Attributes:
         made_from: what the captions depend on beside the clips, as plain JSON values.
@@ -209,7 +209,7 @@ class _Teacher(ABC):
         """Captions by clip, and why some were not asked for."""
 
     def totals(self) -> list[Total]:
-        """What was asked and what it cost."""
+        """Return the requests and their cost."""
         return []
 
 
@@ -282,7 +282,7 @@ def _teacher(source: Captions, folder: Path, config: Config) -> Iterator[_Teache
 
 
 def _asked_with(config: Config) -> list[Any]:
-    """What questions depend on beside the clips."""
+    """Return the settings that questions depend on beside the clips."""
     used = {"frames", "side_px", "crop", "max_words", "max_sentences"}
     return [prompts.digest(PROMPT), config.caption.model_dump(mode="json", include=used)]
 

@@ -152,7 +152,7 @@ def compared(
     note: str,
     seed: int,
 ) -> list[Figure]:
-    """How much later datasets differ from the first, clip by clip; intervals are over videos.
+    """Compare later datasets with the first, clip by clip; intervals are over videos.
 
     Args:
         name: of the figure.

@@ -67,7 +67,7 @@ def judge_captions(clips: Sequence[CaptionedClip], shown: Shown, client: Languag
 
 
 def question(clip: CaptionedClip, pictures: Sequence[bytes]) -> Question:
-    """What the judge sees of a clip: its pictures, and its caption as data."""
+    """Return the judge's question on a clip: its pictures, and its caption as data."""
     return Question(
         instructions=(files(__package__) / "judge.txt").read_text(encoding="utf-8").strip(),
         material=prompts.as_data({"caption": clip.caption}),
@@ -97,7 +97,7 @@ def judged_figures(name: str, judgements: Sequence[Judgement], *, judge: str, se
 
 
 def judged_differences(judgements: dict[str, list[Judgement]], *, judge: str, seed: int) -> list[Figure]:
-    """What the later datasets' captions score more than the first's, on the clips that they share."""
+    """Return how much more later datasets' captions score than the first's, on shared clips."""
     points = {name: _points(each) for name, each in judgements.items()}
     videos = {each.clip.key: each.clip.video_id for some in judgements.values() for each in some}
     return compared(SCORE, points, videos, note=f"judged by {judge}", seed=seed)

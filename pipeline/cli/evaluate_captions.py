@@ -89,7 +89,7 @@ def _run(parsed: argparse.Namespace) -> None:
 
 
 def _sampled(parsed: argparse.Namespace, datasets: list[Captions]) -> list[Figure]:
-    """What is done with a sample and its pictures: the judge, and the sheet for people."""
+    """Give a sample and its pictures to the judge, and to the sheet for people."""
     from pipeline.captions.dataset import sample
     from pipeline.captions.frames import show
     from pipeline.captions.sheet import write_caption_sheet

@@ -38,7 +38,7 @@ def add_judge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_judge(parsed: argparse.Namespace) -> None:
-    """Whether the options go together.
+    """Check that the options go together.
 
     Raises:
         UsageError: they do not.

@@ -58,7 +58,7 @@ class OutputError(UsageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         over_budget: more videos failed than the configuration allows.
@@ -327,7 +327,7 @@ def claimed(output: Path) -> Iterator[None]:
 
 
 class _RunFile:
-    """What was asked of a run and how it ended.
+    """File that tells what was asked of a run and how it ended.
 
     ``run.json`` of OUTPUT belongs to the version of the tables that the run made. While a run is at work,
     and after one that ended without a version, the same is in the scratch folder.

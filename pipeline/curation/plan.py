@@ -1,4 +1,4 @@
-"""What a run will ask of the models, before anything is paid for.
+"""Estimate of a run's requests to models, before anything is paid for.
 
 The stages that ask are run dry: on records as far as the memo has them and as they are typical beyond
 that, with a client that counts the questions in place of asking them. So a plan follows every setting,
@@ -88,7 +88,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run will ask for.
+    """Requests that a run will make.
 
     Attributes:
         files: found in INPUT.
@@ -215,7 +215,7 @@ class _Counter(LanguageClient):
         return [Answer(content=None, problem=Problem.EMPTY) for _ in questions]
 
     def counted(self, times: int, written: float) -> Asked:
-        """What was asked since the last call."""
+        """Return the requests since the last call."""
         asked = Asked()
         for question in self.asked:
             read, wrote = tokens_of(question), written * question.max_tokens

@@ -90,7 +90,7 @@ class _GroupWorker:
 
 
 class _Meters:
-    """What one worker exports, see :mod:`pipeline.platform.metrics`."""
+    """Metrics of one worker, see :mod:`pipeline.platform.metrics`."""
 
     def __init__(self, pool: str) -> None:
         self._pool = pool
@@ -187,7 +187,7 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
 
 
 def auto_workers(group: Group, site: Site, num_pools: int) -> int:
-    """How many workers a pool gets where nothing is configured."""
+    """Return the number of workers of a pool where nothing is configured."""
     workers = max(1, int(_processors(reserved_cpus(site.config)) / num_pools))
     asked = [endpoint.concurrency for endpoint in (site.language, site.vision) if endpoint]
     # Workers that wait for models most of their time may be more than the processors.
@@ -201,7 +201,7 @@ def _processors(reserved: float) -> float:
 
 
 def placement(options: PoolOptions, total_workers: int, reserved: float = 0.0) -> dict[str, Any]:
-    """What one worker asks of Ray.
+    """Return the resources that one worker asks of Ray.
 
     Every pool holds at least one worker, so fractions of a processor must fit all of them together
     on the machine, or the pools wait for each other for ever.

@@ -62,7 +62,7 @@ def recalled(stages: Sequence[Stage], video: Video, memo: Memo) -> tuple[Video, 
 
 
 def judges_only(stage: Stage) -> bool:
-    """Whether a stage measures nothing, so that there is nothing to store."""
+    """Tell whether a stage measures nothing, so that there is nothing to store."""
     return type(stage).measure is Stage.measure
 
 

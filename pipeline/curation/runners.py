@@ -18,7 +18,7 @@ from stages.records import Video
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a worker needs to know of the run, wherever it runs.
+    """Facts of the run that a worker needs, wherever it runs.
 
     Attributes:
         ledger: folder of the account of all requests; None where nobody counts.

@@ -1,4 +1,4 @@
-"""Which model servers a run starts, what they are called, and starting them beside this process."""
+"""Model servers that a run starts: their number, their names, and starting them beside this process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ServerGroup:
         return self.settings.concurrency or SLOTS[self.settings.engine]
 
     def command(self) -> Command:
-        """How to start one of them."""
+        """Return the command that starts one of them."""
         given = self.settings
         python = given.python or sys.executable
         assert given.model is not None

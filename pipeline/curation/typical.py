@@ -1,4 +1,4 @@
-"""What a video holds as a rule, where nobody has looked into it yet."""
+"""Typical content of a video that was not looked into yet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORDS = "Now we add the chopped onion to the hot oil and stir."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guess:
-    """What a video is taken to hold where nobody has looked yet.
+    """Assumed content of a video that was not looked into yet.
 
     Attributes:
         clip_s: length of a clip; CookGen's are 9.5 s on average (HowTo100M half).

@@ -38,7 +38,7 @@ DETAIL_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageEvent:
-    """What happened to one video in one stage.
+    """Event of one video in one stage.
 
     Attributes:
         outcome: ``rejected`` and ``failed`` end the video.

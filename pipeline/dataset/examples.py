@@ -47,7 +47,7 @@ class ExampleError(UsageError):
 
 
 def answer_of(example: Example) -> str:
-    """What the model shall say: the caption in the form that the question demands."""
+    """Return the answer to learn: the caption in the form that the question demands."""
     return json.dumps({"caption": example["caption"]}, ensure_ascii=False)
 
 
@@ -64,7 +64,7 @@ def write_part(file: Path, rows: Sequence[Example], made_from: str) -> None:
 
 
 def part_made_from(file: Path) -> str | None:
-    """What a part says that it was made from; None if it is not there."""
+    """Return what a part states that it was made from; None if it is not there."""
     if not file.is_file():
         return None
     metadata: dict[bytes, bytes] = pq.read_schema(file).metadata or {}

@@ -23,7 +23,7 @@ from pipeline.dataset.schema import TABLES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What a push did: files sent, files that were there, and files removed."""
+    """Result of a push: files sent, files that were there, and files removed."""
 
     sent: int
     there: int

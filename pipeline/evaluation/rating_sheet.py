@@ -46,7 +46,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """What a sheet asks.
+    """Questions of a sheet.
 
     Attributes:
         introduction: said above all items.
@@ -68,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """What is rated.
+    """Thing to rate.
 
     Attributes:
         rows: one after the other; several are numbered.
@@ -93,7 +93,7 @@ class Rating:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratings:
-    """What all raters answered; ``truths`` are those of all items, rated or not."""
+    """Answers of all raters; ``truths`` are those of all items, rated or not."""
 
     truths: list[Mapping[str, str]]
     given: list[Rating]

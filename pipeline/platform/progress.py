@@ -1,4 +1,4 @@
-"""What a run shows while it works, and what it counts."""
+"""Progress of a run on the terminal: bars, or lines where there is none."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def _kept_s(output: Path) -> float:
 
 
 def _reject_groups(output: Path) -> dict[str, list[RejectGroup]]:
-    """What was dropped, by kind; the most frequent reason first."""
+    """Return the drops by kind; the most frequent reason first."""
     keys = ["kind", "stage", "reason"]
     counts: Counter[tuple[str, str, str]] = Counter()
     examples: dict[tuple[str, str, str], str] = {}

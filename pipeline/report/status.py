@@ -1,4 +1,4 @@
-"""How a run stands, read from the files in OUTPUT: no connection to the run is needed."""
+"""State of a run, read from the files in OUTPUT: no connection to the run is needed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """How a run stands.
+    """State of a run.
 
     Attributes:
         status: ``running``, ``done``, ``interrupted`` or ``budget_spent``.

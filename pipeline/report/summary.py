@@ -1,4 +1,4 @@
-"""What a run came to: figures for programs, a text for the terminal, a card for the dataset."""
+"""Summary of a run: figures for programs, a text for the terminal, a card for the dataset."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def as_text(summary: Mapping[str, Any], output: Path) -> str:
 
 
 def _asked(row: Mapping[str, Any]) -> str:
-    """What one stage asked of one model, on a line."""
+    """Return the requests of one stage to one model, on a line."""
     others = "".join(
         f", {row[name]:,} {name}" for name in ("failed", "unfinished", "remembered") if row[name]
     )
@@ -129,7 +129,7 @@ def _asked(row: Mapping[str, Any]) -> str:
 
 
 def _texts(text: Mapping[str, Any]) -> list[str]:
-    """How much the dataset says, on a line; none for an empty one."""
+    """Return the amount of text in the dataset, on a line; none for an empty one."""
     shown = (
         ("words_per_action", "an action"),
         ("words_per_caption", "a caption"),

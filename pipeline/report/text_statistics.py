@@ -1,4 +1,4 @@
-"""How much a dataset says, in the figures that CookGen publishes, and how whole its stories are."""
+"""Amount of text in a dataset, in the figures that CookGen publishes, and completeness of its stories."""
 
 from __future__ import annotations
 

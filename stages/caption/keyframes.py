@@ -1,4 +1,4 @@
-"""Which frames of a clip a model is shown, and in which form.
+"""Choice of a clip's frames for a model, and their form.
 
 A model sees few frames of a clip. Taken evenly they may show the same still pot five times and miss
 the moment in which it boils over. Taken for coverage, they stand at equal steps of what changes, as

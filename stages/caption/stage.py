@@ -35,7 +35,7 @@ Context = Literal["speech", "neighbours"]
 
 
 class CaptionSettings(Section):
-    """How clips are described; all of it measures.
+    """Settings of captions; all of it measures.
 
     All but ``max_words`` to ``threads`` is for a model that sees.
 

@@ -151,7 +151,7 @@ def _decided(group: Indices, hashes: Hashes, thumbs: Thumbs) -> list[Duplicate]:
 
 
 def alike(a: Thumbs, b: Thumbs) -> bool:
-    """Whether the pictures of two clips ``[pictures, 8, 8]`` are alike, and change alike."""
+    """Tell whether the pictures of two clips ``[pictures, 8, 8]`` are alike, and change alike."""
     x, y = _normalised(a), _normalised(b)
     if float(np.sqrt(np.square(x - y).mean())) > MAX_DIFFERENCE:
         return False

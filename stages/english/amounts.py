@@ -184,7 +184,7 @@ def _share(amounts: list[_Amount], tokens: list[str]) -> None:
 
 
 def _completes(amount: Fraction, value: Fraction) -> bool:
-    """Whether the spoken parts of a number go together: twenty and five, two hundred and fifty."""
+    """Tell whether the spoken parts of a number go together: twenty and five, two hundred and fifty."""
     if amount == 0 or value.denominator > 1:
         return False
     return (amount % 100 == 0 and 0 < value < 100) or (amount < 100 and amount % 10 == 0 and 0 < value < 10)

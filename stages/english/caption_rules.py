@@ -1,4 +1,4 @@
-"""What a caption must keep to, checked on the text alone.
+"""Rules for captions, checked on the text alone.
 
 Source: VideoAuteur, section 3: at most five sentences and 80 words, no word of frames, no action twice,
 no conversation that is only assumed. The rules read English; in other languages only the lengths bite.
@@ -66,7 +66,7 @@ CHARACTERS_A_WORD = 12
 
 
 class Rule(StrEnum):
-    """What a caption can offend against."""
+    """Rule that a caption can break."""
 
     EMPTY = "empty"
     REFUSAL = "refusal"
@@ -112,7 +112,7 @@ def complaints(text: str, limits: CaptionLimits) -> list[Complaint]:
 
 
 def copied(text: str, said: str) -> list[Complaint]:
-    """Whether a caption takes over what is said instead of describing what is seen."""
+    """Tell whether a caption copies what is said instead of describing what is seen."""
     spoken = set(_runs(said))
     if any(run in spoken for run in _runs(text)):
         return [Complaint(Rule.COPIED, "it copies what is said word for word")]
@@ -120,7 +120,7 @@ def copied(text: str, said: str) -> list[Complaint]:
 
 
 def tells_again(text: str, earlier: str) -> list[Complaint]:
-    """Whether a sentence says the same as one of an earlier text."""
+    """Tell whether a sentence says the same as one of an earlier text."""
     told = [content_words(sentence) for sentence in sentences_of(earlier)]
     for sentence in sentences_of(text):
         if any(_same(content_words(sentence), other) for other in told):
@@ -189,7 +189,7 @@ def repetition(sentences: list[str]) -> str | None:
 
 
 def content_words(sentence: str) -> set[str]:
-    """What a text is about: its words but those of grammar, without endings of number and tense."""
+    """Return the content words of a text, without endings of number and tense."""
     return {_stem(word) for word in WORD.findall(sentence.lower()) if word not in GRAMMAR}
 
 

@@ -172,7 +172,7 @@ _LET = re.compile(r"\b(?:let|letting) (?:it|them|this|that|(?:the|your|our) \w+)
 
 
 class Says(Enum):
-    """What a clause says, as far as its words tell."""
+    """Reading of a clause, as far as its words tell."""
 
     DOING = "doing"
     STATE = "state"
@@ -238,7 +238,7 @@ def _without_lead(clause: str) -> str:
 
 
 def _does(head: str, before: Sequence[str], after: Sequence[str]) -> bool:
-    """Whether the first word that can be a verb is one of doing, used as one."""
+    """Tell whether the first word that can be a verb is one of doing, used as one."""
     following = after[0] if after else ""
     if head in STATES or following in _BE or following in STATES or (head, following) == ("cast", "iron"):
         return False
@@ -295,7 +295,7 @@ def _how(after: Sequence[str]) -> bool:
 
 
 def _helped(words: Sequence[str]) -> bool:
-    """Whether a form of ``be`` comes right before, adverbs aside."""
+    """Tell whether a form of ``be`` comes right before, adverbs aside."""
     for word in reversed(words):
         if word in ("is", "are", "was", "were", "be", "been", "gets", "being", "get"):
             return True

@@ -1,4 +1,4 @@
-"""What a video shows how to do, as a goal: "How to make onion soup?".
+"""Goal of a video, as a question: "How to make onion soup?".
 
 Looked for in what the file says of itself, in its name, in what the speaker announces, and in the things
 that the steps name most; the first that names something is taken. A language model that was asked is

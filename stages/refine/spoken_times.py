@@ -1,4 +1,4 @@
-"""Where an action is said: the words that say it, and when they were spoken."""
+"""Place of an action in the speech: the words that say it, and when they were spoken."""
 
 from __future__ import annotations
 

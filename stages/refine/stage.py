@@ -32,7 +32,7 @@ REPEAT_WITHIN_S = 2.0
 
 
 class RefineMeasuring(Section):
-    """How actions are made.
+    """Settings that make actions.
 
     Attributes:
         enabled: False takes the cleaned sentences as they are and asks no model.

@@ -35,7 +35,7 @@ SCORES = {"type": "integer", "enum": list(range(BEST + 1))}
 
 
 class RelevanceMeasuring(Section):
-    """What videos and clips are scored against.
+    """Settings that videos and clips are scored against.
 
     Attributes:
         topic: a sentence or a few words, in English; None keeps everything, and neither stage runs.

@@ -1,4 +1,4 @@
-"""How near texts are to a topic, by the sentence encoder alone.
+"""Similarity of texts to a topic, by the sentence encoder alone.
 
 A text's similarity to the topic is compared with its mean similarity to other subjects of videos, so that
 a text that is near to everything scores low. The curves were fitted on nine topics and measured on others:

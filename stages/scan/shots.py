@@ -1,4 +1,4 @@
-"""Where shots begin, by one of several detectors.
+"""Shot boundaries, by one of several detectors.
 
 ``own`` (the default) weighs evidence on thumbnails, see :mod:`stages.scan.cuts` and
 :mod:`stages.scan.gradual`; it alone and ``transnet`` report gradual transitions. ``adaptive`` and
@@ -41,7 +41,7 @@ class Boundaries:
 
     @property
     def starts_s(self) -> list[float]:
-        """When each shot but the first begins: after a cut, or halfway through a transition."""
+        """Return when each shot but the first begins: after a cut, or halfway through a transition."""
         halfway = (round((one.start_s + one.end_s) / 2, 6) for one in self.transitions)
         return sorted({*self.cuts_s, *halfway})
 
@@ -65,7 +65,7 @@ class ShotSettings(Section):
 
 
 class ShotFinder(Protocol):
-    """What every detector does."""
+    """Interface of every detector."""
 
     def add(self, frame: Frame) -> None:
         """Look at the next picture."""

@@ -24,7 +24,7 @@ from stages.view import file_of
 
 
 class ScanMeasuring(GridSettings, ShotSettings):
-    """How a file is decoded and searched."""
+    """Settings of decoding and of the search for shots."""
 
 
 class ScanSettings(ScanMeasuring):

@@ -277,7 +277,7 @@ def cosine(a: Field, b: Field) -> float:
 
 
 def border_lines(mean: Field, persistent: Mask) -> Mask:
-    """Where borders of letterboxes, pillarboxes and insets run, and the rim of the picture.
+    """Return the borders of letterboxes, pillarboxes and insets, and the rim of the picture.
 
     A border is one edge in one direction along most of a row or column. A line of text is not:
     tops and bottoms of letters alternate along its rows.
@@ -313,7 +313,7 @@ def background_persistence(kept: Field, energy: Field) -> float:
 
 
 def same_place(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    """Whether two boxes share more than half of the smaller one."""
+    """Tell whether two boxes share more than half of the smaller one."""
     shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     shared *= max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     return shared > 0.5 * min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))

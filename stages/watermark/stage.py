@@ -38,7 +38,7 @@ CROP_MARGIN = 0.01
 
 
 class WatermarkMeasuring(Section):
-    """How overlays are looked for.
+    """Settings of the search for overlays.
 
     Attributes:
         threads: of the text reader.
@@ -262,7 +262,7 @@ def merged(scored: list[tuple[float, Candidate]]) -> list[tuple[float, Candidate
 
 
 def belongs(a: Candidate, b: Candidate) -> bool:
-    """Whether two candidates look like lines or parts of one overlay."""
+    """Tell whether two candidates look like lines or parts of one overlay."""
     gap_x = max(a.box[0], b.box[0]) - min(a.box[2], b.box[2])
     gap_y = max(a.box[1], b.box[1]) - min(a.box[3], b.box[3])
     height = min(a.box[3] - a.box[1], b.box[3] - b.box[1])
