@@ -18,11 +18,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from pipeline.cli.main import main
 from pipeline.dataset.versions import VersionWriter
 from pipeline.platform.memo import Memo
 
-OF_PATHS = ("rename", "replace", "symlink_to", "unlink", "mkdir", "write_bytes", "write_text", "open")
+END_PHASE: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (Path, ("rename", "replace", "symlink_to", "unlink", "mkdir", "write_bytes", "write_text", "open")),
+    (os, ("fsync",)),
+    (shutil, ("rmtree",)),
+    # Arrow writes files with system calls of its own.
+    (pq.ParquetWriter, ("write_table", "close")),
+)
+"""Functions that change files."""
 
 
 def before(owner: Any, name: str, act: Callable[[], None]) -> None:
@@ -48,10 +57,9 @@ def disturb(fault: str, at: int) -> Callable[[], int]:
         passed += 1
 
     def end_phase() -> None:
-        for name in OF_PATHS:
-            before(Path, name, count)
-        before(os, "fsync", count)
-        before(shutil, "rmtree", count)
+        for owner, names in END_PHASE:
+            for name in names:
+                before(owner, name, count)
 
     if fault == "end":
         before(VersionWriter, "write", end_phase)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -16,13 +16,21 @@ DEADLINE_S = 300.0
 
 
 class Run:
-    """Process of a run, with all that it starts."""
+    """Process of a run, with all that it starts.
 
-    def __init__(self, command: Sequence[str]) -> None:
+    Args:
+        environment: variables beside those of this process.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        own = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         self.process = psutil.Popen(
-            command, stdout=self._log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=own | dict(environment or {}),
+            start_new_session=True,
         )
 
     def wait_for(self, path: Path) -> None:

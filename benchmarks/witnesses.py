@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import threading
 import time
@@ -22,6 +23,10 @@ from pipeline.dataset.schema import TABLES
 from pipeline.platform.memo import Memo
 
 ANSWER = {"caption": "A person moves coloured shapes over a table.", "title": "How to make soup?"}
+
+LOOK_EVERY_S = 0.01
+ROWS_EVERY = 5
+"""All rows are read at every fifth look: reading them takes longer than listing."""
 
 Listing = tuple[str, ...]
 Version = tuple[Listing, ...]
@@ -109,14 +114,20 @@ class Reader:
         self._end.set()
         self._thread.join()
 
+    def total(self) -> int:
+        """Return the number of readings."""
+        return self.listings.total() + self.versions.total() + self.rows.total()
+
     def _look_on(self) -> None:
-        while not self._end.wait(0.005):
+        for number in itertools.count():
+            if self._end.wait(LOOK_EVERY_S):
+                return
             for name in TABLES:
                 with contextlib.suppress(OSError):
                     self.listings[name, names_in(self.output / name)] += 1
             with contextlib.suppress(OSError):
                 self.versions[version_of(self.output)] += 1
-            if (self.output / MANIFEST).exists():
+            if number % ROWS_EVERY == 0 and (self.output / MANIFEST).exists():
                 # A version that is replaced in between is an error, which the module promises.
                 with contextlib.suppress(DatasetError, OSError):
                     opened = open_dataset(self.output)

@@ -45,11 +45,17 @@ class Pools(Section):
 
 
 class Run(Section):
-    """The engine. ``error_budget``: share of videos that may fail by our fault before exit code 3."""
+    """The engine.
+
+    Attributes:
+        error_budget: share of videos that may fail by our fault before exit code 3.
+        retry_crashed: process videos again that crashed their process, or took too long, in two runs.
+    """
 
     runner: Literal["ray", "local"] = "ray"
     ray_address: str | None = None
     video_deadline_s: Positive = 3600.0
+    retry_crashed: bool = False
     transient_retries: WholeNumber = 2
     error_budget: Share = 0.0
     max_shard_bytes: Annotated[int, Field(ge=1000)] = 500_000_000

@@ -12,18 +12,19 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from models.budget import Cost
-from models.errors import StoreError, UsageError
+from models.errors import ReportedError, StoreError, UsageError
 from models.files import whole_file
 from models.ledger import Ledger
 from models.redaction import Redactor
-from models.server import ServerError
 from pipeline import __version__
 from pipeline.curation import runners, servers
 from pipeline.curation.chain import KEY, build_stages, endpoints
 from pipeline.curation.config import Config
+from pipeline.curation.crashes import collect, remembered_crash
 from pipeline.curation.duplicates import without_duplicates
 from pipeline.curation.ingest import Source, identify, input_root, list_files, unique
 from pipeline.curation.progress import Tally
@@ -31,7 +32,7 @@ from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.curation.runners import Site
 from pipeline.curation.servers import Running
 from pipeline.curation.store import GuardedMemo, unwritable
-from pipeline.curation.worker import EventSink, StageEvent, remembered
+from pipeline.curation.worker import FULL, PASSING, EventSink, StageEvent, crashed, remembered
 from pipeline.dataset import SCRATCH
 from pipeline.dataset.schema import SCHEMA_VERSION
 from pipeline.dataset.versions import LOCK, VERSIONS, VersionWriter, recover
@@ -85,6 +86,7 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
     root = input_root(given)
     redact = Redactor([KEY, *_key_variables(config)])
     with (
+        _full_disks(output),
         ExitStack() as stack,
         claimed(output),
         VersionWriter(
@@ -94,9 +96,8 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
             max_shard=config.run.max_shard_bytes,
             max_row_group=config.run.max_row_group_bytes,
         ) as version,
+        _RunFile(output / SCRATCH / RUN_FILE, given, loaded, redact) as run,
     ):
-        run = _RunFile(output / SCRATCH / RUN_FILE, given, loaded, redact)
-        run.write("running")
         store = memo or output / "_memo"
         index = stack.enter_context(closing(GuardedMemo(store)))
         sources = identify(files, index)
@@ -114,35 +115,29 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
         # The budget may be larger than that of the run which spent it.
         ledger.resume()
         spent = None
-        done = len(originals) - len(waiting)
-        try:
-            with (
-                Tally(
-                    stages,
-                    len(waiting),
-                    output / SCRATCH,
-                    budget=config.budget,
-                    spent=_spent(ledger),
-                ) as tally,
-                closing(
-                    _curated(waiting, loaded, output, index, store, _Sink(tally, output, redact))
-                ) as curated,
-            ):
-                for video in curated:
-                    end = video.rejected
-                    if end is not None and end.reason is Reason.ENDPOINT_REFUSED:
-                        raise ConfigError(f"{end.stage}: {end.detail}")
-                    if end is not None and end.reason is Reason.STORE_FAILED:
-                        raise StoreError(end.detail)
-                    if end is not None and end.reason is Reason.BUDGET_SPENT:
-                        spent = end.detail
-                    add(video)
-                    done += 1
-        except (KeyboardInterrupt, ConfigError, ServerError, StoreError):
-            # Where the disk is full this cannot be written either; the error is what counts.
-            with suppress(OSError):
-                run.write("interrupted", videos_done=done, videos_planned=len(originals))
-            raise
+        run.planned, run.done = len(originals), len(originals) - len(waiting)
+        with (
+            Tally(
+                stages,
+                len(waiting),
+                output / SCRATCH,
+                budget=config.budget,
+                spent=_spent(ledger),
+            ) as tally,
+            closing(
+                _curated(waiting, loaded, output, index, store, _Sink(tally, output, redact))
+            ) as curated,
+        ):
+            for video in curated:
+                end = video.rejected
+                if end is not None and end.reason is Reason.ENDPOINT_REFUSED:
+                    raise ConfigError(f"{end.stage}: {end.detail}")
+                if end is not None and end.reason is Reason.STORE_FAILED:
+                    raise StoreError(end.detail)
+                if end is not None and end.reason is Reason.BUDGET_SPENT:
+                    spent = end.detail
+                add(video)
+                run.done += 1
         try:
             counts = version.write()
             seconds = round(time.perf_counter() - started, 3)
@@ -152,13 +147,26 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
             run.finish(version.folder / RUN_FILE, "budget_spent" if spent else "done", **summary)
             version.commit()
         except OSError as error:
-            with suppress(OSError):
-                run.write("interrupted", videos_done=done, videos_planned=len(originals))
             raise unwritable(output, error) from error
         run.remove()
     failed = summary["videos"].get("failed", 0)
     over_budget = failed > config.run.error_budget * len(sources)
     return Outcome(summary=summary, over_budget=over_budget, spent=spent)
+
+
+@contextmanager
+def _full_disks(output: Path) -> Iterator[None]:
+    """Turn errors of a disk that is full or fails, wherever they come up, into those that a user reads.
+
+    Raises:
+        StoreError: a disk is full or fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL | PASSING:
+            raise
+        raise unwritable(Path(error.filename or output), error) from error
 
 
 def _spent(ledger: Ledger) -> Cost:
@@ -246,11 +254,28 @@ def _curated(
             ledger=(output / LEDGER).resolve(),
             only=tuple(stage.name for stage in remaining) if passed else None,
         )
-        for video in _in_phases(unfinished, site, run, sink):
+        fit, unfit = _sorted_by_crashes(unfinished, site, memo)
+        yield from unfit
+        for video in _in_phases(fit, site, run, sink):
             if video.rejected is not None and video.rejected.reason is Reason.RETRIES_EXHAUSTED:
                 # Without its servers every other video would end like this one.
                 running.check()
             yield video
+
+
+def _sorted_by_crashes(videos: list[Video], site: Site, memo: Memo) -> tuple[list[Video], list[Video]]:
+    """Split videos into those to run, and rejected ones that crashed their process in two runs."""
+    collect(site.scratch, memo)
+    watch = site.watch()
+    fit: list[Video] = []
+    unfit: list[Video] = []
+    for video in videos:
+        detail = None if site.config.run.retry_crashed else remembered_crash(memo, watch.key(video))
+        if detail is None:
+            fit.append(video)
+        else:
+            unfit.append(crashed(video, detail))
+    return fit, unfit
 
 
 def _in_phases(videos: list[Video], site: Site, run: Runner, sink: EventSink) -> Iterator[Video]:
@@ -330,12 +355,17 @@ class _RunFile:
     """File that tells what was asked of a run and how it ended.
 
     ``run.json`` of OUTPUT belongs to the version of the tables that the run made. While a run is at work,
-    and after one that ended without a version, the same is in the scratch folder.
+    and after one that ended without a version, the same is in the scratch folder. A context: leaving it by
+    an error that ends a run early is written down too.
+
+    Attributes:
+        planned: videos of the run; ``done``: those that are finished.
     """
 
     def __init__(self, path: Path, given: str, loaded: Loaded[Config], redact: Redactor) -> None:
         self._path = path
         self._redact = redact
+        self.planned = self.done = 0
         asked = {
             "videoauteur": __version__,
             "schema_version": SCHEMA_VERSION,
@@ -346,7 +376,24 @@ class _RunFile:
         }
         self.asked: dict[str, Any] = redact.tree(asked)
 
-    def write(self, status: str, **more: Any) -> None:
+    def __enter__(self) -> Self:
+        self._write("running")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, KeyboardInterrupt | ReportedError | OSError):
+            return
+        with suppress(OSError):
+            # On a full disk the old one, which says that the run is at work, makes room for this one.
+            self.remove()
+            self._write("interrupted", videos_done=self.done, videos_planned=self.planned)
+
+    def _write(self, status: str, **more: Any) -> None:
         """Write the state of the run that is at work."""
         with whole_file(self._path) as part:
             self.finish(part, status, **more)

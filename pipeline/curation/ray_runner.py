@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,17 @@ from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.curation.chain import Group, groups
 from pipeline.curation.config import PoolOptions
+from pipeline.curation.crashes import collect
 from pipeline.curation.runners import Site
 from pipeline.curation.servers import reserved_cpus
 from pipeline.curation.worker import DIED_TWICE, EVENTS_JSON, EventSink, StageEvent, crashed
 from pipeline.platform import metrics
+from pipeline.platform.memo import Memo
 from pipeline.platform.packages import check_packages
 from pipeline.platform.progress import polled
 from stages.records import VIDEO_JSON, Video
 
 POLL_S = 0.5
-DEADLINE_EXIT = 70
 CPU_SHARE = 0.9
 """Of the cluster's processors, for the pools; the rest is for the board and the server."""
 LANGUAGE_WORKERS = 4
@@ -62,7 +62,6 @@ class _GroupWorker:
     def __init__(self, site: Site, group: Group, board: Any) -> None:
         check_packages()
         self._worker = site.worker(group.stages)
-        self._deadline_s = site.config.run.video_deadline_s
         self._board = board
         self._meters = _Meters(group.pool)
 
@@ -73,15 +72,10 @@ class _GroupWorker:
     def process(self, video: Video) -> Video:
         """One video through the stages; the process ends if that takes longer than the deadline."""
         events: list[StageEvent] = []
-        # A hung decoder or network call cannot be interrupted from Python; only the process can end.
-        watchdog = threading.Timer(self._deadline_s, os._exit, [DEADLINE_EXIT])
-        watchdog.daemon = True
-        watchdog.start()
         self._meters.busy(True)
         try:
             return self._worker.process(video, events.append)
         finally:
-            watchdog.cancel()
             self._meters.busy(False)
             for event in events:
                 self._meters.count(event)
@@ -147,8 +141,23 @@ def run_ray(videos: Sequence[Video], site: Site, sink: EventSink) -> Iterator[Vi
         # references stand in cycles.
         gc.collect()
         metrics.add("videoauteur_worker_deaths", len(missing))
-        for video in missing.values():
-            yield _alone(video, site, board)
+        yield from _retried(missing.values(), site, board)
+
+
+def _retried(missing: Collection[Video], site: Site, board: Any) -> Iterator[Video]:
+    """Try videos whose worker died again, alone; one that missed the deadline would only miss it again."""
+    if not missing:
+        return
+    watch = site.watch()
+    with closing(Memo(site.memo)) as memo:
+        crashes = collect(site.scratch, memo)
+        for video in missing:
+            crash = crashes.get(watch.key(video))
+            if crash is not None and crash.is_timeout:
+                yield crashed(video, f"took longer than run.video_deadline_s: {crash.detail}")
+            else:
+                yield _alone(video, site, board)
+        collect(site.scratch, memo)
 
 
 def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Dataset:

@@ -10,6 +10,7 @@ from models.language import Endpoint
 from models.ledger import Ledger
 from pipeline.curation.chain import build_stages, packer_of
 from pipeline.curation.config import Config
+from pipeline.curation.crashes import Watch
 from pipeline.curation.store import GuardedMemo
 from pipeline.curation.worker import ChainWorker, EventSink
 from stages.base import Stage, Workspace
@@ -39,6 +40,10 @@ class Site:
             stage for stage in build_stages(self.config) if self.only is None or stage.name in self.only
         ]
 
+    def watch(self) -> Watch:
+        """Return the watch over a worker's process; its keys are the same for all workers."""
+        return Watch(self.scratch, build_stages(self.config), self.config.run.video_deadline_s)
+
     def worker(self, stages: Sequence[str] | None = None) -> ChainWorker:
         """A worker for some stages, by name; for all of them if None."""
         # All of them, for the one that packs frames may not be among those that run.
@@ -56,11 +61,12 @@ class Site:
             ),
             memo=memo,
             retries=self.config.run.transient_retries,
+            watch=self.watch(),
         )
 
 
 def run_local(videos: Iterable[Video], site: Site, sink: EventSink) -> Iterator[Video]:
-    """One video after the other, in this process."""
+    """Process one video after the other, in this process; a native crash or a hang ends it."""
     worker = site.worker()
     try:
         for video in videos:

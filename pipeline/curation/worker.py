@@ -12,7 +12,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 
 from models.budget import Cost
 from models.errors import BudgetError, EndpointError, MediaError, StoreError, TransientError
+from pipeline.curation.crashes import Watch
 from pipeline.curation.results import fill, judges_only, measured, memo_key, recall, reject_key, rejection
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, Workspace
@@ -70,6 +71,7 @@ class ChainWorker:
         stages: in order; opened on first need.
         packer: packs frames again where the scratch folder was emptied.
         retries: further tries after transient failures.
+        watch: ends the process where a video hangs; None lets it hang.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class ChainWorker:
         workspace: Workspace,
         memo: Memo,
         retries: int,
+        watch: Watch | None = None,
     ) -> None:
         self._stages = stages
+        self._watch = watch
         self._packer = packer
         self._workspace = workspace
         self._memo = memo
@@ -94,6 +98,10 @@ class ChainWorker:
 
     def process(self, video: Video, sink: EventSink) -> Video:
         """Return the video after these stages, or with the reason why it ended in one of them."""
+        with self._watch.over(video) if self._watch else nullcontext():
+            return self._processed(video, sink)
+
+    def _processed(self, video: Video, sink: EventSink) -> Video:
         for stage in self._stages:
             if video.rejected:
                 break

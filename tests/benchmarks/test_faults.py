@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.faults import Trial, by_kind, figures, moments, spread
+from benchmarks.fault_bench import Trial
+from benchmarks.fault_kinds import moments, spread
+from benchmarks.faults import by_kind, figures
 from benchmarks.witnesses import Reader, rows_lost, table_bytes, whole_of
 from pipeline.dataset.schema import TABLES
 from pipeline.dataset.versions import VersionWriter
@@ -67,12 +70,20 @@ def test_a_reading_of_no_version_is_a_mix(tmp_path: Path) -> None:
 
 def test_trials_are_summed_by_kind() -> None:
     good = Trial(
-        kind="a", identical=True, rows_lost=0, paid_twice=0, in_flight=1, mixed_reads=0, readings=5
+        kind="a",
+        runner="local",
+        identical=True,
+        rows_lost=0,
+        paid_twice=0,
+        in_flight=1,
+        mixed_reads=0,
+        readings=5,
+        seconds=1.0,
     )
-    bad = Trial(kind="b", identical=False, rows_lost=2, paid_twice=1, in_flight=0, mixed_reads=3, note="x")
+    bad = replace(good, kind="b", identical=False, rows_lost=2, paid_twice=1, mixed_reads=3, note="x")
     assert figures([good, good, bad]) == {
         "trials": 3, "identical": 2, "rows_lost": 2, "paid_twice": 1, "mixed_reads": 3
     }  # fmt: skip
     assert by_kind([good, bad, good]) == [
-        ["a", 2, 2, 0, 0, 2, 0, 10, "2 x "], ["b", 1, 0, 2, 1, 0, 3, 0, "1 x x"]
+        ["local", "a", 2, 2, 0, 0, 2, 0, 10, "2", "2 x "], ["local", "b", 1, 0, 2, 1, 1, 3, 5, "1", "1 x x"]
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -19,15 +20,21 @@ import yaml
 
 from examples.drawing import moving_blobs
 from examples.media import Scene, Truth, write_video
-from models.errors import EndpointError
+from models.errors import EndpointError, StoreError
+from models.ledger import Ledger
 from models.media import frames, open_media
 from pipeline.cli.main import main
 from pipeline.curation import job
 from pipeline.curation.config import Config
+from pipeline.curation.ingest import identify
 from pipeline.curation.job import Outcome, OutputError, claimed, curate
+from pipeline.curation.progress import Tally
+from pipeline.curation.runners import Site
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
+from pipeline.dataset.tables import TableWriter
 from pipeline.platform.config import load
+from pipeline.platform.memo import Memo
 from stages.probe import Probe
 from stages.records import Interval, Video
 from stages.view import file_of, path_of
@@ -310,6 +317,51 @@ def test_a_folder_without_a_single_film_is_a_result(tmp_path: Path) -> None:
     assert {name for name, rows in outcome.summary["rows"].items() if rows} == {"videos", "rejects"}
     again = local(tmp_path / "in", tmp_path / "in" / "out", *UNUSED)
     assert again.summary["rows"] == outcome.summary["rows"], "OUTPUT inside INPUT is not input"
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Memo, "__init__"),
+        (TableWriter, "add"),
+        (TableWriter, "write"),
+        (Tally, "__enter__"),
+        (Ledger, "resume"),
+    ],
+)
+def test_a_full_disk_ends_the_run_with_a_sentence_and_an_honest_run_file(
+    tmp_path: Path, given: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    monkeypatch.setattr(owner, name, full)
+    with pytest.raises(StoreError, match="No space left on device; make room, and give the same command"):
+        local(given / "zero.mp4", tmp_path / "out", *UNUSED)
+    assert run_file(tmp_path / "out")["status"] == "interrupted"
+    monkeypatch.undo()
+    local(given / "zero.mp4", tmp_path / "out", *UNUSED)
+    assert run_file(tmp_path / "out")["status"] == "done"
+
+
+def test_a_video_that_crashed_its_process_twice_is_rejected_until_it_is_retried(
+    tmp_path: Path, given: Path
+) -> None:
+    output = tmp_path / "out"
+    config = load(None, ["run.runner=local", *UNUSED], Config).config
+    site = Site(config=config, scratch=output / "_work", memo=output / "_memo", language=None, vision=None)
+    (source,) = identify([given / "text.mp4"], memo := Memo(output / "_memo"))
+    (output / "_versions").mkdir()
+    for number in (1, 2):
+        memo.put(f"{site.watch().key(source.video())}-{number}", '"Fatal Python error: Bus error"')
+    assert local(given / "text.mp4", output, *UNUSED).over_budget
+    assert [(row["reason"], row["stage"]) for row in table(output, "rejects")] == [
+        ("worker_crashed", "run")
+    ]
+    assert "Bus error" in table(output, "rejects")[0]["detail"]
+    assert not local(given / "text.mp4", output, "run.retry_crashed=true", *UNUSED).over_budget
+    assert [row["reason"] for row in table(output, "rejects")] == ["not_a_video"]
 
 
 @pytest.fixture(scope="module")

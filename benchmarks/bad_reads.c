@@ -1,0 +1,53 @@
+/* Library to preload: reads of some files crash, hang or fail, in every process that inherits it.
+ *
+ * FAULT_FILE  part of the path of the files that it happens to
+ * FAULT_KIND  "crash": a null pointer is written; "hang": the read never returns; "eio": it fails
+ * FAULT_SHARE for "eio": how many of a thousand reads fail
+ *
+ * A crash and a hang wait for the main thread of a process: contents are hashed by other threads, and the
+ * fault is meant for the decoder.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int is_meant(int fd, const char *part)
+{
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0)
+        return 0;
+    path[length] = 0;
+    return strstr(path, part) != NULL;
+}
+
+ssize_t read(int fd, void *buffer, size_t size)
+{
+    static ssize_t (*real)(int, void *, size_t);
+    static unsigned state;
+    if (!real)
+        real = (ssize_t (*)(int, void *, size_t)) dlsym(RTLD_NEXT, "read");
+    const char *part = getenv("FAULT_FILE"), *kind = getenv("FAULT_KIND"), *share = getenv("FAULT_SHARE");
+    if (!part || !kind || !is_meant(fd, part))
+        return real(fd, buffer, size);
+    if (!strcmp(kind, "eio")) {
+        if (!state)
+            state = getpid() * 2654435761u | 1;
+        if (share && rand_r(&state) % 1000 < atoi(share)) {
+            errno = EIO;
+            return -1;
+        }
+    } else if (syscall(SYS_gettid) == getpid()) {
+        if (!strcmp(kind, "hang"))
+            for (;;)
+                pause();
+        *(volatile int *) 0 = 0;
+    }
+    return real(fd, buffer, size);
+}
