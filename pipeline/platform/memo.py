@@ -53,9 +53,7 @@ class Memo:
         if " " in key or "\n" in key or "\n" in value:
             raise ValueError("a record is one line")
         if self._segment is None:
-            # Private to one user, as the packed frames are: transcripts and answers stand in it.
-            path = self._folder / f"{uuid.uuid4().hex}.seg"
-            self._segment = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+            self._segment = self._new_segment(self._folder / f"{uuid.uuid4().hex}.seg")
         data = value.encode()
         try:
             self._segment.write(b"%s %08x %s\n" % (key.encode(), zlib.crc32(data), data))
@@ -68,6 +66,9 @@ class Memo:
             self._segment = None
             raise
 
+    def seal(self) -> None:
+        """Let other machines see what was put; nothing to do where they share the folder."""
+
     def close(self) -> None:
         """Close all files."""
         for file in (*self._readers.values(), *([self._segment] if self._segment else [])):
@@ -75,12 +76,18 @@ class Memo:
         self._readers.clear()
         self._segment = None
 
+    def _new_segment(self, path: Path) -> BinaryIO:
+        # Private to one user, as the packed frames are: transcripts and answers stand in it.
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
     def _refresh(self) -> None:
         with os.scandir(self._folder) as entries:
             grown = sorted(
                 entry.name
                 for entry in entries
+                # Hidden ones are not whole yet.
                 if entry.name.endswith(".seg")
+                and not entry.name.startswith(".")
                 and entry.is_file()
                 and entry.stat().st_size > self._read_to.get(entry.name, 0)
             )

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Self, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import obstore
@@ -80,7 +80,13 @@ class Object:
     @property
     def identity(self) -> str:
         """Return the state of the object, beginning with its size like that of a local file."""
-        return f"{self.bytes}-{self.etag.strip(chr(34))}"
+        return f"{self.bytes}-{self.etag}"
+
+    @classmethod
+    def of_identity(cls, key: str, identity: str) -> Self:
+        """Return the object that was in this state; the inverse of :attr:`identity`."""
+        size, _, etag = identity.partition("-")
+        return cls(key=key, bytes=int(size), etag=etag)
 
 
 class Store:
@@ -174,20 +180,19 @@ class Store:
         except PreconditionError as error:
             raise ChangedError(f"{self.url}/{key} was written again") from error
 
-    def download(self, found: Object, path: Path) -> str:
-        """Write the bytes of an object to a file; return their sha256 in hex.
+    def download(self, found: Object, file: BinaryIO) -> str:
+        """Write the bytes of an object into an open file; return their sha256 in hex.
 
         Raises:
             FileNotFoundError: the object was removed.
             ChangedError: it was written again.
         """
         digest = hashlib.sha256()
-        with path.open("wb") as file:
-            for start in range(0, found.bytes, CHUNK_BYTES):
-                end = min(found.bytes, start + CHUNK_BYTES)
-                data = self.get(found.key, etag=found.etag, start=start, end=end)
-                digest.update(data)
-                file.write(data)
+        for start in range(0, found.bytes, CHUNK_BYTES):
+            end = min(found.bytes, start + CHUNK_BYTES)
+            data = self.get(found.key, etag=found.etag, start=start, end=end)
+            digest.update(data)
+            file.write(data)
         return digest.hexdigest()
 
     def put(self, key: str, data: bytes | Path) -> None:
