@@ -10,6 +10,7 @@ The evidence is weighed by a logistic model; ``python -m benchmarks.train_shots`
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -28,6 +29,8 @@ MIN_RATIO = 1.4
 AROUND_S = 0.2
 LASTS_S = 0.3
 """Time around a change within which other changes are compared, and the picture must not return."""
+LOST_S = (0.1, 0.5)
+"""Distances of two pictures between which others may have been lost; a longer one is a still picture."""
 ENOUGH_LASTS = 0.6
 """Share of a change that lasts, from which more says nothing more."""
 WEIGHTS = (-0.146, 2.229, -2.299, -0.638, -0.962, 28.984, 0.511)
@@ -37,10 +40,15 @@ BIAS = -22.974
 
 @dataclass(frozen=True)
 class Change:
-    """A picture and how far it differs from the one before."""
+    """A picture and how far it differs from the one before.
+
+    Attributes:
+        lost_s: time before it from which pictures were lost; 0 as a rule.
+    """
 
     thumbnail: Thumbnail
     size: float
+    lost_s: float = 0.0
 
     @property
     def time_s(self) -> float:
@@ -60,22 +68,37 @@ class CutFinder:
         self._changes: list[Change] = []
         self._next = 1
         self._last_s = 0.0
+        self._distances_s: deque[float] = deque(maxlen=16)
 
     def add(self, thumbnail: Thumbnail) -> None:
         """Look at the next picture."""
         size = difference(self._changes[-1].thumbnail, thumbnail) if self._changes else 0.0
+        if self._changes:
+            self._distances_s.append(thumbnail.time_s - self._last_s)
         if not self._changes or size > REPEAT:
-            self._changes.append(Change(thumbnail, size))
+            self._changes.append(Change(thumbnail, size, self._lost_s()))
         self._last_s = thumbnail.time_s
         self._judge(thumbnail.time_s)
 
     def finish(self) -> list[tuple[float, float]]:
-        """Return (time of the first picture after the cut, log-odds) of every change that was weighed."""
+        """Return (time, log-odds) of every change that was weighed.
+
+        The time is that of the first picture after it. Where pictures were lost before that one, the change
+        may lie anywhere between the two pictures that are left: the time is the middle between them.
+        """
         # The last picture alone is no shot; one that stays is.
         if self._changes and self._changes[-1].time_s == self._last_s:
             self._changes.pop()
         self._judge(math.inf)
         return self._found
+
+    def _lost_s(self) -> float:
+        """The last distance of two pictures, if it is much longer than others around; else 0."""
+        if len(self._distances_s) < 4:
+            return 0.0
+        last_s = self._distances_s[-1]
+        usual_s = sorted(self._distances_s)[len(self._distances_s) // 4]
+        return last_s if LOST_S[0] < last_s < LOST_S[1] and last_s > 2 * usual_s else 0.0
 
     def _judge(self, now_s: float) -> None:
         """Weigh the changes after which enough was seen."""
@@ -87,7 +110,7 @@ class CutFinder:
             evidence = weigh(changes, self._next)
             if evidence is not None:
                 odds = BIAS + sum(w * x for w, x in zip(WEIGHTS, evidence, strict=True))
-                self._found.append((centre.time_s, odds))
+                self._found.append((round(centre.time_s - centre.lost_s / 2, 6), odds))
                 if self.witness:
                     self.witness(centre.time_s, evidence)
             self._next += 1
