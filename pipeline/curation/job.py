@@ -37,6 +37,7 @@ from pipeline.dataset import SCRATCH
 from pipeline.dataset.schema import SCHEMA_VERSION
 from pipeline.dataset.versions import LOCK, VERSIONS, VersionWriter, recover
 from pipeline.platform.config import ConfigError, Loaded
+from pipeline.platform.log import log
 from pipeline.platform.memo import Memo
 from pipeline.report.page import write_report
 from pipeline.report.summary import summarise, write_card
@@ -185,16 +186,24 @@ def _spent(ledger: Ledger) -> Cost:
 
 
 class _Sink:
-    """Counts events, and logs the tracebacks of bugs."""
+    """Counts events, logs videos that ended or were tried again, and keeps the tracebacks of bugs."""
 
     def __init__(self, tally: Tally, output: Path, redact: Redactor) -> None:
-        self._tally, self._log, self._redact = tally, output / SCRATCH / BUGS, redact
+        self._tally, self._bugs, self._redact = tally, output / SCRATCH / BUGS, redact
 
     def __call__(self, event: StageEvent) -> None:
         self._tally.event(event)
+        if event.reason or event.retries:
+            log(
+                "video_ended" if event.reason else "video_retried",
+                level="error" if event.outcome == "failed" else "info" if event.reason else "warning",
+                video=event.video, stage=event.stage, reason=event.reason,
+                detail=self._redact.text(event.detail), retries=event.retries or None,
+                seconds=round(event.seconds, 3),
+            )  # fmt: skip
         if event.traceback:
-            with self._log.open("a", encoding="utf-8", errors="replace") as log:
-                log.write(f"{event.stage}\n{self._redact.text(event.traceback)}\n")
+            with self._bugs.open("a", encoding="utf-8", errors="replace") as file:
+                file.write(f"{event.stage}\n{self._redact.text(event.traceback)}\n")
 
 
 def _key_variables(config: Config) -> Iterator[str]:

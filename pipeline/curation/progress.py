@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -19,6 +18,7 @@ from models.budget import Budget, Cost
 from models.files import write_whole
 from pipeline.curation.worker import StageEvent
 from pipeline.platform import metrics
+from pipeline.platform.log import log
 from pipeline.platform.progress import LINE_EVERY_S, Live
 
 STATUS_FILE = "status.json"
@@ -26,7 +26,7 @@ STATUS_EVERY_S = 2.0
 
 
 class Tally(Live):
-    """Counts events by stage, and shows them: live bars on a terminal, plain lines elsewhere.
+    """Counts events by stage, and shows them: live bars on a terminal, log lines elsewhere.
 
     Args:
         stages: names, in order.
@@ -86,7 +86,7 @@ class Tally(Live):
                 self._move(event)
             elif now - self._last_line > LINE_EVERY_S:
                 self._last_line = now
-                print(self._line(), file=sys.stderr, flush=True)
+                log("progress", videos=self._total, finished=self.finished(), stages=self._counts())
 
     def waiting(self) -> dict[str, int]:
         """Videos before or in each stage."""
@@ -159,6 +159,5 @@ class Tally(Live):
                 task = self._bars.tasks[self._tasks[name]]
                 self._bars.update(task.id, total=(task.total or 0) - 1)
 
-    def _line(self) -> str:
-        done = {name: self.outcomes[name].total() for name in self._stages}
-        return f"of {self._total} videos: " + ", ".join(f"{n} {done[n]}" for n in self._stages)
+    def _counts(self) -> dict[str, int]:
+        return {name: self.outcomes[name].total() for name in self._stages}

@@ -48,11 +48,16 @@ class StageEvent:
         retries: further tries after transient errors.
         video_s: length of the video; 0 where it is unknown.
         traceback: of a bug; empty without one.
+        video: id of the video; empty for a file that was never read.
+        reason: why the video ended here, with ``detail`` in words; empty if it did not.
     """
 
     stage: str
     outcome: Outcome
     seconds: float
+    video: str = ""
+    reason: str = ""
+    detail: str = ""
     drops: dict[str, int] = field(default_factory=dict)
     asked: Cost = field(default_factory=Cost)
     retries: int = 0
@@ -113,14 +118,10 @@ class ChainWorker:
             self._retried, self._traceback = 0, ""
             video, outcome = self._sorted(stage, video)
             sink(
-                StageEvent(
-                    stage=stage.name,
-                    outcome=outcome,
-                    seconds=time.perf_counter() - started,
-                    drops=_drops(video, before),
+                replace(
+                    _event(stage, video, outcome, started, before),
                     asked=self._asked() - asked,
                     retries=self._retried,
-                    video_s=video.facts.duration_s if video.facts else 0.0,
                     traceback=self._traceback,
                 )
             )
@@ -233,23 +234,25 @@ def remembered(stages: Sequence[Stage], video: Video, memo: Memo, sink: EventSin
         if after is None:
             return video, False
         video = replace(after, passed=(*video.passed, stage.name))
-        sink(
-            StageEvent(
-                stage=stage.name,
-                outcome="rejected" if video.rejected else "remembered",
-                seconds=time.perf_counter() - started,
-                drops=_drops(video, before),
-                video_s=video.facts.duration_s if video.facts else 0.0,
-            )
-        )
+        sink(_event(stage, video, "rejected" if video.rejected else "remembered", started, before))
         if video.rejected:
             return video, True
     return video, True
 
 
-def _drops(video: Video, before: int) -> dict[str, int]:
-    """Count what was dropped after the first ``before`` drops, by ``kind/reason``."""
-    return dict(Counter(f"{drop.kind}/{drop.reason}" for drop in video.drops[before:]))
+def _event(stage: Stage, video: Video, outcome: Outcome, started: float, before: int) -> StageEvent:
+    """Return the event of a video after a stage, which began at ``started`` with ``before`` drops."""
+    end = video.rejected
+    return StageEvent(
+        stage=stage.name,
+        outcome=outcome,
+        seconds=time.perf_counter() - started,
+        video=video.video_id,
+        reason=end.reason.value if end else "",
+        detail=end.detail if end else "",
+        drops=dict(Counter(f"{drop.kind}/{drop.reason}" for drop in video.drops[before:])),
+        video_s=video.facts.duration_s if video.facts else 0.0,
+    )
 
 
 def _check_unchanged(video: Video) -> None:

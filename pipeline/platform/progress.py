@@ -19,6 +19,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from pipeline.platform.log import log
+
 LINE_EVERY_S = 10.0
 
 
@@ -52,7 +54,7 @@ class Live:
 
 
 class Bar(Live):
-    """One piece of work in equal units: a live bar on a terminal, a plain line now and then elsewhere.
+    """One piece of work in equal units: a live bar on a terminal, a log line now and then elsewhere.
 
     Args:
         name: what is done.
@@ -75,16 +77,18 @@ class Bar(Live):
             self._bars.update(self._task, completed=done, note=note)
         elif done == self._total or time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
-            more = f", {note}" if note else ""
-            self.print(f"{self._name}: {done} of {self._total} {self._unit}{more}")
+            log("progress", work=self._name, done=done, total=self._total, unit=self._unit, note=note)
 
     def advance(self, *, note: str = "") -> None:
         """One more unit is done."""
         self.to(self._done + 1, note=note)
 
     def print(self, line: str) -> None:
-        """A line above the bar."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        """Print a line above the bar, for people; elsewhere there is a log line of it."""
+        if self._bars:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            log("message", work=self._name, text=line)
 
 
 @contextmanager

@@ -197,8 +197,11 @@ def test_a_video_that_cannot_be_decoded_is_dropped_and_named(
     made = _make(dataset, tmp_path / "models")
     assert [row["video_id"] for row in _rows(made / "director")] == ["bb11"]
     err = capsys.readouterr().err
-    assert f"dropped {folder / 'aa00.mp4'}: " in err
-    assert "features: 2 of 2 videos, 1 dropped" in err
+    told = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    dropped = [line["text"] for line in told if line["event"] == "message"]
+    assert dropped and dropped[0].startswith(f"dropped {folder / 'aa00.mp4'}: ")
+    progress = [line for line in told if line["event"] == "progress"][-1]
+    assert (progress["done"], progress["total"], progress["note"]) == (2, 2, "1 dropped")
 
 
 def test_errors_say_what_is_wrong_with_the_dataset(dataset: Path, tmp_path: Path, media: Path) -> None:

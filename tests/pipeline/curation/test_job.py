@@ -35,8 +35,9 @@ from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
 from pipeline.dataset.tables import TableWriter
 from pipeline.platform.config import load
 from pipeline.platform.memo import Memo
+from stages.base import BadInputError
 from stages.probe import Probe
-from stages.records import Interval, Video
+from stages.records import Interval, Reason, Video
 from stages.view import file_of, path_of
 
 ROOT = Path(__file__).parents[3]
@@ -303,6 +304,29 @@ def test_failures_count_against_the_budget_and_bad_input_does_not(
     assert outcome.summary["rejects"] == {"file": {"bug": 1, "not_a_video": 1}}
     assert outcome.summary["videos"] == {"failed": 1, "rejected": 1}
     assert outcome.over_budget == over
+
+
+def test_off_a_terminal_each_ended_video_is_a_line_of_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(self: Probe, video: Video) -> Video:
+        if file_of(video).name == "b.mp4":
+            raise RuntimeError("\x1b[2J\u202e<b>Authorization: Bearer a-secret-of-the-server")
+        raise BadInputError(Reason.NOT_A_VIDEO, "text")
+
+    monkeypatch.setattr(Probe, "measure", refused)
+    (tmp_path / "in").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "in" / name).write_text(name)
+    local(tmp_path / "in", tmp_path / "out", "run.error_budget=1", *UNUSED)
+    err = capsys.readouterr().err
+    assert err.isascii() and "\x1b" not in err and "a-secret" not in err
+    ended = [told for line in err.splitlines() if (told := json.loads(line))["event"] == "video_ended"]
+    rows = table(tmp_path / "out", "videos")
+    assert [(told["level"], told["stage"], told["reason"]) for told in ended] == [
+        ("info", "probe", "not_a_video"), ("error", "probe", "bug"),
+    ]  # fmt: skip
+    assert {told["video"] for told in ended} == {row["video_id"] for row in rows}
 
 
 def test_a_folder_without_a_single_film_is_a_result(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def event(stage: str, outcome: Outcome = "measured", seconds: float = 0.5) -> St
     return StageEvent(stage=stage, outcome=outcome, seconds=seconds)
 
 
-def test_off_a_terminal_there_are_plain_lines(
+def test_off_a_terminal_there_are_log_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY_S", -1.0)
@@ -33,14 +33,15 @@ def test_off_a_terminal_there_are_plain_lines(
             tally.event(told)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines() == [
-        "of 2 videos: probe 1, scan 0",
-        "of 2 videos: probe 2, scan 0",
-        "of 2 videos: probe 2, scan 1",
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert [(line["event"], line["videos"], line["finished"], line["stages"]) for line in lines] == [
+        ("progress", 2, 0, {"probe": 1, "scan": 0}),
+        ("progress", 2, 1, {"probe": 2, "scan": 0}),
+        ("progress", 2, 2, {"probe": 2, "scan": 1}),
     ]
 
 
-def test_plain_lines_are_rare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_of_progress_are_rare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Tally(["probe"], 1000, tmp_path) as tally:
         for _ in range(1000):
             tally.event(event("probe"))

@@ -130,7 +130,7 @@ class Bench:
         chain.close()
         assert all(event.seconds >= 0 for event in events)
         self.tracebacks = [event.traceback for event in events if event.traceback]
-        return done, [replace(event, seconds=0.0, traceback="") for event in events]
+        return done, [replace(event, seconds=0.0, traceback="", detail="") for event in events]
 
 
 @pytest.fixture
@@ -171,10 +171,13 @@ def test_what_a_stage_asked_of_models_is_told(bench: Bench) -> None:
 
 
 def event(stage: str, outcome: worker.Outcome, retries: int = 0, **drops: int) -> StageEvent:
+    ends = [label.removeprefix("file__") for label in drops if label.startswith("file__")]
     return StageEvent(
         stage=stage,
         outcome=outcome,
         seconds=0.0,
+        video=VIDEO.video_id,
+        reason="".join(ends),
         drops={label.replace("__", "/"): number for label, number in drops.items()},
         retries=retries,
     )
