@@ -78,3 +78,19 @@ def read_frames(path: Path, times_s: list[float]) -> list[bytes]:
     """JPEG files of the packed frames at the given times, as :class:`Evidence` lists them."""
     with closing(zipfile.ZipFile(path)) as archive:
         return [archive.read(frame_name(time_s)) for time_s in times_s]
+
+
+def nearest_frame(path: Path, time_s: float) -> bytes | None:
+    """Return the JPEG file of the packed frame nearest to a time.
+
+    Returns:
+        None if there is none: the scratch folder may be emptied at any time.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {int(name[:-4]): name for name in archive.namelist() if name[:-4].isdecimal()}
+            if not names:
+                return None
+            return archive.read(names[min(names, key=lambda time_us: abs(time_us - time_s * 1_000_000))])
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None

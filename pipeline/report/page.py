@@ -6,28 +6,21 @@ videos, batch by batch, while pictures and time lines are drawn for a few.
 
 from __future__ import annotations
 
-import base64
-import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import unquote
+from typing import Any
 
-import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from pyarrow.fs import LocalFileSystem
 
-from models.files import parquet_files, whole_file
+from models.files import whole_file
 from pipeline.dataset.reading import Dataset
-from pipeline.dataset.schema import TABLES
 from pipeline.report.insights import alternatives, bottleneck, costs
+from pipeline.report.samples import Details, Row, extremes, name_of, samples_of, scan, spread
 from pipeline.report.scores import histograms
 from stages.records import FAILURES
 
@@ -36,19 +29,12 @@ MAX_TIME_LINES = 50
 MAX_DUPLICATES = 50
 MAX_MARKS = 12_000
 """Clips, actions and pairs drawn in all time lines together."""
-SAMPLE_ACTIONS = 3
-THUMBNAIL_SIDE_PX = 240
-THUMBNAIL_QUALITY = 75
 AXIS_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200)
 AXIS_TICKS = 8
 SCALE = 1000
 """Width of a time line in its own units."""
 # Names and speech come from strangers; HTML has no place for control characters, escaped or not.
 CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], "\ufffd") | dict.fromkeys(b"\t\n\r", " ")
-
-Row = dict[str, Any]
-Details = dict[str, dict[str, list[Row]]]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,21 +51,6 @@ class RejectGroup:
     count: int
     example: str
     ours: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """A kept clip, to look at.
-
-    Attributes:
-        thumbnail: a ``data:`` URI; None where the packed frames are gone.
-        actions: what is done in it, at most ``SAMPLE_ACTIONS``.
-    """
-
-    name: str
-    clip: Row
-    thumbnail: str | None
-    actions: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +110,7 @@ def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path, run:
         the file.
     """
     columns = ["uri", "video_id", "status", "duplicate_of", "duration_s", "num_clips", "title"]
-    videos = _scan(output, "videos", columns).to_table()
+    videos = scan(output, "videos", columns).to_table()
     is_copy = pc.equal(videos["status"], "duplicate")
     originals, copies = videos.filter(pc.invert(is_copy)), videos.filter(is_copy)
     lined = originals.slice(0, MAX_TIME_LINES).to_pylist()
@@ -161,14 +132,15 @@ def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path, run:
         "duration_s": pc.sum(pc.filter(videos["duration_s"], pc.equal(videos["status"], "kept"))).as_py()
         or 0.0,
         "kept_s": kept_s,
-        "matched": _scan(output, "actions", ["matched"], pc.field("matched")).count_rows(),
+        "matched": scan(output, "actions", ["matched"], pc.field("matched")).count_rows(),
         "rejects": _reject_groups(output),
-        "samples": _samples(sampled, details, frames),
+        "samples": samples_of(sampled, details, frames, most=MAX_SAMPLES),
+        "extremes": extremes(output, frames),
         "lines": lines,
         "looks": sorted({mark.look for mark in marks} - {"solid", "hollow"}),
         "num_originals": len(originals),
         "duplicates": [
-            (_name(row["uri"], parts=2), _name(row["duplicate_of"], parts=2))
+            (name_of(row["uri"], parts=2), name_of(row["duplicate_of"], parts=2))
             for row in copies.slice(0, MAX_DUPLICATES).to_pylist()
         ],
     }
@@ -211,28 +183,8 @@ def cut(text: str | None, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """At most ``count`` of the items, evenly spaced, in their order."""
-    if len(items) <= count:
-        return list(items)
-    return [items[(2 * index + 1) * len(items) // (2 * count)] for index in range(count)]
-
-
-def _name(uri: str, *, parts: int = 1) -> str:
-    """The last components of a URI's path, in characters that can be shown."""
-    return unquote("/".join(uri.split("/")[-parts:]), errors="replace")
-
-
-def _scan(output: Path, name: str, columns: list[str], only: pc.Expression | None = None) -> ds.Scanner:
-    """Some columns and rows of a table, in its order."""
-    files = [str(path) for path in parquet_files(output / name)]
-    table = ds.dataset(files, TABLES[name], format="parquet", filesystem=LocalFileSystem())
-    # Reading ahead by pyarrow's defaults takes five times the memory and is no faster.
-    return table.scanner(columns=columns, filter=only, batch_readahead=1, fragment_readahead=1)
-
-
 def _kept_s(output: Path) -> float:
-    batches = _scan(output, "clips", ["start_s", "end_s"]).to_batches()
+    batches = scan(output, "clips", ["start_s", "end_s"]).to_batches()
     lengths = (pc.sum(pc.subtract(batch["end_s"], batch["start_s"])).as_py() for batch in batches)
     return sum(length_s or 0.0 for length_s in lengths)
 
@@ -242,7 +194,7 @@ def _reject_groups(output: Path) -> dict[str, list[RejectGroup]]:
     keys = ["kind", "stage", "reason"]
     counts: Counter[tuple[str, str, str]] = Counter()
     examples: dict[tuple[str, str, str], str] = {}
-    for batch in _scan(output, "rejects", [*keys, "detail"]).to_batches():
+    for batch in scan(output, "rejects", [*keys, "detail"]).to_batches():
         # One thread, or the first detail would not be the first.
         groups = pa.Table.from_batches([batch]).group_by(keys, use_threads=False)
         for row in groups.aggregate([([], "count_all"), ("detail", "first")]).to_pylist():
@@ -272,54 +224,10 @@ def _details(output: Path, video_ids: list[str]) -> Details:
     chosen = pc.field("video_id").isin(pa.array(video_ids, pa.string()))
     details: Details = {name: defaultdict(list) for name in wanted}
     for name, columns in wanted.items():
-        found = _scan(output, name, ["video_id", *columns], chosen).to_table()
+        found = scan(output, name, ["video_id", *columns], chosen).to_table()
         for row in found.to_pylist():
             details[name][row["video_id"]].append(row)
     return details
-
-
-def _samples(videos: list[Row], details: Details, frames: Path) -> list[Sample]:
-    """Clips of the chosen videos, as many of each as there is room for."""
-    samples: list[Sample] = []
-    for index, video in enumerate(videos):
-        video_id = video["video_id"]
-        each, rest = divmod(MAX_SAMPLES, len(videos))
-        texts = {row["action_id"]: row["text"] for row in details["actions"][video_id]}
-        spoken: dict[str, list[str]] = defaultdict(list)
-        for pair in details["matches"][video_id]:
-            spoken[pair["clip_id"]].append(texts[pair["action_id"]])
-        for clip in spread(details["clips"][video_id], each + (index < rest)):
-            middle_s = (clip["start_s"] + clip["end_s"]) / 2
-            sample = Sample(
-                name=_name(video["uri"]),
-                clip=clip,
-                thumbnail=thumbnail(frames / video_id[:2] / f"{video_id}.zip", middle_s),
-                actions=spoken[clip["clip_id"]][:SAMPLE_ACTIONS],
-            )
-            samples.append(sample)
-    return samples
-
-
-def thumbnail(packed: Path, time_s: float) -> str | None:
-    """The packed frame nearest to a time, small, as a ``data:`` URI.
-
-    Returns:
-        None where there is no such frame: the scratch folder may be emptied at any time.
-    """
-    try:
-        with zipfile.ZipFile(packed) as archive:
-            names = archive.namelist()
-            away = [abs(int(name.removesuffix(".jpg")) - time_s * 1_000_000) for name in names]
-            jpeg = archive.read(names[away.index(min(away))])
-        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, ValueError, zipfile.BadZipFile, cv2.error):
-        return None
-    if image is None:
-        return None
-    factor = min(1.0, THUMBNAIL_SIDE_PX / max(image.shape[:2]))
-    small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
 def _time_lines(videos: list[Row], details: Details) -> list[TimeLine]:
@@ -368,7 +276,7 @@ def _time_line(video: Row, found: dict[str, list[Row]], reject: Row | None, draw
     clip_at = {row["clip_id"]: middle(row) for row in clips}
     action_at = {row["action_id"]: middle(row) for row in actions}
     return TimeLine(
-        name=_name(video["uri"]),
+        name=name_of(video["uri"]),
         video=video,
         reject=reject,
         extent_s=extent_s,

@@ -22,7 +22,8 @@ from pipeline.curation.ingest import Source
 from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.dataset.tables import Rows, write_tables
 from pipeline.report import page as report_page
-from pipeline.report.page import clock, cut, share, spread, write_report
+from pipeline.report.page import clock, cut, share, write_report
+from pipeline.report.samples import extremes, spread
 from pipeline.report.text_statistics import text_statistics
 from stages.frames import FramePacker
 from stages.records import (
@@ -46,7 +47,7 @@ EVIL = '<script>alert("x")</script><img src=http://evil.example/ onerror=alert(1
 DETAIL = "score 0.93; watermark.threshold is 0.5"
 HARMLESS_TAGS = frozenset(
     "html head meta title style body header main nav section article h1 h2 h3 p a em small code "
-    "bdi br span div dl dt dd ul li table thead tbody tr th td figure figcaption img "
+    "bdi br span div dl dt dd ul ol li table thead tbody tr th td figure figcaption img "
     "svg path rect text details summary pre".split()
 )
 
@@ -298,7 +299,8 @@ def test_strangers_can_only_be_read(tmp_path: Path, with_frames: bool) -> None:
     assert all(link.startswith("#") for link in page.all("a", "href"))
     assert not page.all("link", "href")
     sources = [values["src"] for _, values in page.tags if "src" in values]
-    assert len(sources) == (2 if with_frames else 0)
+    # Two samples, and both clips at either end of four scores.
+    assert len(sources) == (2 + 2 * 2 * 4 if with_frames else 0)
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     style = html[html.index("<style>") : html.index("</style>")]
@@ -310,11 +312,34 @@ def test_thumbnails_are_small_and_from_the_middle_of_the_clip(tmp_path: Path) ->
     video = make_video("file:///in/soup.mp4")
     pack_frames(tmp_path, video)
     page = write(tmp_path, [video])
-    pictures = [decoded(source) for source in page.all("img", "src")]
+    pictures = [decoded(source) for source in page.all("img", "src")][:2]
     assert [picture.shape for picture in pictures] == [(135, 240, 3)] * 2
     # The clips' middles are 5 s and 15 s: frames 10 and 30.
     assert [round(float(picture.mean())) for picture in pictures] == pytest.approx([30, 90], abs=2)
     assert all("A knife cuts an onion." in alt for alt in page.all("img", "alt"))
+
+
+def test_best_and_worst_clips_are_found_by_score(tmp_path: Path) -> None:
+    videos = []
+    for index in range(5):
+        video = make_video(f"file:///in/{index}.mp4", caption=f"Pan {index}")
+        scores = [0.1 * index, 0.1 * index + 0.05, None, None]
+        clips = [replace(clip, motion=motion) for clip, motion in zip(video.clips, scores, strict=True)]
+        videos.append(replace(video, clips=clips))
+    write(tmp_path, videos)
+    found = extremes(tmp_path, tmp_path / "_work" / "frames")
+    ends = {end.label: [sample.clip["motion"] for sample in end.samples] for end in found}
+    assert ends["stillest"] == [0.0, 0.05, 0.1]
+    assert ends["liveliest"] == [0.45, 0.4, pytest.approx(0.35)]
+    names = {end.label: [sample.name for sample in end.samples] for end in found}
+    assert names["stillest"] == ["0.mp4", "0.mp4", "1.mp4"]
+    assert {end.label: end.settings for end in found if end.settings} == {
+        "blurriest": ["clip.min_sharpness"],
+        "darkest": ["clip.min_exposure"],
+        "brightest": ["clip.max_exposure"],
+        "stillest": ["clip.min_motion"],
+        "most like a watermark": ["watermark.threshold"],
+    }
 
 
 def test_frames_that_cannot_be_read_leave_a_gap(tmp_path: Path) -> None:
