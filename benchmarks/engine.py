@@ -38,9 +38,10 @@ from benchmarks.free_stages import CLIPS, FreeSite, write_files
 from benchmarks.machine import machine, markdown
 from examples.make_videos import SOUP
 from examples.media import write_video
-from pipeline.curation import job
+from pipeline.curation import engine, job
 from pipeline.curation.config import Config
 from pipeline.curation.ingest import list_files
+from pipeline.curation.run_file import RUN_FILE
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import TABLES
 from pipeline.platform.config import load
@@ -244,7 +245,7 @@ def curate_free(given: Path, output: Path, runner: str, *, memo: Path | None = N
     Raises:
         ValueError: a video was not kept.
     """
-    with patch.object(job, "Site", FreeSite):
+    with patch.object(engine, "Site", FreeSite):
         done = job.curate(str(given), output, load(None, [f"run.runner={runner}"], Config), memo=memo)
     lost = {status: number for status, number in done.summary["videos"].items() if status != "kept"}
     if any(lost.values()):
@@ -300,7 +301,7 @@ def _descendants(pid: int) -> dict[tuple[int, str], float]:
 
 
 def _run_file(output: Path) -> dict[str, dict[str, dict[str, float]]]:
-    read: dict[str, dict[str, dict[str, float]]] = json.loads((output / job.RUN_FILE).read_text())
+    read: dict[str, dict[str, dict[str, float]]] = json.loads((output / RUN_FILE).read_text())
     return read
 
 

@@ -102,8 +102,12 @@ def path_of(uri: str) -> Path:
 
 
 def identity_of(path: Path) -> str:
-    """Return the state of a file: a file that was replaced or written since has another one."""
-    state = path.stat()
+    """Return the state of a file as a text; see :func:`identity_from`."""
+    return identity_from(path.stat())
+
+
+def identity_from(state: os.stat_result) -> str:
+    """Return the state of a file as a text: a file that was replaced or written since has another one."""
     return f"{state.st_size}-{state.st_mtime_ns}-{state.st_ctime_ns}-{state.st_ino}"
 
 

@@ -8,14 +8,14 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.errors import UsageError
 from models.files import sha256_of
 from pipeline.platform.memo import Memo
 from stages.records import Drop, Kind, Reason, Video
-from stages.view import identity_of, path_of
+from stages.view import identity_from, path_of
 
 LIST_SUFFIXES = (".txt", ".list")
 HASH_THREADS = 4
@@ -31,13 +31,13 @@ class Source:
 
     Attributes:
         uri: its place, as a ``file:`` URI: any name can be written so, also one that is not UTF-8.
-        content_id: sha256 of its bytes; empty when it cannot be read.
+        content_id: sha256 of its bytes; empty when it was not read or cannot be.
         problem: why it cannot be read, or None.
-        identity: its state before it was hashed; see :func:`stages.view.identity_of`.
+        identity: its state before it was hashed; see :func:`stages.view.identity_from`.
     """
 
     uri: str
-    content_id: str
+    content_id: str = ""
     problem: str | None = None
     identity: str = ""
 
@@ -149,48 +149,47 @@ def _listed(path: Path) -> Iterator[Path]:
             yield path.parent / name
 
 
-def identify(files: Iterable[Path], memo: Memo) -> list[Source]:
-    """Hash every file's content; a file that has not changed since is not read again."""
+def survey(files: Iterable[Path]) -> list[Source]:
+    """Return the state of every file without reading it; a file that is named twice comes once."""
     # Not resolve(): a link is a file of its own here, and keeps its name.
-    paths = list(dict.fromkeys(Path(os.path.abspath(file)) for file in files))  # noqa: PTH100
-    known: dict[Path, tuple[str | None, str]] = {}
-    todo: dict[Path, str] = {}
-    identities: dict[Path, str] = {}
-    for path in paths:
-        uri = path.as_uri()
-        try:
-            facts = path.stat()
-        except OSError as error:
-            known[path] = (error.strerror or str(error), "")
-            continue
-        if not stat.S_ISREG(facts.st_mode):
-            known[path] = (_problem(path, facts), "")
-            continue
-        try:
-            identities[path] = identity_of(path)
-        except OSError as error:
-            known[path] = (error.strerror or str(error), "")
-            continue
-        trace = f"{uri}\n{identities[path]}"
-        key = "content-" + hashlib.sha256(trace.encode()).hexdigest()
-        stored = memo.get(key)
-        if stored is None:
-            todo[path] = key
-        else:
-            known[path] = (None, stored.strip('"'))
+    names = dict.fromkeys(os.path.abspath(file) for file in files)  # noqa: PTH100
+    return [_state(Path(name)) for name in names]
+
+
+def _state(path: Path) -> Source:
+    uri = path.as_uri()
+    try:
+        facts = path.stat()
+    except OSError as error:
+        return Source(uri=uri, problem=error.strerror or str(error))
+    if not stat.S_ISREG(facts.st_mode):
+        return Source(uri=uri, problem=_problem(path, facts))
+    return Source(uri=uri, identity=identity_from(facts))
+
+
+def identify(surveyed: Iterable[Source], memo: Memo) -> list[Source]:
+    """Add the hash of every file's content; a file that has not changed since is not read again."""
+    sources = list(surveyed)
+    found: dict[int, tuple[str | None, str]] = {}
+    todo: dict[int, str] = {}
+    for at, source in enumerate(sources):
+        if source.problem is None:
+            trace = f"{source.uri}\n{source.identity}"
+            key = "content-" + hashlib.sha256(trace.encode()).hexdigest()
+            stored = memo.get(key)
+            if stored is None:
+                todo[at] = key
+            else:
+                found[at] = (None, stored.strip('"'))
     with ThreadPoolExecutor(HASH_THREADS) as threads:
-        for (path, key), outcome in zip(todo.items(), threads.map(_digest, todo), strict=True):
-            known[path] = outcome
+        paths = [path_of(sources[at].uri) for at in todo]
+        for (at, key), outcome in zip(todo.items(), threads.map(_digest, paths), strict=True):
+            found[at] = outcome
             if outcome[0] is None:
                 memo.put(key, f'"{outcome[1]}"')
     return [
-        Source(
-            uri=path.as_uri(),
-            content_id=known[path][1],
-            problem=known[path][0],
-            identity=identities.get(path, ""),
-        )
-        for path in paths
+        replace(source, problem=found[at][0], content_id=found[at][1]) if at in found else source
+        for at, source in enumerate(sources)
     ]
 
 

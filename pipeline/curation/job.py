@@ -3,55 +3,39 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
-import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from models.budget import Cost
-from models.errors import ReportedError, StoreError, UsageError
-from models.files import whole_file
+from models.errors import StoreError, UsageError
 from models.ledger import Ledger
 from models.redaction import Redactor
-from pipeline import __version__
-from pipeline.curation import runners, servers
-from pipeline.curation.chain import KEY, build_stages, endpoints
+from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
-from pipeline.curation.crashes import collect, remembered_crash
-from pipeline.curation.duplicates import without_duplicates
-from pipeline.curation.ingest import Source, identify, input_root, list_files, unique
+from pipeline.curation.engine import Engine, Folders
+from pipeline.curation.ingest import Source, identify, input_root, list_files, survey, unique
 from pipeline.curation.progress import Tally
+from pipeline.curation.results import PASSING
 from pipeline.curation.rows import duplicate_row, rows_of
-from pipeline.curation.runners import Site
-from pipeline.curation.servers import Running
+from pipeline.curation.run_file import MADE_FROM, RUN_FILE, RunFile, current_summary, made_from
+from pipeline.curation.selection import EVERYTHING, Selection
 from pipeline.curation.store import GuardedMemo, unwritable
-from pipeline.curation.worker import FULL, PASSING, EventSink, StageEvent, crashed, remembered
+from pipeline.curation.worker import FULL, StageEvent
+from pipeline.curation.worker import PASSING as PASSING_ERRORS
 from pipeline.dataset import SCRATCH
-from pipeline.dataset.schema import SCHEMA_VERSION
 from pipeline.dataset.versions import LOCK, VERSIONS, VersionWriter, recover
 from pipeline.platform.config import ConfigError, Loaded
 from pipeline.platform.log import log
-from pipeline.platform.memo import Memo
-from pipeline.report.page import write_report
-from pipeline.report.summary import summarise, write_card
-from stages.duplicates import FingerprintClips
-from stages.records import Reason, Video
-from stages.view import size_of
+from stages.records import FAILURES, Drop, Reason, Video
 
-RUN_FILE = "run.json"
 LEDGER = "_ledger"
 BUGS = "bugs.log"
 """Tracebacks of bugs, in the scratch folder."""
-UNUSED = "http://unused.invalid/v1"
-"""Address of servers that no remaining stage asks."""
-Runner = Callable[[list[Video], Site, EventSink], Iterator[Video]]
 
 
 class OutputError(UsageError):
@@ -65,14 +49,23 @@ class Outcome:
     Attributes:
         over_budget: more videos failed than the configuration allows.
         spent: which bound of the budget ended the run, in words; None where none did.
+        unchanged: OUTPUT was already made from these files and settings; nothing was written.
     """
 
     summary: dict[str, Any]
-    over_budget: bool
+    over_budget: bool = False
     spent: str | None = None
+    unchanged: bool = False
 
 
-def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | None) -> Outcome:
+def curate(
+    given: str,
+    output: Path,
+    loaded: Loaded[Config],
+    *,
+    memo: Path | None,
+    selection: Selection = EVERYTHING,
+) -> Outcome:
     """Run the whole job.
 
     Raises:
@@ -82,77 +75,140 @@ def curate(given: str, output: Path, loaded: Loaded[Config], *, memo: Path | Non
         models.server.ServerError: a model server of the job died again and again.
     """
     started = time.perf_counter()
-    config = loaded.config
-    files = list_files(given, leave_out=output)
     root = input_root(given)
-    redact = Redactor([KEY, *_key_variables(config)])
-    with (
-        _full_disks(output),
-        ExitStack() as stack,
-        claimed(output),
-        VersionWriter(
-            output,
-            scratch=output / SCRATCH,
-            input_root=root,
-            max_shard=config.run.max_shard_bytes,
-            max_row_group=config.run.max_row_group_bytes,
-        ) as version,
-        _RunFile(output / SCRATCH / RUN_FILE, given, loaded, redact) as run,
-    ):
-        store = memo or output / "_memo"
-        index = stack.enter_context(closing(GuardedMemo(store)))
-        sources = identify(files, index)
+    surveyed = selection.of(survey(list_files(given, leave_out=output)), root)
+    run = RunFile(output / SCRATCH / RUN_FILE, given, loaded, selection)
+    with _full_disks(output), claimed(output):
+        digest = made_from(surveyed, root, loaded.config, memo)
+        summary = current_summary(output, digest)
+        if summary is not None:
+            run.remove()
+            return Outcome(summary=summary, unchanged=True)
+        config = loaded.config
+        with (
+            VersionWriter(
+                output,
+                scratch=output / SCRATCH,
+                input_root=root,
+                max_shard=config.run.max_shard_bytes,
+                max_row_group=config.run.max_row_group_bytes,
+            ) as version,
+            run,
+            closing(GuardedMemo(memo or output / "_memo")) as index,
+        ):
+            job = _Job(output, config, run, version, started)
+            sources = identify(surveyed, index)
+            job.run(sources, root, index, memo or output / "_memo")
+            summary = job.finish(digest, readable=_problems(sources) == _problems(surveyed))
+        run.remove()
+    failed = summary["videos"].get("failed", 0)
+    over_budget = failed > config.run.error_budget * len(sources)
+    return Outcome(summary=summary, over_budget=over_budget, spent=job.spent)
+
+
+def _problems(sources: Sequence[Source]) -> int:
+    return sum(source.problem is not None for source in sources)
+
+
+class _Job:
+    """One run: its videos go through the engine and become the rows of a new version.
+
+    Attributes:
+        spent: which bound of the budget ended the run, in words; None where none did.
+    """
+
+    def __init__(
+        self, output: Path, config: Config, run: RunFile, version: VersionWriter, started: float
+    ) -> None:
+        self.spent: str | None = None
+        self._output, self._config, self._run, self._version = output, config, run, version
+        self._started = started
+        self._ledger = Ledger(output / LEDGER)
+        # The budget may be larger than that of the run which spent it.
+        self._ledger.resume()
+        self._stages: dict[str, dict[str, float]] = {}
+        self._final = True
+
+    def run(self, sources: Sequence[Source], root: str, memo: GuardedMemo, place: Path) -> None:
+        """Run all videos, and add their rows to the version.
+
+        Args:
+            root: URI of INPUT's folder.
+            place: of the memo.
+        """
         originals, copies = unique(sources)
-        add = _row_sink(version, sources, copies, root, redact)
+        rows = _Rows(self._version, sources, copies, root, self._run.redact)
+        self._run.planned = len(originals)
         waiting: list[Video] = []
         for source in originals:
             video = source.video()
             if video.rejected:
-                add(video)
+                rows.add(video)
+                self._run.done += 1
             else:
                 waiting.append(video)
-        stages = [stage.name for stage in build_stages(config)]
-        ledger = Ledger(output / LEDGER)
-        # The budget may be larger than that of the run which spent it.
-        ledger.resume()
-        spent = None
-        run.planned, run.done = len(originals), len(originals) - len(waiting)
+        scratch = self._output / SCRATCH
+        folders = Folders(
+            scratch=scratch.resolve(), memo=place.resolve(), ledger=(self._output / LEDGER).resolve()
+        )
+        stages = [stage.name for stage in build_stages(self._config)]
+        spent = _spent(self._ledger)
         with (
-            Tally(
-                stages,
-                len(waiting),
-                output / SCRATCH,
-                budget=config.budget,
-                spent=_spent(ledger),
-            ) as tally,
-            closing(
-                _curated(waiting, loaded, output, index, store, _Sink(tally, output, redact))
-            ) as curated,
+            Tally(stages, len(waiting), scratch, budget=self._config.budget, spent=spent) as tally,
+            Engine(self._config, folders, memo, _Sink(tally, scratch, self._run.redact)) as engine,
+            closing(engine.curate(waiting)) as curated,
         ):
             for video in curated:
-                end = video.rejected
-                if end is not None and end.reason is Reason.ENDPOINT_REFUSED:
-                    raise ConfigError(f"{end.stage}: {end.detail}")
-                if end is not None and end.reason is Reason.STORE_FAILED:
-                    raise StoreError(end.detail)
-                if end is not None and end.reason is Reason.BUDGET_SPENT:
-                    spent = end.detail
-                add(video)
-                run.done += 1
+                if video.rejected is not None:
+                    self._ended(video.rejected)
+                rows.add(video)
+                self._run.done += 1
+        self._stages = tally.figures()
+
+    def _ended(self, end: Drop) -> None:
+        """Note why a video was rejected.
+
+        Raises:
+            ConfigError: an endpoint refuses our requests, as it would for every video.
+            StoreError: the memo cannot be written.
+        """
+        if end.reason is Reason.ENDPOINT_REFUSED:
+            raise ConfigError(f"{end.stage}: {end.detail}")
+        if end.reason is Reason.STORE_FAILED:
+            raise StoreError(end.detail)
+        if end.reason is Reason.BUDGET_SPENT:
+            self.spent = end.detail
+        if end.reason in FAILURES | PASSING:
+            self._final = False
+
+    def finish(self, digest: str, *, readable: bool) -> dict[str, Any]:
+        """Write the version, make it the current one, and return its summary.
+
+        Args:
+            digest: see :func:`pipeline.curation.run_file.made_from`.
+            readable: no file turned out to be unreadable; such a file may be readable next time.
+
+        Raises:
+            StoreError: the disk is full or fails; the version before stays the current one.
+        """
+        # A run with nothing to do ends without these, which take time to import.
+        from pipeline.report.page import write_report
+        from pipeline.report.summary import summarise, write_card
+
+        version, run = self._version, self._run
+        made = {MADE_FROM: digest} if self._final and readable else {}
         try:
             counts = version.write()
-            seconds = round(time.perf_counter() - started, 3)
-            summary = summarise(version.folder, counts, tally.figures(), ledger.totals(), seconds)
+            seconds = round(time.perf_counter() - self._started, 3)
+            summary = summarise(version.folder, counts, self._stages, self._ledger.totals(), seconds)
             write_card(version.folder, summary)
-            write_report(version.folder, summary, frames=output / SCRATCH / "frames", run=run.asked)
-            run.finish(version.folder / RUN_FILE, "budget_spent" if spent else "done", **summary)
+            write_report(version.folder, summary, frames=self._output / SCRATCH / "frames", run=run.asked)
+            status = "budget_spent" if self.spent else "done"
+            run.finish(version.folder / RUN_FILE, status, **made, **summary)
             version.commit()
         except OSError as error:
-            raise unwritable(output, error) from error
-        run.remove()
-    failed = summary["videos"].get("failed", 0)
-    over_budget = failed > config.run.error_budget * len(sources)
-    return Outcome(summary=summary, over_budget=over_budget, spent=spent)
+            raise unwritable(self._output, error) from error
+        return summary
 
 
 @contextmanager
@@ -165,13 +221,13 @@ def _full_disks(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL | PASSING:
+        if error.errno not in FULL | PASSING_ERRORS:
             raise
         raise unwritable(Path(error.filename or output), error) from error
 
 
 def _spent(ledger: Ledger) -> Cost:
-    """Upper bound of what earlier runs of this OUTPUT spent."""
+    """Return an upper bound of what earlier runs of this OUTPUT spent."""
     return sum(
         (
             Cost(
@@ -188,8 +244,8 @@ def _spent(ledger: Ledger) -> Cost:
 class _Sink:
     """Counts events, logs videos that ended or were tried again, and keeps the tracebacks of bugs."""
 
-    def __init__(self, tally: Tally, output: Path, redact: Redactor) -> None:
-        self._tally, self._bugs, self._redact = tally, output / SCRATCH / BUGS, redact
+    def __init__(self, tally: Tally, scratch: Path, redact: Redactor) -> None:
+        self._tally, self._bugs, self._redact = tally, scratch / BUGS, redact
 
     def __call__(self, event: StageEvent) -> None:
         self._tally.event(event)
@@ -206,128 +262,34 @@ class _Sink:
                 file.write(f"{event.stage}\n{self._redact.text(event.traceback)}\n")
 
 
-def _key_variables(config: Config) -> Iterator[str]:
-    """Names of the environment variables that hold keys."""
-    for section in (config.language, config.vision):
-        yield section.api_key_env
-        yield from (other.api_key_env for other in section.others if other.api_key_env)
+class _Rows:
+    """Adds the rows of finished videos and of their copies to a version."""
 
+    def __init__(
+        self,
+        version: VersionWriter,
+        sources: Sequence[Source],
+        copies: Mapping[str, str],
+        root: str,
+        redact: Redactor,
+    ) -> None:
+        self._version, self._root, self._redact = version, root, redact
+        self._by_uri = {source.uri: source for source in sources}
+        self._copied: dict[str, list[str]] = defaultdict(list)
+        for copy, original in copies.items():
+            self._copied[original].append(copy)
 
-def _curated(
-    videos: list[Video], loaded: Loaded[Config], output: Path, memo: Memo, store: Path, sink: EventSink
-) -> Generator[Video]:
-    """Run the videos on the configured engine, with the servers that it needs.
-
-    The memo tells who needs what: videos that it knows to their end start neither Ray nor a server.
-    """
-    config = servers.resolved(loaded.config)
-    stages = build_stages(config)
-    unfinished: list[Video] = []
-    # Duplicates are dropped between two phases, with the measurements of all videos at hand.
-    ahead = [] if config.duplicates.drop else stages
-    for video in videos:
-        video, finished = remembered(ahead, video, memo, sink)
-        if ahead and finished:
-            yield video
-        else:
-            unfinished.append(video)
-    if not unfinished:
-        return
-    # The longest first, so that no worker starts one while the others are done.
-    unfinished.sort(key=lambda video: -size_of(video))
-    passed = set.intersection(*(set(video.passed) for video in unfinished))
-    remaining = [stage for stage in stages if stage.name not in passed]
-    asking = any(stage.pool == "language" for stage in remaining)
-    with ExitStack() as stack:
-        if config.run.runner == "ray":
-            # Ray takes seconds to import; the sequential runner must not pay for it.
-            from pipeline.curation import ray_runner, ray_servers
-            from pipeline.platform.cluster import connected
-
-            stack.enter_context(connected(config.run.ray_address))
-            serve: Callable[[Config, Path], AbstractContextManager[Running]] = ray_servers.started
-            run: Runner = ray_runner.run_ray
-        else:
-            serve, run = servers.started_here, runners.run_local
-        unused = {each: (UNUSED,) for group in servers.needed(config) for each in group.serves}
-        idle = nullcontext(Running(base_urls=unused, check=lambda: None))
-        logs = (output / SCRATCH / "servers").resolve()
-        running = stack.enter_context(serve(config, logs) if asking else idle)
-        language, vision = endpoints(config, running.base_urls)
-        site = Site(
-            config=config,
-            scratch=(output / SCRATCH).resolve(),
-            memo=store.resolve(),
-            language=language,
-            vision=vision,
-            ledger=(output / LEDGER).resolve(),
-            only=tuple(stage.name for stage in remaining) if passed else None,
-        )
-        fit, unfit = _sorted_by_crashes(unfinished, site, memo)
-        yield from unfit
-        for video in _in_phases(fit, site, run, sink):
-            if video.rejected is not None and video.rejected.reason is Reason.RETRIES_EXHAUSTED:
-                # Without its servers every other video would end like this one.
-                running.check()
-            yield video
-
-
-def _sorted_by_crashes(videos: list[Video], site: Site, memo: Memo) -> tuple[list[Video], list[Video]]:
-    """Split videos into those to run, and rejected ones that crashed their process in two runs."""
-    collect(site.scratch, memo)
-    watch = site.watch()
-    fit: list[Video] = []
-    unfit: list[Video] = []
-    for video in videos:
-        detail = None if site.config.run.retry_crashed else remembered_crash(memo, watch.key(video))
-        if detail is None:
-            fit.append(video)
-        else:
-            unfit.append(crashed(video, detail))
-    return fit, unfit
-
-
-def _in_phases(videos: list[Video], site: Site, run: Runner, sink: EventSink) -> Iterator[Video]:
-    """Run the chain; where duplicates are dropped, in two parts with the decision between them."""
-    if not site.config.duplicates.drop:
-        yield from run(videos, site, sink)
-        return
-    names = [stage.name for stage in site.stages()]
-    split = names.index(FingerprintClips.name) + 1
-    measured = list(run(videos, replace(site, only=tuple(names[:split])), sink))
-    waiting = []
-    for video in without_duplicates(measured):
-        if video.rejected:
-            yield video
-        else:
-            waiting.append(video)
-    yield from run(waiting, replace(site, only=tuple(names[split:])), sink)
-
-
-def _row_sink(
-    version: VersionWriter,
-    sources: Sequence[Source],
-    copies: Mapping[str, str],
-    root: str,
-    redact: Redactor,
-) -> Callable[[Video], None]:
-    """Return a function that adds the rows of a finished video and of its copies to a version."""
-    by_uri = {source.uri: source for source in sources}
-    copied: dict[str, list[str]] = defaultdict(list)
-    for copy, original in copies.items():
-        copied[original].append(copy)
-
-    def add(video: Video) -> None:
-        found = rows_of(by_uri[video.uri], video, root)
+    def add(self, video: Video) -> None:
+        """Add the rows of a video and of its copies."""
+        original = self._by_uri[video.uri]
+        found = rows_of(original, video, self._root)
         found["videos"].extend(
-            duplicate_row(by_uri[copy], by_uri[video.uri], video, root)
-            for copy in copied.get(video.uri, ())
+            duplicate_row(self._by_uri[copy], original, video, self._root)
+            for copy in self._copied.get(video.uri, ())
         )
         for row in found["rejects"]:
-            row["detail"] = redact.text(row["detail"])
-        version.add(found)
-
-    return add
+            row["detail"] = self._redact.text(row["detail"])
+        self._version.add(found)
 
 
 @contextmanager
@@ -358,60 +320,3 @@ def claimed(output: Path) -> Iterator[None]:
             raise OutputError(f"OUTPUT {output}: another run is at work in it") from error
         recover(output)
         yield
-
-
-class _RunFile:
-    """File that tells what was asked of a run and how it ended.
-
-    ``run.json`` of OUTPUT belongs to the version of the tables that the run made. While a run is at work,
-    and after one that ended without a version, the same is in the scratch folder. A context: leaving it by
-    an error that ends a run early is written down too.
-
-    Attributes:
-        planned: videos of the run; ``done``: those that are finished.
-    """
-
-    def __init__(self, path: Path, given: str, loaded: Loaded[Config], redact: Redactor) -> None:
-        self._path = path
-        self._redact = redact
-        self.planned = self.done = 0
-        asked = {
-            "videoauteur": __version__,
-            "schema_version": SCHEMA_VERSION,
-            "input": given,
-            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-            "config": loaded.config.model_dump(mode="json"),
-            "config_origins": dict(loaded.origins),
-        }
-        self.asked: dict[str, Any] = redact.tree(asked)
-
-    def __enter__(self) -> Self:
-        self._write("running")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if not isinstance(error, KeyboardInterrupt | ReportedError | OSError):
-            return
-        with suppress(OSError):
-            # On a full disk the old one, which says that the run is at work, makes room for this one.
-            self.remove()
-            self._write("interrupted", videos_done=self.done, videos_planned=self.planned)
-
-    def _write(self, status: str, **more: Any) -> None:
-        """Write the state of the run that is at work."""
-        with whole_file(self._path) as part:
-            self.finish(part, status, **more)
-
-    def finish(self, path: Path, status: str, **more: Any) -> None:
-        """Write the run file of a version."""
-        told = self._redact.tree({"status": status, **self.asked, **more})
-        path.write_text(json.dumps(told, indent=1) + "\n")
-
-    def remove(self) -> None:
-        """Remove the state in the scratch folder."""
-        self._path.unlink(missing_ok=True)

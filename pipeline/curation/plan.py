@@ -26,7 +26,7 @@ from PIL import Image
 from models.language import Answer, AnswerStore, Endpoint, LanguageClient, Problem, Question
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
-from pipeline.curation.ingest import Source, identify, list_files
+from pipeline.curation.ingest import Source, identify, list_files, survey
 from pipeline.curation.results import recalled
 from pipeline.curation.servers import needed
 from pipeline.curation.typical import HIGH, LIKELY, Guess, typical
@@ -120,7 +120,7 @@ def plan(given: str, config: Config, *, memo: Path | None) -> Plan:
     sample = sorted(random.Random(0).sample(files, min(SAMPLE, len(files))))
     store = Memo(memo) if memo is not None and memo.is_dir() else None
     # Without a memo nothing is known of any content, and hashing would read every byte.
-    sources = identify(sample, store) if store else [_unread(file) for file in sample]
+    sources = identify(survey(sample), store) if store else [_unread(file) for file in sample]
     chain = build_stages(config)
     usable, remembered, seconds = 0, 0, 0.0
     with tempfile.TemporaryDirectory() as folder, Bar("plan", len(sources), unit="videos") as bar:

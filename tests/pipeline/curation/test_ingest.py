@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.curation import ingest
-from pipeline.curation.ingest import InputError, Source, identify, list_files, unique
+from pipeline.curation.ingest import InputError, Source, identify, list_files, survey, unique
 from pipeline.platform.memo import Memo
 from stages.records import Drop, Kind, Reason
 from stages.view import path_of
@@ -72,7 +72,7 @@ def test_a_list_file_names_paths_relative_to_itself(folder: Path, memo: Memo) ->
     given.write_bytes(
         b"# what to take\n\nsub/a.mp4\n  b.mp4  \r\nmissing \xff.mp4\n" + os.fsencode(folder / "b.mp4")
     )
-    sources = identify(list_files(str(given), leave_out=NOWHERE), memo)
+    sources = identify(survey(list_files(str(given), leave_out=NOWHERE)), memo)
     assert [(path_of(source.uri).relative_to(folder), source.problem) for source in sources] == [
         (Path("sub/a.mp4"), None),
         (Path("b.mp4"), None),
@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_rejected_with_its_reason_and_nothing_hangs(
     (folder / "itself.mp4").symlink_to("itself.mp4")
     (folder / "loop").symlink_to(".")
     os.mkfifo(folder / "pipe.mp4")
-    sources = identify(list_files(str(folder), leave_out=NOWHERE), memo)
+    sources = identify(survey(list_files(str(folder), leave_out=NOWHERE)), memo)
     problems = {path_of(source.uri).name: source.problem for source in sources}
     assert problems == {
         "dangling.mp4": "No such file or directory",
@@ -161,7 +161,9 @@ def test_a_folder_that_cannot_be_read_is_rejected(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    problems = {path_of(one.uri).name: one.problem for one in identify(list_files(str(folder)), memo)}
+    problems = {
+        path_of(one.uri).name: one.problem for one in identify(survey(list_files(str(folder))), memo)
+    }
     assert problems == {"good.mp4": None, "locked": "a folder that cannot be read: Permission denied"}
 
 
@@ -206,7 +208,7 @@ def test_a_list_may_be_of_windows(tmp_path: Path, encoding: str) -> None:
 def test_any_name_comes_back_from_its_uri(folder: Path, memo: Memo, name: bytes) -> None:
     path = folder / os.fsdecode(name)
     path.write_bytes(b"content")
-    (source,) = identify(list_files(str(folder), leave_out=NOWHERE), memo)
+    (source,) = identify(survey(list_files(str(folder), leave_out=NOWHERE)), memo)
     assert source.uri.isascii()
     assert os.fsencode(path_of(source.uri).name) == name
     assert path_of(source.uri).read_bytes() == b"content"
@@ -219,7 +221,7 @@ def test_a_file_listed_twice_is_one_source(
 ) -> None:
     fill(folder, "a.mp4")
     monkeypatch.chdir(folder)
-    sources = identify([Path("a.mp4"), folder / "a.mp4", folder / "." / "a.mp4"], memo)
+    sources = identify(survey([Path("a.mp4"), folder / "a.mp4", folder / "." / "a.mp4"]), memo)
     assert [source.uri for source in sources] == [(folder / "a.mp4").as_uri()]
 
 
@@ -236,7 +238,7 @@ def test_an_unchanged_file_is_not_read_again(
     def run() -> list[Source]:
         digested.clear()
         memo = Memo(tmp_path / "memo")
-        sources = identify(list_files(str(folder), leave_out=NOWHERE), memo)
+        sources = identify(survey(list_files(str(folder), leave_out=NOWHERE)), memo)
         memo.close()
         return sources
 
@@ -262,7 +264,7 @@ def test_of_copies_the_first_by_name_is_curated(folder: Path, memo: Memo) -> Non
         (folder / name).write_bytes(data)
     (folder / "gone1").symlink_to("nowhere")
     (folder / "gone2").symlink_to("nowhere")
-    originals, copies = unique(identify(list_files(str(folder), leave_out=NOWHERE), memo))
+    originals, copies = unique(identify(survey(list_files(str(folder), leave_out=NOWHERE)), memo))
     names = [path_of(source.uri).name for source in originals]
     assert names == ["a", "b", "f", "gone1", "gone2"], "what cannot be read is nobody's copy"
     uri = (folder / "a").as_uri()

@@ -24,11 +24,11 @@ from models.errors import EndpointError, StoreError
 from models.ledger import Ledger
 from models.media import frames, open_media
 from pipeline.cli.main import main
-from pipeline.curation import job
 from pipeline.curation.config import Config
 from pipeline.curation.ingest import identify
 from pipeline.curation.job import Outcome, OutputError, claimed, curate
 from pipeline.curation.progress import Tally
+from pipeline.curation.run_file import RUN_FILE
 from pipeline.curation.runners import Site
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
@@ -213,13 +213,39 @@ def test_the_card_has_a_configuration_for_each_table(curated: Path) -> None:
     assert (curated / "report.html").is_file()
 
 
-@pytest.mark.parametrize("deleted", [(), ("_work",), ("_work", *TABLES, "README.md", "report.html")])
+def test_with_nothing_to_do_nothing_is_written(
+    mine: Path, given: Path, curated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert local(given, mine).unchanged, "a copy of OUTPUT is as good as the first one"
+    before = {path: path.stat().st_mtime_ns for path in mine.rglob("*") if path.is_file()}
+    assert main(["curate", str(given), str(mine), "--runner", "local"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in mine.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("change", ["settings", "a file", "a table"])
+def test_what_changed_is_made_again(tmp_path: Path, given: Path, curated: Path, change: str) -> None:
+    mine, files = tmp_path / "out", tmp_path / "in"
+    shutil.copytree(given, files)
+    local(files, mine, memo=curated / "_memo")
+    assert local(files, mine, memo=curated / "_memo").unchanged
+    settings = ["narrate.min_steps=4"] if change == "settings" else []
+    if change == "a file":
+        (files / "text.mp4").touch()
+    if change == "a table":
+        next((mine / "clips").iterdir()).unlink()
+    assert not local(files, mine, *settings, memo=curated / "_memo").unchanged
+    if change == "a table":
+        assert tables(mine) == tables(curated)
+
+
+@pytest.mark.parametrize("deleted", [("_work", "run.json"), ("_work", *TABLES, "README.md", "report.html")])
 def test_a_second_run_remembers_all_and_writes_the_same_bytes(
     mine: Path, given: Path, curated: Path, deleted: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in deleted:
         path = mine / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(path.resolve()) if path.is_dir() else path.resolve().unlink()
     assert main(["curate", str(given), str(mine), "--runner", "local"]) == 0
     assert tables(mine) == tables(curated)
     assert outcomes(mine) == {
@@ -509,7 +535,7 @@ def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_two_runs_do_not_share_an_output(tmp_path: Path) -> None:
     with claimed(tmp_path / "out"):
-        (tmp_path / "out" / job.RUN_FILE).write_text("{}")
+        (tmp_path / "out" / RUN_FILE).write_text("{}")
         with pytest.raises(OutputError, match="another run is at work in it"), claimed(tmp_path / "out"):
             pass
     with claimed(tmp_path / "out"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.report.insights import alternatives, bottleneck, costs
 from pipeline.report.scores import BINS, Histogram
-from pipeline.report.summary import as_text
+from pipeline.report.text import as_text
 
 SUMMARY: dict[str, Any] = {
     "rows": {"videos": 9, "clips": 20, "actions": 1, "matches": 1, "narratives": 1},

@@ -1,0 +1,165 @@
+"""The videos of a run through the chain: from the memo as far as it goes, the rest on a runner.
+
+Neither Ray nor a model server starts before a video needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pipeline.curation import runners, servers
+from pipeline.curation.chain import build_stages, endpoints
+from pipeline.curation.config import Config
+from pipeline.curation.crashes import collect, remembered_crash
+from pipeline.curation.runners import Site
+from pipeline.curation.servers import Running
+from pipeline.curation.worker import EventSink, crashed, remembered
+from pipeline.platform.memo import Memo
+from stages.base import Stage
+from stages.duplicates import FingerprintClips
+from stages.records import Reason, Video
+from stages.view import size_of
+
+UNUSED = "http://unused.invalid/v1"
+"""Address of servers that no remaining stage asks."""
+Runner = Callable[[list[Video], Site, EventSink], Iterator[Video]]
+Serve = Callable[[Config, Path], AbstractContextManager[Running]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folders:
+    """Where a run keeps its files; absolute paths, which workers on every node can reach.
+
+    Attributes:
+        scratch: packed frames and logs; may be emptied between runs.
+        memo: results of stages and paid answers.
+        ledger: account of the requests to models.
+    """
+
+    scratch: Path
+    memo: Path
+    ledger: Path
+
+
+class Engine:
+    """Runs videos through the chain; leaving the context ends the servers and leaves the cluster.
+
+    Args:
+        memo: of the driver, to look up what is known.
+        sink: takes an event for each video and stage.
+    """
+
+    def __init__(self, config: Config, folders: Folders, memo: Memo, sink: EventSink) -> None:
+        self._config = servers.resolved(config)
+        self._folders = folders
+        self._memo = memo
+        self._sink = sink
+        self._stack = ExitStack()
+        self._runner: tuple[Serve, Runner] | None = None
+        self._running: Running | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def curate(self, videos: Sequence[Video]) -> Generator[Video]:
+        """Yield each video once it is finished or rejected, in any order."""
+        stages = build_stages(self._config)
+        if not self._config.duplicates.drop:
+            yield from self._phase(videos, stages)
+            return
+        # Duplicates are dropped with the measurements of all videos at hand.
+        split = [stage.name for stage in stages].index(FingerprintClips.name) + 1
+        fingerprinted = list(self._phase(videos, stages[:split]))
+        # Its numerical libraries take time to import.
+        from pipeline.curation.duplicates import without_duplicates
+
+        waiting: list[Video] = []
+        for video in without_duplicates(fingerprinted):
+            if video.rejected:
+                yield video
+            else:
+                waiting.append(video)
+        yield from self._phase(waiting, stages[split:])
+
+    def _phase(self, videos: Sequence[Video], stages: Sequence[Stage]) -> Iterator[Video]:
+        """Yield videos after some stages: first those that the memo knows, then the others as they end."""
+        unfinished: list[Video] = []
+        for video in videos:
+            video, finished = remembered(stages, video, self._memo, self._sink)
+            if finished:
+                yield video
+            else:
+                unfinished.append(video)
+        if not unfinished:
+            return
+        # The longest first, so that no worker starts one while the others are done.
+        unfinished.sort(key=lambda video: -size_of(video))
+        passed = set.intersection(*(set(video.passed) for video in unfinished))
+        remaining = [stage for stage in stages if stage.name not in passed]
+        serve, run = self._start_runner()
+        site = self._site(serve, remaining)
+        fit, unfit = _sorted_by_crashes(unfinished, site, self._memo)
+        yield from unfit
+        for video in run(fit, site, self._sink):
+            if self._running and video.rejected and video.rejected.reason is Reason.RETRIES_EXHAUSTED:
+                # Without its servers every other video would end like this one.
+                self._running.check()
+            yield video
+
+    def _start_runner(self) -> tuple[Serve, Runner]:
+        """Return the configured runner and starter of servers, on a connected cluster."""
+        if self._runner is None and self._config.run.runner == "ray":
+            # Ray takes seconds to import; the sequential runner must not pay for it.
+            from pipeline.curation import ray_runner, ray_servers
+            from pipeline.platform.cluster import connected
+
+            self._stack.enter_context(connected(self._config.run.ray_address))
+            self._runner = ray_servers.started, ray_runner.run_ray
+        elif self._runner is None:
+            self._runner = servers.started_here, runners.run_local
+        return self._runner
+
+    def _site(self, serve: Serve, remaining: Sequence[Stage]) -> Site:
+        """Return the site of these stages; the servers are up if one of them asks."""
+        if self._running is None and any(stage.pool == "language" for stage in remaining):
+            logs = self._folders.scratch / "servers"
+            self._running = self._stack.enter_context(serve(self._config, logs))
+        unused = {each: (UNUSED,) for group in servers.needed(self._config) for each in group.serves}
+        language, vision = endpoints(self._config, self._running.base_urls if self._running else unused)
+        return Site(
+            config=self._config,
+            scratch=self._folders.scratch,
+            memo=self._folders.memo,
+            language=language,
+            vision=vision,
+            ledger=self._folders.ledger,
+            only=tuple(stage.name for stage in remaining),
+        )
+
+
+def _sorted_by_crashes(videos: Sequence[Video], site: Site, memo: Memo) -> tuple[list[Video], list[Video]]:
+    """Split videos into those to run, and rejected ones that crashed their process in two runs."""
+    collect(site.scratch, memo)
+    watch = site.watch()
+    fit: list[Video] = []
+    unfit: list[Video] = []
+    for video in videos:
+        detail = None if site.config.run.retry_crashed else remembered_crash(memo, watch.key(video))
+        if detail is None:
+            fit.append(video)
+        else:
+            unfit.append(crashed(video, detail))
+    return fit, unfit
