@@ -49,6 +49,8 @@ from pipeline.platform.config import load
 FEW = 10
 """Videos of a small run."""
 SAMPLE_S = 0.1
+FREE_SETTINGS = ("refine.informative=false",)
+"""Reading English is the work of a stage, also where it only judges."""
 TICKS = os.sysconf("SC_CLK_TCK")
 THRESHOLD = "match.max_start_diff_s=4.5"
 """Another one than the default, that keeps the same pairs here."""
@@ -246,7 +248,7 @@ def curate_free(given: Path, output: Path, runner: str, *, memo: Path | None = N
         ValueError: a video was not kept.
     """
     with patch.object(engine, "Site", FreeSite):
-        done = job.curate(str(given), output, load(None, [f"run.runner={runner}"], Config), memo=memo)
+        done = job.curate(str(given), output, load(None, [f"run.runner={runner}", *FREE_SETTINGS], Config), memo=memo)
     lost = {status: number for status, number in done.summary["videos"].items() if status != "kept"}
     if any(lost.values()):
         raise ValueError(f"free videos were not kept: {lost}")

@@ -77,13 +77,13 @@ class BucketMemo(GuardedMemo):
         with self._locked("journals"):
             self._seal_orphans(there)
 
-    def get(self, key: str) -> str | None:
+    def get(self, key: str, *, fresh: bool = True) -> str | None:
         """See :meth:`pipeline.platform.memo.Memo.get`."""
-        found = super().get(key)
+        found = super().get(key, fresh=fresh)
         if found is None and time.monotonic() - self._taken_at > TAKE_S:
             with self._locked("mirror"):
                 self._take(self._listed())
-            found = super().get(key)
+            found = super().get(key, fresh=True)
         return found
 
     def put(self, key: str, value: str) -> None:

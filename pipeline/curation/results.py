@@ -36,11 +36,11 @@ def recall(stage: Stage, video: Video, key: str, memo: Memo) -> Video | None:
     """Return the video after a stage whose result or rejection is in the memo; None if neither is."""
     if judges_only(stage):
         return stage.judge(video)
-    stored = memo.get(key)
+    stored = memo.get(key, fresh=False)
     if stored is not None:
         filled = fill(stage, video, stored)
         return None if filled is None else stage.judge(filled)
-    rejected = memo.get(reject_key(stage, key))
+    rejected = memo.get(reject_key(stage, key), fresh=False)
     if rejected is None:
         return None
     reason, detail = from_json(rejected)
@@ -74,14 +74,16 @@ def measured(stage: Stage, video: Video) -> str:
     """
     view = View(video, stage=stage.name, reads=stage.reads, reads_file=stage.reads_file)
     results = results_of(stage.measure(view), stage.name, stage.writes)
-    plain = {name: to_jsonable_python(results[name]) for name in stage.writes}
+    stored = to_json({name: results[name] for name in stage.writes}, inf_nan_mode="constants").decode()
     try:
-        return json.dumps(plain, allow_nan=False)
+        from_json(stored, allow_inf_nan=False)
     except ValueError as error:
+        plain = {name: to_jsonable_python(results[name]) for name in stage.writes}
         names = [name for name, value in plain.items() if any(not math.isfinite(x) for x in _floats(value))]
         raise ContractError(
             f"the stage {stage.name!r} writes infinity or NaN in {', '.join(names)}"
         ) from error
+    return stored
 
 
 def rejection(error: BadInputError) -> str | None:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import uuid
 import zlib
 from pathlib import Path
 from typing import BinaryIO
+
+STALE_S = 1.0
+"""Age of the index from which on a missed key has it brought up to date in any case."""
 
 
 class Memo:
@@ -27,12 +31,18 @@ class Memo:
         folder.mkdir(parents=True, exist_ok=True)
         self._index: dict[str, tuple[str, int, int]] = {}
         self._read_to: dict[str, int] = {}
+        self._refreshed_s = float("-inf")
         self._segment: BinaryIO | None = None
         self._readers: dict[str, BinaryIO] = {}
 
-    def get(self, key: str) -> str | None:
-        """The value, or None."""
-        if key not in self._index:
+    def get(self, key: str, *, fresh: bool = True) -> str | None:
+        """Return the value, or None.
+
+        Args:
+            fresh: find what other processes wrote until now; else their last second may be missing, which
+                saves the many lookups of keys that nobody has.
+        """
+        if key not in self._index and (fresh or time.monotonic() - self._refreshed_s > STALE_S):
             self._refresh()
         place = self._index.get(key)
         if place is None:
@@ -81,6 +91,7 @@ class Memo:
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
     def _refresh(self) -> None:
+        self._refreshed_s = time.monotonic()
         with os.scandir(self._folder) as entries:
             grown = sorted(
                 entry.name
