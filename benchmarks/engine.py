@@ -248,7 +248,8 @@ def curate_free(given: Path, output: Path, runner: str, *, memo: Path | None = N
         ValueError: a video was not kept.
     """
     with patch.object(engine, "Site", FreeSite):
-        done = job.curate(str(given), output, load(None, [f"run.runner={runner}", *FREE_SETTINGS], Config), memo=memo)
+        loaded = load(None, [f"run.runner={runner}", *FREE_SETTINGS], Config)
+        done = job.curate(str(given), output, loaded, memo=memo)
     lost = {status: number for status, number in done.summary["videos"].items() if status != "kept"}
     if any(lost.values()):
         raise ValueError(f"free videos were not kept: {lost}")
