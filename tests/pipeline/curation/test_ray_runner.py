@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 import ray
+from prometheus_client.parser import text_string_to_metric_families
 
 from models.budget import Budget
 from models.language import Endpoint, LanguageClient, Question
@@ -44,6 +46,7 @@ with connected():
 """
 NAMES = ("fine", "fragile", "good", "hangs", "poison", "raises", "well")
 DEADLINE_S = 4.0
+SCRAPED_WITHIN_S = 40.0
 
 
 class Feed(Stage):
@@ -228,6 +231,34 @@ def test_what_a_pool_is_given_is_asked_for(cluster: None) -> None:
         "num_gpus": 0.5,
         "runtime_env": {"pip": "infra/envs/x.txt"},
     }
+
+
+def exported() -> Counter[tuple[str, str]]:
+    """Return the videos that left a stage, by stage and outcome, as Prometheus would scrape them."""
+    (node,) = ray.nodes()
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    with urllib.request.urlopen(address, timeout=5) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    found: Counter[tuple[str, str]] = Counter()
+    for family in families:
+        for sample in family.samples:
+            if sample.name == "ray_videoauteur_stage_videos_total":
+                found[sample.labels["stage"], sample.labels["outcome"]] += int(sample.value)
+    return found
+
+
+def test_metrics_of_a_run_are_read_from_ray_s_endpoint(cluster: None, tmp_path: Path) -> None:
+    before = exported()
+    _, events = run(zoo(tmp_path), "fine", "good", "raises", "well")
+    told = Counter((event.stage, event.outcome) for event in events)
+    assert told == {
+        ("feed", "measured"): 3, ("feed", "failed"): 1,
+        ("digest", "measured"): 2, ("digest", "rejected"): 1,
+    }  # fmt: skip
+    until = time.monotonic() + SCRAPED_WITHIN_S
+    while (new := exported() - before) != told and time.monotonic() < until:
+        time.sleep(0.5)
+    assert new == told
 
 
 def answers(base_url: str) -> bool:
