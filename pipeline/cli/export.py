@@ -7,6 +7,12 @@ from pathlib import Path
 
 from pipeline.platform.command import DONE, FAILED, Commands, positive
 
+LAYOUTS = {
+    "clips": "clips in one folder with manifests for datasets, DiffSynth, musubi-tuner and finetrainers",
+    "multishot": "narratives as folders of numbered shots, as LongLive and ShotStream read them",
+    "webdataset": "tar shards of clips, key frames and JSON",
+}
+
 
 def add(commands: Commands) -> Commands:
     """Register the command; return the parsers below it, for other kinds of exports."""
@@ -20,13 +26,32 @@ def add(commands: Commands) -> Commands:
         epilog="Clips that lie there already are skipped, so the same command goes on where it stopped. "
         "Exit codes: 0 done; 1 a clip could not be cut; 2 bad usage.",
     )
-    media.add_argument("output", metavar="OUTPUT", type=Path, help="of `videoauteur curate`")
-    media.add_argument(
+    _add_cut_options(media)
+    media.set_defaults(run=_media)
+    for name, told in LAYOUTS.items():
+        layout = kinds.add_parser(
+            name, help=told,
+            epilog="TARGET appears whole. Exit codes: 0 done; 2 bad usage, or no clip could be cut.",
+        )  # fmt: skip
+        _add_cut_options(layout)
+        layout.add_argument(
+            "target", metavar="TARGET", type=Path, help="a new folder, or an earlier export"
+        )
+        if name == "webdataset":
+            layout.add_argument(
+                "--shard-mb", type=positive, default=512, metavar="MB",
+                help="size at which a shard ends (default: %(default)s)",
+            )  # fmt: skip
+        layout.set_defaults(run=_layout, layout=name)
+    return kinds
+
+
+def _add_cut_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="of `videoauteur curate`")
+    parser.add_argument(
         "--height", type=positive, metavar="PX", help="of the pictures; default: as they are"
     )
-    media.add_argument("--fps", type=positive, metavar="N", help="frames a second; default: as they are")
-    media.set_defaults(run=_media)
-    return kinds
+    parser.add_argument("--fps", type=positive, metavar="N", help="frames a second; default: as they are")
 
 
 def _media(parsed: argparse.Namespace) -> int:
@@ -38,3 +63,20 @@ def _media(parsed: argparse.Namespace) -> int:
         f"{parsed.output / MEDIA}: {', '.join(f'{n} {what}' for what, n in outcomes.items()) or 'no clips'}"
     )
     return DONE if outcomes.keys() <= {"copied", "encoded", "there"} else FAILED
+
+
+def _layout(parsed: argparse.Namespace) -> int:
+    from models.media.cutter import CutSettings
+    from pipeline.dataset import layouts
+
+    settings = CutSettings(height_px=parsed.height, fps=parsed.fps)
+    if parsed.layout == "clips":
+        told = f"{layouts.export_clips(parsed.output, parsed.target, settings)} clips"
+    elif parsed.layout == "multishot":
+        told = f"{layouts.export_multishot(parsed.output, parsed.target, settings)} stories"
+    else:
+        limit = parsed.shard_mb * 1_000_000
+        shards = layouts.export_webdataset(parsed.output, parsed.target, settings, shard_bytes=limit)
+        told = f"{shards} shards"
+    print(f"{parsed.target}: {told}")
+    return DONE

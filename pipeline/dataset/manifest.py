@@ -11,13 +11,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from models.errors import UsageError
 from models.files import sha256_of
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 
 
-class DatasetError(ValueError):
+class DatasetError(UsageError):
     """A dataset cannot be used; the text says which, why and what to do."""
 
 

@@ -145,11 +145,14 @@ def test_every_file_has_the_outcome_that_it_deserves(curated: Path, given: Path)
 
 
 def test_clips_are_exported_as_files_once(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", "media", str(mine), "--height", "120"]) == 0
-    assert main(["export", "media", str(mine)]) == 0
+    for _ in range(2):
+        assert main(["export", "media", str(mine), "--height", "120"]) == 0
     assert [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()] == [
         "3 encoded", "3 there"
     ]  # fmt: skip
+    # Clips of two sizes in one folder would be mixed without a word.
+    assert main(["export", "media", str(mine)]) != 0
+    assert "another size or frame rate" in capsys.readouterr().err
     for row in table(mine, "clips"):
         with open_media(mine / "media" / f"{row['clip_id']}.mp4") as container:
             last = [frame.time_s + frame.duration_s for frame in frames(container)][-1]
