@@ -66,9 +66,9 @@ def disturb(fault: str, at: int) -> Callable[[], int]:
     elif fault == "memo":
         append = Memo.put
 
-        def put(self: Memo, key: str, value: str) -> None:
+        def put(self: Memo, key: str, value: str, *, durable: bool = True) -> None:
             count()
-            append(self, key, value)
+            append(self, key, value, durable=durable)
             count()
 
         Memo.put = put  # type: ignore[method-assign]

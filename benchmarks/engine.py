@@ -4,18 +4,21 @@ Every figure is of the real job: INPUT is listed and identified, the memo is ask
 are written and committed. Videos are small files with made-up measurements
 (:mod:`benchmarks.free_stages`).
 
+- ``list_s``: listing and looking at the state of ``--files`` files;
 - ``cpu_ms_per_video``: processor time of the driver, Ray and its workers for new videos in free stages, as
-  the difference of ``--new`` videos and of a few, so that starting processes does not count;
-- ``noop_start_s``, ``noop_start_mb``: the command over ``--videos`` known ones, nothing to do: wall seconds
-  and peak memory; ``noop_small_s``: the same over ten;
-- ``one_video_overhead_s``: the command over one new video (``--video``), wall seconds beyond its stages;
-- ``rejects_per_s``: files that are no videos, ``--rejects`` of them, beyond the time that a few take;
+  the difference of ``--new`` videos and of half of them, so that starting processes does not count;
+- ``noop_start_s``, ``noop_start_mb``: the same command again over ``--videos`` finished ones, nothing to
+  do: wall seconds and peak memory; ``noop_small_s``: the same over ten;
 - ``rematch_ratio``: the ``--videos`` known ones with another threshold of matching, one process without
   Ray and its start, against reading and writing the same tables with pyarrow;
-- ``list_s``: listing a folder of ``--files``.
+- ``rejects_per_s``: files that are no videos, the time of ``--rejects`` beyond that of half of them;
+- ``one_video_overhead_s``: the command over one new video (``--video``), wall seconds beyond its stages.
 
-The defaults are small, to be quick. The full setting is ``--videos 100000 --rejects 3000 --files 1000000``
-(a million clips are 50,000 videos). No figure is scaled: each is of the size beside it.
+Beside these keys, two parts that run only when named: ``--only incremental``, ten files added to
+``--videos``, and ``--simulate N``: N synthetic videos through listing, memo, engine and tables.
+
+The full setting is ``--videos 100000 --files 1000000``; a million clips are 50,000 videos. No figure is
+scaled: each is of the size beside it.
 """
 
 from __future__ import annotations
@@ -23,57 +26,48 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
+import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
 import pyarrow.parquet as pq
 
+from benchmarks.commands import Cost, run
 from benchmarks.free_stages import CLIPS, FreeSite, write_files
 from benchmarks.machine import machine, markdown
 from examples.make_videos import SOUP
 from examples.media import write_video
 from pipeline.curation import engine, job
 from pipeline.curation.config import Config
-from pipeline.curation.ingest import list_files
+from pipeline.curation.ingest import list_files, survey
 from pipeline.curation.run_file import RUN_FILE
+from pipeline.dataset.manifest import MANIFEST, parse_manifest
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import TABLES
 from pipeline.platform.config import load
 
 FEW = 10
 """Videos of a small run."""
-SAMPLE_S = 0.1
+ADDED = 10
+"""Files that are added to a finished dataset."""
 FREE_SETTINGS = ("refine.informative=false",)
 """Reading English is the work of a stage, also where it only judges."""
-TICKS = os.sysconf("SC_CLK_TCK")
 THRESHOLD = "match.max_start_diff_s=4.5"
 """Another one than the default, that keeps the same pairs here."""
+SMALL_SHARDS = "run.max_shard_bytes=2000000"
+"""Shards as many for a thousand videos as the default makes for a hundred thousand."""
+QUICK = {"videos": 60, "new": 60, "rejects": 60, "files": 2000}
 FREE = """
 import sys
 from pathlib import Path
 from benchmarks.engine import curate_free
 curate_free(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """Time and memory that a command took.
-
-    Attributes:
-        cpu_s: of its process and of all that it started, as far as they were seen.
-        peak_mb: peak memory of its process.
-    """
-
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +80,22 @@ class Figure:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Numbers of files, and how they are run.
+
+    Attributes:
+        video: the new video of ``one_video_overhead_s``; None for a small one.
+    """
+
+    videos: int
+    new: int
+    rejects: int
+    files: int
+    runner: str
+    video: Path | None
+
+
 def main() -> None:
     """Measure, print a table, then one JSON object."""
     parser = argparse.ArgumentParser(
@@ -93,81 +103,120 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--videos", type=int, default=500, help="known videos (default 500)")
-    parser.add_argument("--new", type=int, default=200, help="new videos in free stages (default 200)")
-    parser.add_argument("--rejects", type=int, default=200, help="files that are no videos (default 200)")
-    parser.add_argument("--files", type=int, default=20_000, help="listed files (default 20000)")
+    parser.add_argument("--videos", type=int, default=4000, help="known videos (default 4000)")
+    parser.add_argument("--new", type=int, default=600, help="new videos in free stages (default 600)")
+    parser.add_argument("--rejects", type=int, default=3000, help="files that are no videos (default 3000)")
+    parser.add_argument("--files", type=int, default=100_000, help="listed files (default 100000)")
     parser.add_argument("--video", type=Path, help="a new video (default: a small one of the cases)")
     parser.add_argument("--runner", choices=("ray", "local"), default="ray")
+    parser.add_argument(
+        "--only", action="append", metavar="KEY", help="a figure or part; may be repeated"
+    )
+    parser.add_argument("--quick", action="store_true", help=f"small numbers: {QUICK}")
+    parser.add_argument("--simulate", type=int, metavar="N", help="only: N synthetic videos, end to end")
     given = parser.parse_args()
-    if min(given.videos, given.new, given.rejects) <= FEW or given.files < 1:
+    sizes = Sizes(
+        **{name: QUICK[name] if given.quick else getattr(given, name) for name in QUICK},
+        runner=given.runner,
+        video=given.video,
+    )
+    if min(sizes.videos, sizes.new, sizes.rejects) <= FEW or sizes.files < 1:
         parser.error(f"--videos, --new and --rejects are more than {FEW}, --files at least 1")
+    unknown = set(given.only or ()) - {key for keys in PARTS for key in keys}
+    if unknown:
+        parser.error(f"--only {unknown.pop()}: one of {', '.join(key for keys in PARTS for key in keys)}")
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        for found in (
-            [listing(work / "listed", given.files)],
-            [new_videos(work / "new", given.new, given.runner)],
-            known_videos(work / "known", given.videos, given.runner),
-            [rejects(work / "rejects", given.rejects, given.runner)],
-            [one_video(work / "one", given.video or small_video(work), given.runner)],
-        ):
-            figures += found
-            print(", ".join(f"{each.key} {each.value:.3f}" for each in found), file=sys.stderr, flush=True)
-    print(f"{machine()}; runner {given.runner}\n")
+        parts = [(lambda work, sizes: simulation(work, given.simulate))] if given.simulate else None
+        for number, part in enumerate(parts or _chosen(given.only)):
+            # One after the other: an interrupted run has shown what it has found.
+            for found in part(Path(folder, str(number)), sizes):
+                figures.append(found)
+                print(
+                    f"{found.key} {found.value:.3f}: {found.size}; {found.detail}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    print(f"{machine()}; runner {sizes.runner}\n")
     rows = [[each.key, each.value, each.size, each.detail] for each in figures]
     print(markdown(["figure", "value", "size", "made of"], rows), "\n")
     print(json.dumps({each.key: round(each.value, 3) for each in figures}))
 
 
-def listing(folder: Path, files: int) -> Figure:
+def _chosen(only: list[str] | None) -> list[Callable[[Path, Sizes], Iterator[Figure]]]:
+    if only is None:
+        return [part for keys, part in PARTS.items() if keys != ("incremental",)]
+    return [part for keys, part in PARTS.items() if set(keys) & set(only)]
+
+
+def listing(work: Path, sizes: Sizes) -> Iterator[Figure]:
     """Time the listing of a folder."""
-    write_files(folder, files, "listed")
+    write_files(work, sizes.files, "listed")
     started = time.perf_counter()
-    listed = len(list_files(str(folder)))
-    return Figure(key="list_s", value=time.perf_counter() - started, size=f"{listed:,} files")
+    listed = len(survey(list_files(str(work))))
+    yield Figure(key="list_s", value=time.perf_counter() - started, size=f"{listed:,} files")
 
 
-def new_videos(folder: Path, videos: int, runner: str) -> Figure:
+def new_videos(work: Path, sizes: Sizes) -> Iterator[Figure]:
     """Measure processor time of new videos in free stages."""
-    costs = []
-    for number in (FEW, videos):
-        given = folder / str(number)
-        write_files(given, number, "new")
-        costs.append(run([sys.executable, "-c", FREE, str(given), str(folder / f"out{number}"), runner]))
-    few, many = costs
-    return Figure(
+    half = sizes.new // 2
+    few, many = (_free_command(work, number, sizes.runner) for number in (half, sizes.new))
+    yield Figure(
         key="cpu_ms_per_video",
-        value=1000 * (many.cpu_s - few.cpu_s) / (videos - FEW),
-        size=f"{videos:,} videos of {CLIPS} clips",
-        detail=f"CPU {many.cpu_s:.1f} s, of {FEW} videos {few.cpu_s:.1f} s; wall {many.wall_s:.1f} s, "
-        f"of {FEW} videos {few.wall_s:.1f} s",
+        value=1000 * (many.cpu_s - few.cpu_s) / (sizes.new - half),
+        size=f"{sizes.new:,} videos of {CLIPS} clips",
+        detail=f"CPU {many.cpu_s:.1f} s, of {half} videos {few.cpu_s:.1f} s; "
+        f"wall {many.wall_s:.1f} s, of {half} videos {few.wall_s:.1f} s",
     )
 
 
-def known_videos(folder: Path, videos: int, runner: str) -> list[Figure]:
-    """Measure runs over videos that are in the memo."""
-    given, few, memo = folder / "given", folder / "few", folder / "memo"
-    write_files(given, videos, "known")
-    write_files(few, FEW, "known")
-    for number, files in enumerate((few, given)):
-        # Filling the memo is no part of the figures, so it need not wait for the disk.
-        with patch("os.fsync"):
-            curate_free(files, folder / f"filled{number}", "local", memo=memo)
-    large = curate(given, folder / "large", runner, "--memo", str(memo))
-    nothing_measured(folder / "large")
-    # A memo of its own: that of many videos is read whole.
-    few_memo = folder / "few_memo"
-    with patch("os.fsync"):
-        curate_free(few, folder / "filled_few", "local", memo=few_memo)
-    small = curate(few, folder / "small", runner, "--memo", str(few_memo))
-    nothing_measured(folder / "small")
-    return [
-        Figure(key="noop_start_s", value=large.wall_s, size=f"{videos:,} known videos"),
-        Figure(key="noop_start_mb", value=large.peak_mb, size=f"{videos:,} known videos"),
-        Figure(key="noop_small_s", value=small.wall_s, size=f"{FEW} known videos"),
-        rematch(given, folder / "large", memo),
-    ]
+def _free_command(work: Path, number: int, runner: str) -> Cost:
+    files = work / str(number)
+    write_files(files, number, "new")
+    return run([sys.executable, "-c", FREE, str(files), str(work / f"out{number}"), runner])
+
+
+def known_videos(work: Path, sizes: Sizes) -> Iterator[Figure]:
+    """Measure runs over videos that are finished, and the same with another threshold."""
+    files, output, memo = work / "files", work / "output", work / "memo"
+    write_files(files, sizes.videos, "known")
+    started = time.perf_counter()
+    # Filling the memo is no part of the figures.
+    curate_free(files, work / "filled", "local", memo=memo)
+    filled_s = time.perf_counter() - started
+    rebuilt = curate(files, output, sizes.runner, "--memo", str(memo))
+    nothing_measured(output)
+    known = f"{sizes.videos:,} known videos"
+    again = curate(files, output, sizes.runner, "--memo", str(memo))
+    yield Figure(
+        key="noop_start_s",
+        value=again.wall_s,
+        size=known,
+        detail=f"into a new OUTPUT {rebuilt.wall_s:.1f} s; filling the memo took {filled_s:.0f} s",
+    )
+    yield Figure(
+        key="noop_start_mb",
+        value=again.peak_mb,
+        size=known,
+        detail=f"into a new OUTPUT {rebuilt.peak_mb:.0f} MB",
+    )
+    yield rematch(files, output, memo)
+
+
+def few_videos(work: Path, sizes: Sizes) -> Iterator[Figure]:
+    """Measure the command with nothing to do for a few videos."""
+    files, output, memo = work / "files", work / "output", work / "memo"
+    write_files(files, FEW, "known")
+    curate_free(files, work / "filled", "local", memo=memo)
+    rebuilt = curate(files, output, sizes.runner, "--memo", str(memo))
+    nothing_measured(output)
+    again = curate(files, output, sizes.runner, "--memo", str(memo))
+    yield Figure(
+        key="noop_small_s",
+        value=again.wall_s,
+        size=f"{FEW} known videos",
+        detail=f"into a new OUTPUT {rebuilt.wall_s:.1f} s",
+    )
 
 
 def rematch(given: Path, output: Path, memo: Path) -> Figure:
@@ -195,33 +244,84 @@ def rematch(given: Path, output: Path, memo: Path) -> Figure:
     )
 
 
-def rejects(folder: Path, files: int, runner: str) -> Figure:
+def rejects(work: Path, sizes: Sizes) -> Iterator[Figure]:
     """Measure the rate at which files are rejected that are no videos."""
     walls = []
-    for number in (FEW, files):
-        write_files(folder / str(number), number, "reject")
-        walls.append(curate(folder / str(number), folder / f"out{number}", runner).wall_s)
+    half = sizes.rejects // 2
+    for number in (half, sizes.rejects):
+        write_files(work / str(number), number, "reject")
+        walls.append(curate(work / str(number), work / f"out{number}", sizes.runner).wall_s)
     few_s, many_s = walls
-    return Figure(
+    yield Figure(
         key="rejects_per_s",
-        value=(files - FEW) / max(many_s - few_s, SAMPLE_S),
-        size=f"{files:,} files",
-        detail=f"wall {many_s:.1f} s, of {FEW} files {few_s:.1f} s",
+        value=(sizes.rejects - half) / max(many_s - few_s, 0.001),
+        size=f"{sizes.rejects:,} files",
+        detail=f"wall {many_s:.1f} s, of {half} files {few_s:.1f} s",
     )
 
 
-def one_video(folder: Path, video: Path, runner: str) -> Figure:
-    """Measure the command over one new video, beyond what its stages say that they took."""
-    cost = curate(video, folder / "out", runner)
-    told = _run_file(folder / "out")
-    stages_s = sum(stage["seconds"] for stage in told["stages"].values())
-    (status,) = [status for status, number in told["videos"].items() if number] or ["unknown"]
-    return Figure(
+def one_video(work: Path, sizes: Sizes) -> Iterator[Figure]:
+    """Measure the command over one new video, beyond the seconds that its stages report."""
+    video = sizes.video or small_video(work)
+    cost = curate(video, work / "out", sizes.runner)
+    run_file = _run_file(work / "out")
+    stages_s = sum(stage["seconds"] for stage in run_file["stages"].values())
+    (status,) = [status for status, number in run_file["videos"].items() if number] or ["unknown"]
+    yield Figure(
         key="one_video_overhead_s",
         value=cost.wall_s - stages_s,
         size=f"{video.name}, {status}",
         detail=f"wall {cost.wall_s:.1f} s, stages {stages_s:.1f} s",
     )
+
+
+def incremental(work: Path, sizes: Sizes) -> Iterator[Figure]:
+    """Add ten files to a finished dataset: wall time, and how many shards changed."""
+    files, output = work / "files", work / "output"
+    write_files(files, sizes.videos, "known")
+    first_s = _timed(lambda: curate_free(files, output, "local", settings=(SMALL_SHARDS,)))
+    before = _shards(output)
+    write_files(files / "added", ADDED, "added")
+    second_s = _timed(lambda: curate_free(files, output, "local", settings=(SMALL_SHARDS,)))
+    after = _shards(output)
+    yield Figure(
+        key="incremental",
+        value=second_s / first_s,
+        size=f"{ADDED} files added to {sizes.videos:,}",
+        detail=f"{second_s:.1f} s, the first run {first_s:.1f} s; of {len(before)} shards "
+        f"{len(before & after)} kept their bytes, {len(after - before)} are new",
+    )
+
+
+def simulation(work: Path, videos: int) -> Iterator[Figure]:
+    """Run synthetic videos through listing, memo, engine and tables, in growing numbers."""
+    for number in (videos // 4, videos // 2, videos):
+        files, output = work / str(number) / "files", work / str(number) / "output"
+        write_files(files, number, "simulated")
+        cpu_s = time.process_time()
+        new_s = _timed(lambda files=files, output=output: curate_free(files, output, "local"))  # type: ignore[misc]
+        cpu_s = time.process_time() - cpu_s
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        memo_b, tables_b = _bytes(output / "_memo"), _bytes(output / "_versions")
+        yield Figure(
+            key=f"simulated_{number}_ms_per_video",
+            value=1000 * new_s / number,
+            size=f"{number:,} new videos of {CLIPS} clips",
+            detail=f"CPU {1000 * cpu_s / number:.2f} ms, memo {memo_b / number / 1000:.1f} kB and tables "
+            f"{tables_b / number / 1000:.1f} kB a video; peak {peak_mb:.0f} MB of the process so far",
+        )
+
+
+PARTS: dict[tuple[str, ...], Callable[[Path, Sizes], Iterator[Figure]]] = {
+    ("list_s",): listing,
+    ("cpu_ms_per_video",): new_videos,
+    ("noop_start_s", "noop_start_mb", "rematch_ratio"): known_videos,
+    ("noop_small_s",): few_videos,
+    ("rejects_per_s",): rejects,
+    ("one_video_overhead_s",): one_video,
+    ("incremental",): incremental,
+}
+"""What measures which keys."""
 
 
 def small_video(work: Path) -> Path:
@@ -230,6 +330,7 @@ def small_video(work: Path) -> Path:
     cases = list(Path(data, "cases").glob("*.mp4")) if data else []
     if cases:
         return min(cases, key=lambda path: (path.stat().st_size, path))
+    work.mkdir(parents=True, exist_ok=True)
     path = work / "soup.mp4"
     write_video(path, SOUP)
     return path
@@ -241,66 +342,37 @@ def curate(given: Path, output: Path, runner: str, *more: str) -> Cost:
     return run([*command, *more])
 
 
-def curate_free(given: Path, output: Path, runner: str, *, memo: Path | None = None) -> None:
+def curate_free(
+    given: Path, output: Path, runner: str, *, memo: Path | None = None, settings: tuple[str, ...] = ()
+) -> None:
     """Run the job with free stages in this process.
 
     Raises:
         ValueError: a video was not kept.
     """
+    loaded = load(None, [f"run.runner={runner}", *FREE_SETTINGS, *settings], Config)
     with patch.object(engine, "Site", FreeSite):
-        loaded = load(None, [f"run.runner={runner}", *FREE_SETTINGS], Config)
         done = job.curate(str(given), output, loaded, memo=memo)
     lost = {status: number for status, number in done.summary["videos"].items() if status != "kept"}
     if any(lost.values()):
         raise ValueError(f"free videos were not kept: {lost}")
 
 
-def run(command: Sequence[str]) -> Cost:
-    """Run a command and add up what it and its descendants took.
-
-    Raises:
-        subprocess.CalledProcessError: it failed; its output is on the terminal.
-    """
-    seen: dict[tuple[int, str], float] = {}
+def _timed(work: Callable[[], None]) -> float:
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while True:
-        ended, status, used = os.wait4(process.pid, os.WNOHANG)
-        if ended:
-            break
-        seen |= _descendants(process.pid)
-        time.sleep(SAMPLE_S)
-    wall_s = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    # Children that it waited for are in both; what was seen of the others can only be more.
-    own_s = used.ru_utime + used.ru_stime
-    return Cost(wall_s=wall_s, cpu_s=max(own_s, sum(seen.values())), peak_mb=used.ru_maxrss / 1024)
+    work()
+    return time.perf_counter() - started
 
 
-def _descendants(pid: int) -> dict[tuple[int, str], float]:
-    """CPU seconds of a process and of all below it, by number and time of start."""
-    parents: dict[int, int] = {}
-    used: dict[int, tuple[str, float]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # The name in brackets may hold spaces.
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        number = int(entry.parent.name)
-        parents[number] = int(fields[1])
-        used[number] = (fields[19], (int(fields[11]) + int(fields[12])) / TICKS)
-    found: dict[tuple[int, str], float] = {}
-    for number in parents:
-        above = number
-        while above not in (pid, 0):
-            above = parents.get(above, 0)
-        if above == pid:
-            start, seconds = used[number]
-            found[number, start] = seconds
-    return found
+def _bytes(folder: Path) -> int:
+    return sum(
+        path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
+    )
+
+
+def _shards(output: Path) -> set[str]:
+    manifest = parse_manifest((output / MANIFEST).read_bytes(), str(output))
+    return {f"{file.path} {file.sha256}" for files in manifest.tables.values() for file in files}
 
 
 def _run_file(output: Path) -> dict[str, dict[str, dict[str, float]]]:

@@ -11,7 +11,19 @@ import importlib
 from collections.abc import Sequence
 
 from pipeline import __version__
-from pipeline.cli import check, collect, config, curate, evaluate, export, inspect, plan, push, status
+from pipeline.cli import (
+    check,
+    clean,
+    collect,
+    config,
+    curate,
+    evaluate,
+    export,
+    inspect,
+    plan,
+    push,
+    status,
+)
 from pipeline.platform.command import ended
 from pipeline.platform.packages import check_packages
 
@@ -30,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (curate, status, inspect, plan, check, push, config, collect):
+    for command in (curate, status, inspect, plan, check, clean, push, config, collect):
         command.add(commands)
     evaluations, exports = evaluate.add(commands), export.add(commands)
     # The one upward edge: by name and here only, so that this package can be used without that one.

@@ -32,6 +32,7 @@ from typing import BinaryIO
 from models.files import write_whole
 from pipeline.curation.store import GuardedMemo
 from pipeline.platform.cache import folder_of
+from pipeline.platform.memo import is_held
 from pipeline.platform.storage import Object, Store, is_url
 
 SEAL_S = 5.0
@@ -86,9 +87,9 @@ class BucketMemo(GuardedMemo):
             found = super().get(key, fresh=True)
         return found
 
-    def put(self, key: str, value: str) -> None:
+    def put(self, key: str, value: str, *, durable: bool = True) -> None:
         """Append a record to the journal; it is in the bucket after :meth:`seal`."""
-        super().put(key, value)
+        super().put(key, value, durable=durable)
         if time.monotonic() - self._sealed_at > SEAL_S:
             self.seal()
 
@@ -125,7 +126,6 @@ class BucketMemo(GuardedMemo):
         # Held as long as this process lives: others seal the journals of the dead.
         with self._locked("journals"):
             segment = super()._new_segment(path)
-            fcntl.flock(segment, fcntl.LOCK_EX)
         self._sealed[path] = 0
         return segment
 
@@ -154,7 +154,7 @@ class BucketMemo(GuardedMemo):
         """Upload what processes of this node left that were killed."""
         for path in self._folder.glob("*.seg"):
             name = JOURNAL.fullmatch(path.name)
-            if name is None or _done(path).exists() or _is_held(path):
+            if name is None or _done(path).exists() or is_held(path):
                 continue
             pieces = [(PIECE.fullmatch(key), found.bytes) for key, found in there.items()]
             ends = [int(piece[2]) + size for piece, size in pieces if piece and piece[1] == name[1]]
@@ -196,12 +196,3 @@ class BucketMemo(GuardedMemo):
 def _done(path: Path) -> Path:
     """Return the mark of a journal that is in the bucket as a whole."""
     return path.with_suffix(".done")
-
-
-def _is_held(path: Path) -> bool:
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -5,7 +5,7 @@ Neither Ray nor a model server starts before a video needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ UNUSED = "http://unused.invalid/v1"
 """Address of servers that no remaining stage asks."""
 Runner = Callable[[list[Video], Site, EventSink], Iterator[Video]]
 Serve = Callable[[Config, Path], AbstractContextManager[Running]]
+Phase = Callable[[Sequence[Video], Sequence[Stage]], Iterable[Video]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,23 +77,7 @@ class Engine:
 
     def curate(self, videos: Sequence[Video]) -> Generator[Video]:
         """Yield each video once it is finished or rejected, in any order."""
-        stages = build_stages(self._config)
-        if not self._config.duplicates.drop:
-            yield from self._phase(videos, stages)
-            return
-        # Duplicates are dropped with the measurements of all videos at hand.
-        split = [stage.name for stage in stages].index(FingerprintClips.name) + 1
-        fingerprinted = list(self._phase(videos, stages[:split]))
-        # Its numerical libraries take time to import.
-        from pipeline.curation.duplicates import without_duplicates
-
-        waiting: list[Video] = []
-        for video in without_duplicates(fingerprinted):
-            if video.rejected:
-                yield video
-            else:
-                waiting.append(video)
-        yield from self._phase(waiting, stages[split:])
+        yield from in_phases(self._config, videos, self._phase)
 
     def _phase(self, videos: Sequence[Video], stages: Sequence[Stage]) -> Iterator[Video]:
         """Yield videos after some stages: first those that the memo knows, then the others as they end."""
@@ -148,6 +133,30 @@ class Engine:
             ledger=self._folders.ledger,
             only=tuple(stage.name for stage in remaining),
         )
+
+
+def in_phases(config: Config, videos: Sequence[Video], phase: Phase) -> Iterator[Video]:
+    """Take videos through the chain; where duplicates are dropped, in two phases with the decision between.
+
+    Args:
+        phase: takes videos through some stages.
+    """
+    stages = build_stages(config)
+    if not config.duplicates.drop:
+        yield from phase(videos, stages)
+        return
+    split = [stage.name for stage in stages].index(FingerprintClips.name) + 1
+    fingerprinted = list(phase(videos, stages[:split]))
+    # Its numerical libraries take time to import.
+    from pipeline.curation.duplicates import without_duplicates
+
+    waiting: list[Video] = []
+    for video in without_duplicates(fingerprinted):
+        if video.rejected:
+            yield video
+        else:
+            waiting.append(video)
+    yield from phase(waiting, stages[split:])
 
 
 def _sorted_by_crashes(videos: Sequence[Video], site: Site, memo: Memo) -> tuple[list[Video], list[Video]]:

@@ -186,7 +186,7 @@ def identify(surveyed: Iterable[Source], memo: Memo) -> list[Source]:
         for (at, key), outcome in zip(todo.items(), threads.map(_digest, paths), strict=True):
             found[at] = outcome
             if outcome[0] is None:
-                memo.put(key, f'"{outcome[1]}"')
+                memo.put(key, f'"{outcome[1]}"', durable=False)
     return [
         replace(source, problem=found[at][0], content_id=found[at][1]) if at in found else source
         for at, source in enumerate(sources)

@@ -1,4 +1,4 @@
-"""The Ray runner: pools of actors, one video a block, with guard rails.
+"""The Ray runner: pools of actors, with guard rails.
 
 Ray Data streams the videos through one pool of workers for each group of stages. A worker never
 raises for a video. One that dies takes its block with it and the rest completes; whoever is missing
@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,14 @@ from pipeline.platform.memo import Memo
 from pipeline.platform.packages import check_packages
 from pipeline.platform.progress import polled
 from stages.records import VIDEO_JSON, Video
+from stages.view import size_of
 
 POLL_S = 0.5
+BLOCK_BYTES = 8_000_000
+"""Size of the files in a block, at most; a larger file stands alone."""
+BLOCK_VIDEOS = 64
+BLOCKS_A_PROCESSOR = 4
+"""At least, where there are as many videos, so that no processor is idle long before the others."""
 CPU_SHARE = 0.9
 """Of the cluster's processors, for the pools; the rest is for the board and the server."""
 LANGUAGE_WORKERS = 4
@@ -56,7 +62,7 @@ class _Board:
 
 
 class _GroupWorker:
-    """An actor of one pool: some stages, one video at a time, under a watchdog."""
+    """Actor of one pool: some stages, one video at a time, under a watchdog."""
 
     def __init__(self, site: Site, group: Group, board: Any) -> None:
         check_packages()
@@ -65,20 +71,19 @@ class _GroupWorker:
         self._meters = _Meters(group.pool)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        videos = [self.process(VIDEO_JSON.validate_json(text)) for text in batch["video"].to_pylist()]
-        return pa.table({"video": [VIDEO_JSON.dump_json(video).decode() for video in videos]})
+        return _table(self.process([VIDEO_JSON.validate_json(text) for text in batch["video"].to_pylist()]))
 
-    def process(self, video: Video) -> Video:
-        """One video through the stages; the process ends if that takes longer than the deadline."""
+    def process(self, videos: Sequence[Video]) -> list[Video]:
+        """Run videos through the stages; the process ends if one of them takes longer than the deadline."""
         events: list[StageEvent] = []
         self._meters.busy(True)
         try:
-            return self._worker.process(video, events.append)
+            return [self._worker.process(video, events.append) for video in videos]
         finally:
             self._meters.busy(False)
             for event in events:
                 self._meters.count(event)
-            # Waits for it: the worker may be ended as soon as the video is back.
+            # Waits for it: the worker may be ended as soon as the videos are back.
             ray.get(self._board.report.remote(EVENTS_JSON.dump_json(events)))
 
 
@@ -131,43 +136,92 @@ def run_ray(videos: Sequence[Video], site: Site, sink: EventSink) -> Iterator[Vi
         return
     board: Any = ray.remote(num_cpus=0)(_Board).remote()
     with _relayed(board, sink):
-        missing = {video.video_id: video for video in videos}
-        for row in _dataset(videos, site, board).iter_rows():
-            video = VIDEO_JSON.validate_json(row["video"])
-            del missing[video.video_id]
-            yield video
-        # The pools' actors hold what they were given until the last reference to them goes, and some
-        # references stand in cycles.
-        gc.collect()
-        metrics.add("videoauteur_worker_deaths", len(missing))
-        yield from _retried(missing.values(), site, board)
+        blocks = blocks_of(videos, int(_processors(reserved_cpus(site.config))))
+        missing = yield from _through_pools(blocks, site, board)
+        shared = {video.video_id for block in blocks if len(block) > 1 for video in block}
+        bystanders = [video for video in missing if video.video_id in shared]
+        if len(bystanders) > 1:
+            # Most of a block whose worker died are innocent; in blocks of their own they go through again.
+            timed_out, bystanders = _timed_out(bystanders, site)
+            yield from timed_out
+            missing = [video for video in missing if video.video_id not in shared]
+            missing += yield from _through_pools([[video] for video in bystanders], site, board)
+        yield from _retried(missing, site, board)
 
 
-def _retried(missing: Collection[Video], site: Site, board: Any) -> Iterator[Video]:
-    """Try videos whose worker died again, alone; one that missed the deadline would only miss it again."""
+def blocks_of(videos: Sequence[Video], processors: int) -> list[list[Video]]:
+    """Pack neighbours into blocks that workers take as a whole.
+
+    A block has a cost of its own, some 10 ms over all pools, which matters for small files only. A video
+    of usual size stands alone: what stands together is lost together when its worker dies.
+    """
+    most = min(BLOCK_VIDEOS, -(-len(videos) // max(1, BLOCKS_A_PROCESSOR * processors)))
+    blocks: list[list[Video]] = []
+    room = 0
+    for video in videos:
+        size = size_of(video)
+        if not blocks or size > room or len(blocks[-1]) >= most:
+            blocks.append([])
+            room = BLOCK_BYTES
+        blocks[-1].append(video)
+        room -= size
+    return blocks
+
+
+def _through_pools(
+    blocks: Sequence[Sequence[Video]], site: Site, board: Any
+) -> Generator[Video, None, list[Video]]:
+    """Yield the videos that came through all pools; return those that were lost with their workers."""
+    missing = {video.video_id: video for block in blocks for video in block}
     if not missing:
-        return
+        return []
+    for row in _dataset(blocks, site, board).iter_rows():
+        video = VIDEO_JSON.validate_json(row["video"])
+        del missing[video.video_id]
+        yield video
+    # The pools' actors hold what they were given until the last reference to them goes, and some
+    # references stand in cycles.
+    gc.collect()
+    metrics.add("videoauteur_worker_deaths", len(missing))
+    return list(missing.values())
+
+
+def _timed_out(missing: Sequence[Video], site: Site) -> tuple[list[Video], list[Video]]:
+    """Split lost videos into those that missed the deadline, rejected, and the others."""
     watch = site.watch()
     with closing(Memo(site.memo)) as memo:
         crashes = collect(site.scratch, memo)
-        for video in missing:
-            crash = crashes.get(watch.key(video))
-            if crash is not None and crash.is_timeout:
-                yield crashed(video, f"took longer than run.video_deadline_s: {crash.detail}")
-            else:
-                yield _alone(video, site, board)
+    timed_out: list[Video] = []
+    others: list[Video] = []
+    for video in missing:
+        crash = crashes.get(watch.key(video))
+        if crash is not None and crash.is_timeout:
+            timed_out.append(crashed(video, f"took longer than run.video_deadline_s: {crash.detail}"))
+        else:
+            others.append(video)
+    return timed_out, others
+
+
+def _retried(missing: Sequence[Video], site: Site, board: Any) -> Iterator[Video]:
+    """Try videos whose worker died again, alone; one that missed the deadline would only miss it again."""
+    if not missing:
+        return
+    timed_out, others = _timed_out(missing, site)
+    yield from timed_out
+    for video in others:
+        yield _alone(video, site, board)
+    with closing(Memo(site.memo)) as memo:
         collect(site.scratch, memo)
 
 
-def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Dataset:
+def _dataset(blocks: Sequence[Sequence[Video]], site: Site, board: Any) -> ray.data.Dataset:
     context = DataContext.get_current()
     # A dead worker must not end the run, and its block must not be tried again beside healthy ones.
     context.max_errored_blocks = -1
     context.actor_task_retry_on_errors = False
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    rows = [{"video": VIDEO_JSON.dump_json(video).decode()} for video in videos]
-    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    dataset: ray.data.Dataset = ray.data.from_arrow([_table(block) for block in blocks])
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # max_task_retries below has no named parameter yet.
     warnings.simplefilter("ignore", RayDeprecationWarning)
@@ -177,13 +231,13 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
         workers = options.workers or auto_workers(group, site, len(chain))
         dataset = dataset.map_batches(
             _GroupWorker,
-            batch_size=1,
+            batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
                 min_size=1,
                 max_size=workers,
                 # All at once: the models are idle until there are enough that ask them.
-                initial_size=min(workers, len(videos)) if group.pool == "language" else 1,
+                initial_size=min(workers, len(blocks)) if group.pool == "language" else 1,
             ),
             fn_constructor_args=(site, group, board),
             udf_modifying_row_count=False,
@@ -192,6 +246,10 @@ def _dataset(videos: Sequence[Video], site: Site, board: Any) -> ray.data.Datase
             **placement(options, workers * len(chain), reserved_cpus(site.config)),
         )
     return dataset
+
+
+def _table(videos: Sequence[Video]) -> pa.Table:
+    return pa.table({"video": [VIDEO_JSON.dump_json(video).decode() for video in videos]})
 
 
 def auto_workers(group: Group, site: Site, num_pools: int) -> int:
@@ -228,7 +286,7 @@ def placement(options: PoolOptions, total_workers: int, reserved: float = 0.0) -
 
 
 def _alone(video: Video, site: Site, board: Any) -> Video:
-    """Second chance for a video whose worker died, with nobody beside it who could be harmed."""
+    """Retry a video whose worker died in a worker of its own, so that it cannot take others down."""
     for group in groups(site.stages()):
         options = getattr(site.config.run.pools, group.pool)
         worker: Any = (
@@ -238,7 +296,7 @@ def _alone(video: Video, site: Site, board: Any) -> Video:
             .remote(site, group, board)
         )
         try:
-            video = VIDEO_JSON.validate_python(ray.get(worker.process.remote(video)))
+            (video,) = ray.get(worker.process.remote([video]))
         except ray.exceptions.RayActorError:
             return crashed(video, DIED_TWICE)
         finally:

@@ -8,7 +8,7 @@ reading a byte. Runs over all shards with one memo leave nothing to measure: the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,6 +51,16 @@ class Selection:
         if not chosen:
             raise InputError("INPUT: no file of it is in this part; see --shard, --sample and --limit")
         return chosen
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Selection:
+        """Return the selection of a run file; the inverse of :meth:`facts`."""
+        shard = facts.get("shard")
+        return cls(
+            shard=(shard[0], shard[1]) if shard else None,
+            sample=facts.get("sample"),
+            limit=facts.get("limit"),
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what is set, for the run file."""

@@ -37,18 +37,18 @@ class GuardedMemo(Memo):
         except OSError as error:
             raise unwritable(folder, error) from error
 
-    def put(self, key: str, value: str) -> None:
+    def put(self, key: str, value: str, *, durable: bool = True) -> None:
         """See :meth:`Memo.put`.
 
         Raises:
             StoreError: the disk is full or fails. The value is stored if the ballast made room for it.
         """
         try:
-            super().put(key, value)
+            super().put(key, value, durable=durable)
         except OSError as error:
             self._drop_ballast()
             with contextlib.suppress(OSError):
-                super().put(key, value)
+                super().put(key, value, durable=durable)
             raise unwritable(self._folder, error) from error
 
     def close(self) -> None:

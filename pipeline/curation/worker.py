@@ -196,9 +196,9 @@ class ChainWorker:
             stored = self._measured(stage, video)
         except BadInputError as error:
             if (rejected := rejection(error)) is not None:
-                self._memo.put(reject_key(stage, key), rejected)
+                self._memo.put(reject_key(stage, key), rejected, durable=False)
             raise
-        self._memo.put(key, stored)
+        self._memo.put(key, stored, durable=False)
         filled = fill(stage, video, stored)
         assert filled is not None, "a result that was just made is of this version of the records"
         return stage.judge(filled), "measured"

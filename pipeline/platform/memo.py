@@ -8,12 +8,18 @@ brought up to date from the segments when a key is missed.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 import uuid
 import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+
+from models.errors import UsageError
+from models.files import whole_file
 
 STALE_S = 1.0
 """Age of the index from which on a missed key has it brought up to date in any case."""
@@ -54,8 +60,12 @@ class Memo:
         reader.seek(offset)
         return reader.read(length).decode()
 
-    def put(self, key: str, value: str) -> None:
-        """Append a record; it is on disk when this returns.
+    def put(self, key: str, value: str, *, durable: bool = True) -> None:
+        """Append a record; a killed process does not lose it.
+
+        Args:
+            durable: it is on the disk when this returns, so that it outlives a power failure too; for
+                answers that were paid for. A result that can be computed again need not wait for the disk.
 
         Raises:
             ValueError: the key or the value does not fit on a line.
@@ -68,7 +78,8 @@ class Memo:
         try:
             self._segment.write(b"%s %08x %s\n" % (key.encode(), zlib.crc32(data), data))
             self._segment.flush()
-            os.fsync(self._segment.fileno())
+            if durable:
+                os.fsync(self._segment.fileno())
         except OSError:
             # The line may be torn; the next one goes to a segment of its own.
             with contextlib.suppress(OSError):
@@ -88,7 +99,11 @@ class Memo:
 
     def _new_segment(self, path: Path) -> BinaryIO:
         # Private to one user, as the packed frames are: transcripts and answers stand in it.
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        segment = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        with contextlib.suppress(OSError):
+            # Held as long as this process lives, so that nobody prunes it; some file systems have no locks.
+            fcntl.flock(segment, fcntl.LOCK_EX)
+        return segment
 
     def _refresh(self) -> None:
         self._refreshed_s = time.monotonic()
@@ -121,3 +136,79 @@ class Memo:
         start = offset + len(key) + 1 + len(checksum) + 1
         # The first answer stands, so that every reader sees the same one.
         self._index.setdefault(key.decode(errors="replace"), (name, start, len(data)))
+
+
+@dataclass(slots=True, kw_only=True)
+class Pruned:
+    """Records of a memo, as (number, bytes).
+
+    Attributes:
+        dropped: by the kind of record, which is what its key begins with.
+    """
+
+    kept: tuple[int, int] = (0, 0)
+    dropped: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def prune(folder: Path, wanted: Callable[[str], bool], *, dry_run: bool) -> Pruned:
+    """Write the wanted records of a memo into one new segment, which takes the place of the others.
+
+    A killed pruning leaves records twice, which is harmless.
+
+    Args:
+        dry_run: only count.
+
+    Raises:
+        UsageError: a process is writing to the memo.
+    """
+    segments = sorted(path for path in folder.glob("*.seg") if not path.name.startswith("."))
+    if not dry_run and any(is_held(path) for path in segments):
+        raise UsageError(f"{folder}: a run is writing to this memo; wait for its end")
+    found = Pruned()
+    lines = _wanted_lines(segments, wanted, found)
+    if dry_run:
+        for _ in lines:
+            pass
+        return found
+    with whole_file(folder / f"{uuid.uuid4().hex}.seg", durable=True) as part, part.open("wb") as out:
+        part.chmod(0o600)
+        out.writelines(lines)
+    for path in segments:
+        path.unlink(missing_ok=True)
+    return found
+
+
+def _wanted_lines(
+    segments: Iterable[Path], wanted: Callable[[str], bool], found: Pruned
+) -> Iterator[bytes]:
+    """Yield the lines of wanted records, each key once, and count all into ``found``."""
+    seen: set[bytes] = set()
+    for path in segments:
+        with path.open("rb") as file:
+            for line in file:
+                key = _key_of(line)
+                if key is not None and key not in seen and wanted(key.decode(errors="replace")):
+                    seen.add(key)
+                    found.kept = found.kept[0] + 1, found.kept[1] + len(line)
+                    yield line
+                else:
+                    kind = "torn" if key is None else key.decode(errors="replace").rpartition("-")[0]
+                    number, size = found.dropped.get(kind, (0, 0))
+                    found.dropped[kind] = number + 1, size + len(line)
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a living process writes to a segment."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _key_of(line: bytes) -> bytes | None:
+    """Return the key of a whole record; None for a torn or damaged line."""
+    key, _, rest = line.removesuffix(b"\n").partition(b" ")
+    checksum, _, data = rest.partition(b" ")
+    return key if line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(data) else None

@@ -23,10 +23,17 @@ from models.language import Endpoint, LanguageClient, Question
 from models.ledger import Ledger
 from models.serving import ServerSettings
 from models.weights import smollm2
-from pipeline.curation import ray_servers
+from pipeline.curation import ray_runner, ray_servers
 from pipeline.curation.chain import Group
 from pipeline.curation.config import Config, PoolOptions, Pools, Run
-from pipeline.curation.ray_runner import LANGUAGE_WORKERS, auto_workers, placement, run_ray
+from pipeline.curation.ray_runner import (
+    BLOCK_BYTES,
+    LANGUAGE_WORKERS,
+    auto_workers,
+    blocks_of,
+    placement,
+    run_ray,
+)
 from pipeline.curation.runners import Site, run_local
 from pipeline.curation.worker import StageEvent
 from pipeline.platform.cluster import connected
@@ -185,6 +192,30 @@ def test_one_video_s_end_is_nobody_else_s(fed: tuple[Zoo, dict[str, Video], list
         assert detail in drop.detail
     for name in ("fine", "fragile", "good"):
         assert done[name].transcript == Transcript(language="en", sentences=[], model=name)
+
+
+def test_in_one_block_too_only_the_poison_is_lost(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_runner, "BLOCKS_A_PROCESSOR", 0.001)
+    monkeypatch.setattr(ray_runner, "BLOCK_VIDEOS", len(NAMES))
+    done, _ = run(zoo(tmp_path), "fine", "poison", "good", "well")
+    assert {name: outcome(found) for name, found in done.items()} == {
+        "fine": "done",
+        "poison": "worker_crashed",
+        "good": "done",
+        "well": "no_speech",
+    }
+
+
+def test_small_files_share_blocks_and_large_ones_stand_alone() -> None:
+    sizes = [3 * BLOCK_BYTES, BLOCK_BYTES, BLOCK_BYTES // 2, *[1000] * 100]
+    videos = [replace(video("fine"), identity=f"{size}-0") for size in sizes]
+    blocks = blocks_of(videos, 2)
+    assert [one for block in blocks for one in block] == videos
+    assert [len(block) for block in blocks[:2]] == [1, 1]
+    assert max(len(block) for block in blocks) == 13, "all processors have something to do"
+    assert [len(block) for block in blocks_of(videos[:5], 2)] == [1] * 5
 
 
 def test_what_the_workers_tell_reaches_the_driver(fed: tuple[Zoo, dict[str, Video], list[Any]]) -> None:

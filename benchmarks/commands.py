@@ -1,0 +1,75 @@
+"""Commands that benchmarks run, and the time and memory that they and their descendants take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SAMPLE_S = 0.1
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Time and memory that a command took.
+
+    Attributes:
+        cpu_s: of its process and of all that it started, as far as they were seen.
+        peak_mb: peak memory of its process.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def run(command: Sequence[str]) -> Cost:
+    """Run a command and add up what it and its descendants took.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; its output is on the terminal.
+    """
+    seen: dict[tuple[int, str], float] = {}
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while True:
+        ended, status, used = os.wait4(process.pid, os.WNOHANG)
+        if ended:
+            break
+        seen |= _descendants(process.pid)
+        time.sleep(SAMPLE_S)
+    wall_s = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    # Children that it waited for are in both; what was seen of the others can only be more.
+    own_s = used.ru_utime + used.ru_stime
+    return Cost(wall_s=wall_s, cpu_s=max(own_s, sum(seen.values())), peak_mb=used.ru_maxrss / 1024)
+
+
+def _descendants(pid: int) -> dict[tuple[int, str], float]:
+    """Return CPU seconds of a process and of all below it, by number and time of start."""
+    parents: dict[int, int] = {}
+    used: dict[int, tuple[str, float]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name in brackets may hold spaces.
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        number = int(entry.parent.name)
+        parents[number] = int(fields[1])
+        used[number] = (fields[19], (int(fields[11]) + int(fields[12])) / TICKS)
+    found: dict[tuple[int, str], float] = {}
+    for number in parents:
+        above = number
+        while above not in (pid, 0):
+            above = parents.get(above, 0)
+        if above == pid:
+            start, seconds = used[number]
+            found[number, start] = seconds
+    return found
