@@ -109,9 +109,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=100_000, help="listed files (default 100000)")
     parser.add_argument("--video", type=Path, help="a new video (default: a small one of the cases)")
     parser.add_argument("--runner", choices=("ray", "local"), default="ray")
-    parser.add_argument(
-        "--only", action="append", metavar="KEY", help="a figure or part; may be repeated"
-    )
+    parser.add_argument("--only", action="append", metavar="KEY", help="a figure or part; repeatable")
     parser.add_argument("--quick", action="store_true", help=f"small numbers: {QUICK}")
     parser.add_argument("--simulate", type=int, metavar="N", help="only: N synthetic videos, end to end")
     given = parser.parse_args()
