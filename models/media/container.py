@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, overload
 
@@ -75,17 +75,18 @@ class _NamelessFile:
 
 
 @contextmanager
-def open_media(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[InputContainer]:
+def open_media(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Iterator[InputContainer]:
     """Open a container of the closed list.
 
     Args:
+        source: path, or a seekable file of bytes, which stays open.
         max_pixels: decoders refuse larger pictures, before they reserve memory.
 
     Raises:
         MediaError: the content is not one of them, or is damaged, or the file cannot be read.
         TransientError: the disk or the network failed; reading may succeed later.
     """
-    with _opened(path) as file:
+    with _opened(source) if isinstance(source, Path) else nullcontext(source) as file:
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "none", "max_pixels": str(max_pixels)}
         try:
             container = av.open(_NamelessFile(file), options=options, metadata_errors="replace")

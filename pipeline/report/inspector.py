@@ -1,18 +1,15 @@
-"""A finished dataset, held in memory for questions: what was kept, what was dropped, and what if.
+"""Answers about a finished dataset: its videos, clips and rejects, and the counts under other thresholds.
 
-Tables stay in Arrow; only rows that are shown become Python objects. Thresholds are applied to the scores
-that the tables hold: a dropped clip's score stands in its reject.
+Only rows that are shown become Python objects. Thresholds are applied to the scores that the tables hold: a
+dropped clip's score stands in its reject.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +17,21 @@ import pyarrow.compute as pc
 
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import TABLES
+from pipeline.report.columns import Columns, Row
 from pipeline.report.scores import SCORES, dropped_values, floats, histograms, threshold_of
+from pipeline.report.source import NoSourceError, Source, source_of
 from pipeline.report.status import RUN_FILE, read_run
 from stages.match import MatchRule, find_pairs
 
 RULE = ("max_start_diff_s", "min_iou", "sufficient_iou")
 FAR_S = 1e6
 """Distance between videos on the one axis that pairs are looked for on."""
-Row = dict[str, Any]
+SEARCHED = {"clips": "caption", "actions": "text"}
+"""Texts that are searched, by table."""
+VIDEO_COLUMNS = [
+    "video_id", "uri", "title", "status", "duration_s", "num_clips", "num_actions", "num_matches",
+]  # fmt: skip
+REJECT_COLUMNS = ["kind", "uri", "video_id", "stage", "reason", "detail", "start_s", "end_s"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,84 +54,117 @@ class Inspected:
     """The tables of one OUTPUT.
 
     Args:
-        output: of `videoauteur curate`; its tables may not exist yet.
+        output: folder of `videoauteur curate`, or a local copy of one; its tables may not exist yet.
+        local: its videos may be files of this machine. Not so for a dataset from elsewhere, whose paths are
+            those of another machine.
 
     Raises:
         NoRunError: there was no run.
         DatasetError: the tables cannot be read.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, *, local: bool = True) -> None:
         self._dataset = open_dataset(output)
         self.run = read_run(output)
-        finished = (output / RUN_FILE).is_file()
-        self.tables = {
-            name: self._dataset.table(name) if finished else schema.empty_table()
-            for name, schema in TABLES.items()
-        }
+        self._local = local
+        self._columns = Columns(self._dataset if (output / RUN_FILE).is_file() else None)
+
+    def prepare(self) -> None:
+        """Read what lists and searches need, ahead of the first one."""
+        self._columns.table("videos", VIDEO_COLUMNS)
+        self._columns.table("rejects", REJECT_COLUMNS)
+        for name, column in SEARCHED.items():
+            self._columns.lowered(name, column)
 
     @cached_property
     def uris(self) -> dict[str, str]:
         """The file of each video."""
-        videos = self.tables["videos"].select(["video_id", "uri"]).to_pylist()
+        videos = self._columns.table("videos", ["video_id", "uri"]).to_pylist()
         return {
             row["video_id"]: self._dataset.uri(row["uri"]) for row in reversed(videos) if row["video_id"]
         }
 
-    def media(self, video_id: str) -> Path | None:
-        """Return the file of a video of this dataset; None if it has none on this machine."""
+    def media(self, video_id: str) -> Source:
+        """Return the file of a video of this dataset.
+
+        Raises:
+            NoSourceError: it has none that can be read from here; the text says why.
+        """
         uri = self.uris.get(video_id)
-        if uri is None or urlsplit(uri).scheme != "file":
-            return None
-        path = Path(unquote(urlsplit(uri).path, errors="surrogateescape"))
-        return path if path.is_file() else None
+        if uri is None:
+            raise NoSourceError("there is no such video in this dataset")
+        return source_of(uri, local=self._local)
 
     def funnel(self) -> Row:
         """Return counts of videos, clips and actions, and everything dropped by stage and reason."""
-        counted = {name: table.num_rows for name, table in self.tables.items()}
-        groups = self.tables["rejects"].group_by(["kind", "stage", "reason"]).aggregate([([], "count_all")])
-        rejects = sorted(groups.to_pylist(), key=lambda row: -row["count_all"])
-        statuses = Counter(self.tables["videos"]["status"].to_pylist())
+        return self._funnel
+
+    @cached_property
+    def _funnel(self) -> Row:
+        rejects = self._columns.table("rejects", ["kind", "stage", "reason"])
+        groups = rejects.group_by(rejects.column_names).aggregate([([], "count_all")]).to_pylist()
+        statuses = pc.value_counts(self._columns.table("videos", ["status"])["status"]).to_pylist()
+        matched = self._columns.table("actions", ["matched"])["matched"]
         return {
-            "rows": counted,
-            "videos": dict(statuses),
-            "matched": int(pc.sum(self.tables["actions"]["matched"]).as_py() or 0),
-            "rejects": [{**row, "count": row.pop("count_all")} for row in rejects],
+            "rows": {name: self._columns.count(name) for name in TABLES},
+            "videos": {row["values"]: row["counts"] for row in statuses},
+            "matched": int(pc.sum(matched).as_py() or 0),
+            "rejects": [
+                {**row, "count": row.pop("count_all")}
+                for row in sorted(groups, key=lambda row: -row["count_all"])
+            ],
         }
 
     def videos(self, *, text: str, status: str, offset: int, limit: int) -> Row:
         """Return some rows of the videos whose name or title holds a text."""
-        table = self.tables["videos"].select(
-            ["video_id", "uri", "title", "status", "duration_s", "num_clips", "num_actions", "num_matches"]
-        )
-        mask = pc.or_kleene(_holds(table["uri"], text), _holds(table["title"], text))
+        columns = self._columns
+        mask = None
+        if text:
+            mask = pc.or_(columns.holding("videos", "uri", text), columns.holding("videos", "title", text))
         if status:
-            mask = pc.and_kleene(mask, pc.equal(table["status"], status))
-        return _page(table.filter(mask), offset, limit)
+            same = pc.equal(columns.table("videos", ["status"])["status"], status)
+            mask = same if mask is None else pc.and_(mask, same)
+        return columns.page("videos", VIDEO_COLUMNS, mask, offset=offset, limit=limit)
 
     def video(self, video_id: str) -> Row | None:
         """Return everything about a video; None if it is not of this dataset."""
-        found = {name: self._of(name, video_id) for name in TABLES}
+        found = {name: self._columns.of_video(name, video_id) for name in TABLES}
         if not found["videos"]:
             return None
-        return {"video": found.pop("videos")[0], **found, "playable": self.media(video_id) is not None}
+        missing = None
+        try:
+            self.media(video_id)
+        except NoSourceError as error:
+            missing = str(error)
+        return {"video": found.pop("videos")[0], **found, "missing": missing}
 
     def rejects(self, *, kind: str, stage: str, reason: str, offset: int, limit: int) -> Row:
         """Return some of the rejects of a kind, stage and reason; empty strings take all."""
-        table = self.tables["rejects"]
-        mask = pa.array(np.ones(table.num_rows, bool))
+        mask = None
         for column, value in (("kind", kind), ("stage", stage), ("reason", reason)):
             if value:
-                mask = pc.and_(mask, pc.equal(table[column], value))
-        return _page(table.filter(mask), offset, limit)
+                same = pc.equal(self._columns.table("rejects", [column])[column], value)
+                mask = same if mask is None else pc.and_(mask, same)
+        return self._columns.page("rejects", REJECT_COLUMNS, mask, offset=offset, limit=limit)
 
     def search(self, text: str, *, offset: int, limit: int) -> Row:
         """Return clips whose caption, and actions whose text, holds a text."""
         found = {}
-        for name, column in (("clips", "caption"), ("actions", "text")):
-            table = self.tables[name].select(["video_id", "start_s", "end_s", column])
-            found[name] = _page(table.filter(_holds(table[column], text)), offset, limit)
+        for name, column in SEARCHED.items():
+            shown = ["video_id", "start_s", "end_s", column]
+            mask = self._columns.holding(name, column, text)
+            found[name] = self._columns.page(name, shown, mask, offset=offset, limit=limit)
         return found
+
+    def clips(self) -> pa.Table:
+        """Return the kept clips: video, start, end, caption."""
+        return self._columns.table("clips", ["video_id", "start_s", "end_s", "caption"])
+
+    def dropped_clips(self) -> pa.Table:
+        """Return the dropped clips: video, start, end, stage and reason."""
+        columns = ["video_id", "start_s", "end_s", "stage", "reason", "kind"]
+        table = self._columns.table("rejects", columns)
+        return table.filter(pc.equal(table["kind"], "clip")).drop_columns("kind")
 
     # Thresholds ---------------------------------------------------------------------------------------
 
@@ -141,6 +178,10 @@ class Inspected:
 
     def histograms(self) -> list[Row]:
         """Return for each score how many clips were kept and dropped; see :class:`Histogram`."""
+        return self._histograms
+
+    @cached_property
+    def _histograms(self) -> list[Row]:
         return [asdict(each) for each in histograms(self._dataset, self.run["config"])]
 
     def what_if(self, settings: Mapping[str, float | None]) -> Row:
@@ -176,7 +217,9 @@ class Inspected:
     @cached_property
     def candidates(self) -> Candidates:
         """Kept clips, and those dropped by a threshold or for want of an action."""
-        clips, rejects = self.tables["clips"], self.tables["rejects"]
+        scored = sorted({score.column for score in SCORES.values()})
+        clips = self._columns.table("clips", ["video_id", "start_s", "end_s", *scored])
+        rejects = self._columns.table("rejects", REJECT_COLUMNS)
         is_clip = pc.equal(rejects["kind"], "clip")
         wanted = pa.array(["no_match", *(score.reason for score in SCORES.values())])
         lost = rejects.filter(pc.and_(is_clip, pc.is_in(rejects["reason"], wanted)))
@@ -193,73 +236,13 @@ class Inspected:
 
     @cached_property
     def _actions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        table = self.tables["actions"]
+        table = self._columns.table("actions", ["video_id", "start_s", "end_s"])
         return self._index(table), floats(table["start_s"]), floats(table["end_s"])
 
     @cached_property
     def _ids(self) -> pa.Array:
-        return pc.unique(self.tables["videos"]["video_id"])
+        return pc.unique(self._columns.table("videos", ["video_id"])["video_id"])
 
     def _index(self, table: pa.Table) -> np.ndarray:
         places: np.ndarray = np.nan_to_num(floats(pc.index_in(table["video_id"], self._ids)))
         return places
-
-    def _of(self, name: str, video_id: str) -> list[Row]:
-        table = self.tables[name]
-        rows: list[Row] = table.filter(pc.equal(table["video_id"], video_id)).to_pylist()
-        return rows
-
-
-def compare(old: Inspected, new: Inspected, *, offset: int, limit: int) -> Row:
-    """Return the clips that differ between two runs: kept by one only, or captioned otherwise.
-
-    Clips are the same if video, start and end are.
-    """
-
-    def clips(run: Inspected) -> dict[tuple[str, float, float], str]:
-        rows = run.tables["clips"].select(["video_id", "start_s", "end_s", "caption"]).to_pylist()
-        return {(row["video_id"], row["start_s"], row["end_s"]): row["caption"] or "" for row in rows}
-
-    def why(run: Inspected) -> dict[tuple[str, float, float], str]:
-        table = run.tables["rejects"]
-        rows = table.filter(pc.equal(table["kind"], "clip")).to_pylist()
-        return {
-            (row["video_id"], row["start_s"], row["end_s"]): f"{row['stage']}: {row['reason']}"
-            for row in rows
-        }
-
-    before, after = clips(old), clips(new)
-    lost, gained = why(new), why(old)
-    changes: dict[str, list[Row]] = defaultdict(list)
-    for key in sorted(before.keys() | after.keys()):
-        video_id, start_s, end_s = key
-        row = {"video_id": video_id, "start_s": start_s, "end_s": end_s}
-        if key not in after:
-            changes["lost"].append({**row, "why": lost.get(key, "no such clip"), "old": before[key]})
-        elif key not in before:
-            changes["gained"].append({**row, "why": gained.get(key, "no such clip"), "new": after[key]})
-        elif before[key] != after[key]:
-            changes["captions"].append({**row, "old": before[key], "new": after[key]})
-    counts = {kind: len(changes[kind]) for kind in ("lost", "gained", "captions")}
-    settings = {
-        name: [value, new.settings()[name]]
-        for name, value in old.settings().items()
-        if value != new.settings()[name]
-    }
-    rows = [{"kind": kind, **row} for kind in counts for row in changes[kind]]
-    return {
-        "counts": counts,
-        "settings": settings,
-        "total": len(rows),
-        "rows": rows[offset : offset + limit],
-    }
-
-
-def _holds(column: pa.ChunkedArray, text: str) -> Any:
-    if not text:
-        return pa.array(np.ones(len(column), bool))
-    return pc.fill_null(pc.match_substring(column, text, ignore_case=True), False)
-
-
-def _page(table: pa.Table, offset: int, limit: int) -> Row:
-    return {"total": table.num_rows, "rows": table.slice(offset, limit).to_pylist()}

@@ -124,7 +124,7 @@ function evidence(row) {
   const box = /box \(([0-9.]+), ([0-9.]+), ([0-9.]+), ([0-9.]+)\)/.exec(row.detail);
   if (row.video_id && (box || row.kind === "clip")) {
     const time = Math.round(((row.start_s ?? 0) + (row.end_s ?? row.start_s ?? 0)) * 500);
-    const image = el("img", { src: `/frames/${row.video_id}/${time}`, alt: "frame of what was dropped", loading: "lazy", on: { error: (event) => event.target.parentElement.remove() } });
+    const image = el("img", { src: `/frames/${row.video_id}/${time}`, alt: "frame of what was dropped", loading: "lazy", on: { error: (event) => explain(event.target) } });
     const place = el("div", { class: "evidence" }, image);
     if (box) {
       const [left, top, right, bottom] = box.slice(1).map(Number);
@@ -135,15 +135,22 @@ function evidence(row) {
   return cell;
 }
 
+// In place of a picture that cannot be shown, the reason in the server's words.
+async function explain(image) {
+  const answer = await fetch(image.src).catch(() => null);
+  const reason = answer && answer.status === 404 ? await answer.text() : "the server does not answer";
+  image.parentElement.replaceChildren(el("span", { class: "soft", text: `No picture: ${reason}.` }));
+}
+
 const colour = (iou) => `hsl(${Math.round(120 * Math.min(1, iou / 0.7))} 70% 42%)`;
 
 async function videoPage(id, time) {
   const mine = turn, found = await ask("video", { id });
   if (mine !== turn) return;
-  const { video, clips, actions, matches, rejects, narratives, playable } = found;
+  const { video, clips, actions, matches, rejects, narratives, missing } = found, playable = missing === null;
   const ends = [...clips, ...actions, ...rejects].map((row) => row.end_s ?? 0);
   const extent = Math.max(video.duration_s ?? 0, ...ends, 0.1);
-  const player = playable ? el("video", { controls: true, preload: "metadata", src: `/media/${id}` }) : el("p", { class: "soft", text: "The file is not on this machine." });
+  const player = playable ? el("video", { controls: true, preload: "metadata", src: `/media/${id}` }) : el("p", { class: "soft", text: `Not playable here: ${missing}.` });
   const places = [], at = (s) => 100 * s / extent;
   const seek = (s) => { if (playable) player.currentTime = s; cursor(s); };
   function cursor(s) {

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset.schema import TABLES
-from pipeline.report.inspector import Inspected, compare
+from models.media import write_video
+from pipeline.dataset.manifest import File, Manifest
+from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
+from pipeline.platform.storage import Store
+from pipeline.report.comparison import compare
+from pipeline.report.inspector import Inspected
 from pipeline.report.inspector_http import Server
+from stages.frames import FramePacker
+from tests.support.buckets import bucket, s3_server
 
+__all__ = ["bucket", "s3_server"]
 VIDEO, OTHER = "0" * 16, "f" * 16
 HOSTILE = '<img src=x onerror=alert(1)>\u202e\x07 "quoted"'
 CONFIG = {
@@ -32,6 +42,18 @@ def write(output: Path, rows: dict[str, list[dict[str, Any]]], config: dict[str,
         whole = [dict.fromkeys(schema.names) | row for row in rows.get(name, [])]
         pq.write_table(pa.Table.from_pylist(whole, schema), output / name / "part-all.parquet")
     return output
+
+
+def write_film(path: Path) -> None:
+    """Twenty seconds, one picture a second; the grey level tells the time."""
+    pictures = (np.full((48, 64, 3), 10 * second, np.uint8) for second in range(20))
+    write_video(path, pictures, 1, crf=10)
+
+
+def grey(jpeg: bytes) -> float:
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    return float(picture.mean())
 
 
 def clip(number: int, start_s: float, end_s: float, **more: Any) -> dict[str, Any]:
@@ -52,7 +74,7 @@ def lost(reason: str, detail: str, start_s: float, end_s: float, stage: str = "c
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     media = tmp_path / "my video.mp4"
-    media.write_bytes(bytes(range(256)) * 4)
+    write_film(media)
     (tmp_path / "secret.txt").write_text("secret")
     rows = {
         "videos": [
@@ -101,7 +123,7 @@ def test_two_runs_are_compared_clip_by_clip(output: Path, tmp_path: Path) -> Non
         "clips": [clip(0, 0, 10, caption="Other words"), clip(1, 30, 40)],
         "rejects": [lost("blurred", "sharpness 0.15 is below", 10, 20)],
     }
-    found = compare(Inspected(output), Inspected(write(tmp_path / "new", rows, config)), offset=0, limit=9)
+    found = compare(Inspected(output), Inspected(write(tmp_path / "new", rows, config))).page(0, 9)
     assert found["counts"] == {"lost": 1, "gained": 1, "captions": 1}
     assert found["settings"] == {"clip.min_sharpness": [0.1, 0.2]}
     assert [row["why"] for row in found["rows"] if row["kind"] != "captions"] == [
@@ -110,7 +132,7 @@ def test_two_runs_are_compared_clip_by_clip(output: Path, tmp_path: Path) -> Non
     ]
 
 
-def get(output: Path, path: str, host: str = "127.0.0.1", **headers: str) -> httpx.Response:
+def get(output: Path | str, path: str, host: str = "127.0.0.1", **headers: str) -> httpx.Response:
     import asyncio
 
     async def answer() -> httpx.Response:
@@ -122,12 +144,13 @@ def get(output: Path, path: str, host: str = "127.0.0.1", **headers: str) -> htt
 
 
 def test_media_come_by_range_and_from_this_dataset_only(output: Path) -> None:
+    film = (output.parent / "my video.mp4").read_bytes()
     whole = get(output, f"/media/{VIDEO}")
-    assert whole.status_code == 200 and len(whole.content) == 1024
+    assert (whole.status_code, whole.content) == (200, film)
     part = get(output, f"/media/{VIDEO}", Range="bytes=10-19")
-    assert (part.status_code, part.content) == (206, bytes(range(10, 20)))
+    assert (part.status_code, part.content) == (206, film[10:20])
     assert part.headers["content-type"] == "video/mp4"
-    assert get(output, f"/media/{VIDEO}", Range="bytes=9999-").status_code == 416
+    assert get(output, f"/media/{VIDEO}", Range="bytes=999999-").status_code == 416
     for name in (
         OTHER, "1" * 16, "", "%2e%2e", "..%2fsecret.txt", "%2fetc%2fpasswd",
         VIDEO.upper() + "x",
@@ -135,8 +158,78 @@ def test_media_come_by_range_and_from_this_dataset_only(output: Path) -> None:
     ):  # fmt: skip
         answer = get(output, f"/media/{name}")
         assert answer.status_code == 404 and "secret" not in answer.text, name
-    assert get(output, f"/frames/{VIDEO}/0").status_code == 404
-    assert get(output, "/frames/..%2f..%2f/0").status_code == 404
+        answer = get(output, f"/frames/{name}/0")
+        assert answer.status_code == 404 and "secret" not in answer.text, name
+
+
+def test_only_videos_are_given_away(output: Path, tmp_path: Path) -> None:
+    rows = {"videos": [{"uri": "file:///etc/passwd", "video_id": VIDEO, "status": "kept"}]}
+    other = write(tmp_path / "other", rows)
+    for path in (f"/media/{VIDEO}", f"/frames/{VIDEO}/0"):
+        answer = get(other, path)
+        assert answer.status_code == 404 and "cannot be read as a video" in answer.text
+    (tmp_path / "my video.mp4").unlink()
+    assert "not on this machine" in get(output, f"/media/{VIDEO}").text
+
+
+def test_pictures_come_from_the_packed_frames_else_from_the_video(output: Path) -> None:
+    assert grey(get(output, f"/frames/{VIDEO}/7200").content) == pytest.approx(70, abs=4)
+    assert grey(get(output, f"/frames/{VIDEO}/999999").content) == pytest.approx(190, abs=4)
+    packed = output / "_work" / "frames" / VIDEO[:2] / f"{VIDEO}.zip"
+    packed.parent.mkdir(parents=True)
+    with FramePacker(packed) as packer:
+        packer.add(7.0, np.full((48, 64, 3), 250, np.uint8), 90)
+    assert grey(get(output, f"/frames/{VIDEO}/7200").content) == pytest.approx(250, abs=4)
+
+
+def push(output: Path, url: str, media: str) -> None:
+    """Upload a dataset whose video is in the bucket too."""
+    store = Store(url)
+    files = {path.relative_to(output).as_posix(): path for path in sorted(output.rglob("*.parquet"))}
+    files["run.json"] = output / "run.json"
+    described = {
+        name: File(path=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=0)
+        for name, path in files.items()
+        for data in [path.read_bytes()]
+    }
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION, input_root=media,
+        tables={table: [described[f"{table}/part-all.parquet"]] for table in TABLES},
+        files=[described["run.json"]],
+    )  # fmt: skip
+    for name, path in files.items():
+        store.put(name, path)
+    store.put("manifest.json", manifest.dump())
+
+
+def test_a_dataset_in_a_bucket(output: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDEOAUTEUR_CACHE", str(output.parent / "cache"))
+    rows = {
+        "videos": [
+            {"uri": "a film.mp4", "video_id": VIDEO, "status": "kept", "title": "Soup"},
+            {"uri": "file:///etc/passwd", "video_id": OTHER, "status": "kept"},
+            {"uri": "gone.mp4", "video_id": "1" * 16, "status": "kept"},
+        ],
+        "clips": [clip(0, 0, 10), clip(1, 10, 20)],
+    }
+    film = (output.parent / "my video.mp4").read_bytes()
+    Store(f"{bucket}/in").put("a film.mp4", film)
+    place = f"{bucket}/dataset"
+    push(write(output.parent / "local", rows), place, f"{bucket}/in/")
+    overview = get(place, "/api/overview").json()
+    assert (overview["output"], overview["rows"]["clips"]) == ("dataset", 2)
+    assert get(place, "/api/search?text=hands").json()["clips"]["total"] == 2
+    assert get(place, f"/api/video?id={VIDEO}").json()["missing"] is None
+    assert get(place, f"/media/{VIDEO}").content == film
+    part = get(place, f"/media/{VIDEO}", Range="bytes=-5")
+    assert (part.status_code, part.content) == (206, film[-5:])
+    assert part.headers["content-range"] == f"bytes {len(film) - 5}-{len(film) - 1}/{len(film)}"
+    assert get(place, f"/media/{VIDEO}", Range="bytes=999999-").status_code == 416
+    assert grey(get(place, f"/frames/{VIDEO}/7200").content) == pytest.approx(70, abs=4)
+    assert "machine that made this dataset" in get(place, f"/media/{OTHER}").text
+    assert "no longer in its bucket" in get(place, f"/frames/{'1' * 16}/0").text
+    missing = get(f"{bucket}/nothing", "/api/overview")
+    assert missing.status_code == 503 and "videoauteur push" in missing.text
 
 
 def test_another_host_s_page_cannot_ask(output: Path) -> None:
@@ -154,8 +247,8 @@ def test_questions_are_answered_and_wrong_ones_refused(output: Path) -> None:
     assert get(output, "/api/videos?status=kept&limit=1").json()["total"] == 2
     assert get(output, "/api/search?text=onerror").json()["clips"]["total"] == 1
     assert get(output, "/api/rejects?kind=file").json()["rows"][0]["detail"] == HOSTILE
-    assert get(output, f"/api/video?id={VIDEO}").json()["playable"] is True
-    assert get(output, f"/api/video?id={OTHER}").json()["playable"] is False
+    assert get(output, f"/api/video?id={VIDEO}").json()["missing"] is None
+    assert "https://" in get(output, f"/api/video?id={OTHER}").json()["missing"]
     assert get(output, "/api/video?id=../x").status_code == 404
     assert get(output, "/api/compare").status_code == 404
     for question in (
