@@ -12,6 +12,7 @@ It needs the standard library alone, so that it starts at once and whatever the 
 import argparse
 import contextlib
 import http.client
+import importlib.util
 import json
 import os
 import select
@@ -19,8 +20,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,6 +40,10 @@ HUNG_S = 120.0
 GRACE_S = 5.0
 """From asking a server to end to killing it."""
 TAIL_BYTES = 3000
+LISTENING = "0A"
+"""State of a socket in the system's tables."""
+LINE_BYTES = 65_536
+"""A longer line is copied in pieces."""
 
 # Filled by the signal's handler, looked at between two steps.
 _terminated: list[bool] = []
@@ -59,6 +65,8 @@ class Keeper:
         self._told = False
         self._began = 0
         self._engine: subprocess.Popen[bytes] | None = None
+        self._copier: threading.Thread | None = None
+        self._hide = _redactor(command)
         self._watchdog = _fork_watchdog()
 
     def run(self) -> str:
@@ -104,15 +112,29 @@ class Keeper:
         arguments = [*self._command, "--host", self._host, "--port", str(self._port)]
         self._note(f"start {' '.join(arguments)}")
         self._engine = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, process_group=0
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
         )
+        self._copier = threading.Thread(target=self._copy, args=[self._engine.stdout], daemon=True)
+        self._copier.start()
         os.write(self._watchdog, f"{self._engine.pid}\n".encode())
         return self._engine
+
+    def _copy(self, output: BinaryIO) -> None:
+        """Copy a server's output to the log, without secrets: servers print their options."""
+        with output:
+            while line := output.readline(LINE_BYTES):
+                self._log.write(self._hide(line.decode(errors="replace")).encode())
+                self._log.flush()
 
     def _wait_until_healthy(self, engine: subprocess.Popen[bytes]) -> bool:
         deadline = time.monotonic() + self._deadline_s
         while engine.poll() is None and time.monotonic() < deadline:
-            if self._healthy():
+            # Another program may have taken the port meanwhile and answer in the server's place.
+            if self._healthy() and _listens(engine.pid, self._port):
                 return True
             _sleep(STARTING_POLL_S)
         return False
@@ -150,6 +172,8 @@ class Keeper:
                 os.killpg(engine.pid, signal.SIGKILL)
                 engine.poll()
                 time.sleep(0.01)
+        if self._copier is not None:
+            self._copier.join(GRACE_S)
 
     def last_words(self) -> str:
         """Return the end of the server's output since its last start."""
@@ -158,7 +182,7 @@ class Keeper:
             return log.read().decode(errors="replace")
 
     def _note(self, text: str) -> None:
-        self._log.write(f"[keeper] {text}\n".encode())
+        self._log.write(self._hide(f"[keeper] {text}\n").encode())
         self._log.flush()
 
 
@@ -203,12 +227,45 @@ def _tell(message: dict[str, str]) -> None:
         print(json.dumps(message), flush=True)
 
 
+def _listens(group: int, port: int) -> bool:
+    """Return whether a process of a group listens on a port; true where the system does not say."""
+    sockets: set[str] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                _, local, _, state, *rest = line.split()
+                if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{rest[5]}]")
+    if not sockets:
+        return True
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(process.name)) == group:
+                for descriptor in (process / "fd").iterdir():
+                    with contextlib.suppress(OSError):
+                        if str(descriptor.readlink()) in sockets:
+                            return True
+    return False
+
+
 def _free_port(host: str) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def _redactor(command: Sequence[str]) -> Callable[[str], str]:
+    """Return a function that takes the secrets of a command and of the environment out of a text."""
+    # By its file: an isolated interpreter has no path to our packages.
+    path = Path(__file__).with_name("redaction.py")
+    spec = importlib.util.spec_from_file_location("redaction", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    hide: Callable[[str], str] = module.Redactor(values=module.secret_arguments(command)).text
+    return hide
 
 
 def _fork_watchdog() -> int:

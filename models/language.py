@@ -24,6 +24,7 @@ from models.errors import BudgetError, EndpointError, StoreError
 from models.failover import Failover
 from models.ledger import Ledger
 from models.pacing import Pace
+from models.redaction import Redactor
 from models.structured import json_object, mismatch
 
 __all__ = ["Answer", "AnswerStore", "Endpoint", "LanguageClient", "Problem", "Question", "request_key"]
@@ -250,11 +251,13 @@ def request_key(request: dict[str, Any]) -> str:
 
 def _packed(completion: Completion, place: Endpoint) -> str:
     usage = completion.usage
+    # A server can put the key that it was sent into its answer, which ends in published tables.
+    hide = Redactor([place.api_key_env]).known
     return json.dumps(
         {
-            "text": completion.text,
-            "finish": completion.finish,
-            "refusal": completion.refusal,
+            "text": hide(completion.text),
+            "finish": hide(completion.finish),
+            "refusal": hide(completion.refusal),
             "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]} if usage else None,
             "model": place.model,
         }

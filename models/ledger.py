@@ -156,7 +156,10 @@ class Ledger:
             self._file = (self._folder / f"{uuid.uuid4().hex}.jsonl").open("xb", buffering=0)
             # Held for as long as this process lives: others tell by it what is still on its way.
             fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._file.write(json.dumps(record).encode() + b"\n")
+        try:
+            self._file.write(json.dumps(record).encode() + b"\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

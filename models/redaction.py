@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable
@@ -28,23 +29,33 @@ PATTERNS = tuple(
 )
 """What looks like a secret; the first group stays."""
 KEY_OPTION = re.compile(r"--?(?:api[-_]?key|token|password)", re.IGNORECASE)
+"""Options whose next argument is a secret."""
+KEY_VARIABLE = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS)$", re.IGNORECASE)
+"""Environment variables that hold a secret by their name."""
 
 
 class Redactor:
-    """Takes known secrets, and what looks like one, out of texts.
+    """Filter that takes known secrets, and text that looks like one, out of texts.
 
     Args:
-        variables: names of environment variables that hold keys.
+        variables: names of environment variables that hold keys, beside those named so.
+        values: further secrets.
     """
 
-    def __init__(self, variables: Iterable[str] = ()) -> None:
-        values = {os.environ.get(name, "") for name in variables}
+    def __init__(self, variables: Iterable[str] = (), values: Iterable[str] = ()) -> None:
+        named = [name for name in os.environ if KEY_VARIABLE.search(name)]
+        values = {*values, *(os.environ.get(name, "") for name in (*variables, *named))}
         self._values = sorted((value for value in values if len(value) >= MIN_CHARACTERS), reverse=True)
 
-    def text(self, text: str) -> str:
-        """Return a text without secrets."""
+    def known(self, text: str) -> str:
+        """Return a text without the known secrets; all else is as it was."""
         for value in self._values:
             text = text.replace(value, HIDDEN)
+        return text
+
+    def text(self, text: str) -> str:
+        """Return a text without known secrets and without text that looks like one."""
+        text = self.known(text)
         for pattern in PATTERNS:
             text = pattern.sub(rf"\1{HIDDEN}", text)
         return text
@@ -63,8 +74,11 @@ class Redactor:
         return value
 
 
+def secret_arguments(arguments: Iterable[str]) -> list[str]:
+    """Return the arguments of a program that follow an option for a key."""
+    words = list(arguments)
+    return [word for option, word in itertools.pairwise(words) if _names_a_key(option)]
+
+
 def _names_a_key(option: object) -> bool:
-    return (
-        isinstance(option, str)
-        and re.fullmatch(r"(?i)--?(?:api[-_]?key|token|password)", option) is not None
-    )
+    return isinstance(option, str) and KEY_OPTION.fullmatch(option) is not None

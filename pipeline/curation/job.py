@@ -173,7 +173,7 @@ class _Job:
             StoreError: the memo cannot be written.
         """
         if end.reason is Reason.ENDPOINT_REFUSED:
-            raise ConfigError(f"{end.stage}: {end.detail}")
+            raise ConfigError(self._run.redact.text(f"{end.stage}: {end.detail}"))
         if end.reason is Reason.STORE_FAILED:
             raise StoreError(end.detail)
         if end.reason is Reason.BUDGET_SPENT:

@@ -23,6 +23,7 @@ from models.budget import Cost
 from models.errors import BudgetError, EndpointError, MediaError, StoreError, TransientError
 from pipeline.curation.crashes import Watch
 from pipeline.curation.results import fill, judges_only, measured, memo_key, recall, reject_key, rejection
+from pipeline.curation.store import unwritable
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, Workspace
 from stages.records import FAILURES, Reason, Video
@@ -278,7 +279,7 @@ def _sorted_os_errors(video: Video) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise StoreError(f"{error.filename or 'disk'}: {error.strerror}") from error
+            raise unwritable(Path(error.filename or "a disk of the run"), error) from error
         if error.errno in PASSING:
             raise TransientError(f"{error.filename or 'disk'}: {error.strerror}") from error
         if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM):

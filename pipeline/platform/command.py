@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from models.errors import ReportedError
+from models.redaction import Redactor
 
 DONE, FAILED, BAD_USAGE, OVER_BUDGET = 0, 1, 2, 3
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -49,7 +50,8 @@ def ended(run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) 
     try:
         return run(parsed)
     except ReportedError as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
+        # A server may have sent the key back, and the error of a program names its arguments.
+        print(f"videoauteur: {Redactor().text(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(

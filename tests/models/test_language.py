@@ -226,6 +226,15 @@ def test_a_wrong_answer_is_shown_to_the_model_once_more(
     assert server.requests[1]["messages"][:-2] == server.requests[0]["messages"]
 
 
+def test_a_key_that_a_server_puts_into_its_answer_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "tr0ub4dor-and-3")
+    store = Store()
+    with ChatServer(replies(completion('{"n": 1, "key": "tr0ub4dor-and-3"}'))) as server:
+        LanguageClient(endpoint(server), store).ask([question("soup")])
+    (stored,) = store.values()
+    assert "[redacted]" in stored and "tr0ub4dor" not in stored
+
+
 def test_an_object_in_a_fence_is_taken() -> None:
     with ChatServer(replies(completion('Here it is:\n```json\n{"n": 1}\n```\nBye.'))) as server:
         assert LanguageClient(endpoint(server), Store()).ask([question("one")]) == [said(1)]

@@ -28,6 +28,15 @@ def test_secrets_are_hidden(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SECRET not in hidden and "[redacted]" in hidden
 
 
+def test_variables_named_like_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_PROVIDER_API_KEY", SECRET)
+    monkeypatch.setenv("KEYBOARD", "qwertyuiop")
+    assert Redactor().text(f"it said {SECRET} qwertyuiop") == "it said [redacted] qwertyuiop"
+    assert Redactor(values=["another secret"]).known("an another secret; api_key=abcdefgh") == (
+        "an [redacted]; api_key=abcdefgh"
+    )
+
+
 def test_an_argument_after_an_option_for_a_key_is_hidden() -> None:
     tree = {"server": {"arguments": ["--api-key", SECRET, "--port", "80"]}}
     assert Redactor().tree(tree) == {"server": {"arguments": ["--api-key", "[redacted]", "--port", "80"]}}

@@ -24,13 +24,22 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--host")
 parser.add_argument("--port", type=int)
 parser.add_argument("--once")
+parser.add_argument("--stranger", action="store_true")
+parser.add_argument("--api-key")
 arguments = parser.parse_args()
 if arguments.once:
     try:
         open(arguments.once, "x").close()
     except FileExistsError:
         sys.exit("the second start fails")
-child = subprocess.Popen(["sleep", "600"])
+print("options:", arguments, "api_key", arguments.api_key, flush=True)
+if arguments.stranger and os.fork():
+    time.sleep(600)
+if arguments.stranger:
+    os.setsid()
+    import threading
+    threading.Timer(10, os._exit, [0]).start()
+child = subprocess.Popen(["sleep", "600"] if not arguments.stranger else ["true"])
 hung = False
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -114,6 +123,23 @@ def test_a_server_that_does_not_answer_in_time_is_not_waited_for(tmp_path: Path)
     command = Command(name="sleep", arguments=["sh", "-c", "sleep 600; true"])
     with pytest.raises(ServerError, match=r"did not answer within 0\.3 s"):
         Server(command, host="127.0.0.1", deadline_s=0.3, log=tmp_path / "log")
+
+
+def test_a_stranger_on_the_port_is_not_taken_for_the_server(tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match=r"did not answer within 2 s"):
+        Server(engine("--stranger"), host="127.0.0.1", deadline_s=2, log=tmp_path / "log")
+
+
+def test_the_log_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "from-the-environment")
+    with started(tmp_path, "--api-key", "among-the-arguments") as server:
+        assert processes(server.base_url)
+    log = (tmp_path / "logs" / "server.log").read_text()
+    assert "options:" in log and log.count("[redacted]") >= 2
+    assert "among-the-arguments" not in log
+    with pytest.raises(ServerError, match="unrecognized") as caught:
+        started(tmp_path, "--api-key", "among-the-arguments", "--no-such=from-the-environment")
+    assert not {"among-the-arguments", "from-the-environment"} & set(str(caught.value).split())
 
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -37,6 +37,20 @@ def test_every_pinned_file_is_installed() -> None:
     assert (weights.minilm() / "tokenizer.json").is_file()
 
 
+def test_a_cached_file_that_was_changed_is_joined_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    weights.whisper_base.cache_clear()
+    model = weights.whisper_base() / "model.bin"
+    whole = model.stat().st_size
+    model.write_bytes(b"other weights")
+    weights.whisper_base.cache_clear()
+    assert weights.whisper_base() == model.parent
+    assert model.stat().st_size == whole
+    weights.whisper_base.cache_clear()
+
+
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Packages of other parts than the pinned ones, and an empty cache."""
@@ -46,6 +60,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / f"model.bin.part{number}").write_bytes(b"other weights")
         for file in ("config.json", "tokenizer.json", "vocabulary.txt"):
             (folder / file).touch()
+    weights.whisper_base.cache_clear()
     monkeypatch.setattr(weights, "package_folder", lambda package: tmp_path / package)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
