@@ -11,7 +11,7 @@ sentences then began within 0.03 s of the truth and ended within 0.05 s, in plac
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from models.hallucinations import MAX_COMPRESSION, without_unsaid
 from models.media import SAMPLE_RATE
 from models.spoken import Heard, Passage, Span, SpokenWord
 
-EMBEDDED = {"base": weights.whisper_base, "tiny.en": weights.whisper_tiny_en}
+EMBEDDED: dict[str, Callable[[], Path]] = {"base": weights.whisper_base, "tiny.en": weights.whisper_tiny_en}
 SURE_LANGUAGE = 0.8
 LIKELY_LANGUAGE = 0.1
 NO_REPEAT_TOKENS = 5
