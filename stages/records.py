@@ -460,6 +460,11 @@ class Drop:
     end_s: float | None = None
 
 
+def video_id_of(content_id: str) -> str:
+    """Return the id of a video by the sha256 of its content."""
+    return content_id[:16]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Video:
     """One input file on its way through the chain.
@@ -467,8 +472,8 @@ class Video:
     Attributes:
         uri: where the file is, as a URI.
         video_id: first 16 hex digits of ``content_id``.
-        content_id: sha256 of the file's bytes.
-        identity: state of the file when its content was hashed; a file in another state is not the one
+        content_id: sha256 of the file's bytes; empty for an object of a bucket until a worker reads it.
+        identity: state of the file when it was listed; a file in another state is not the one
             that ``content_id`` names. Empty where that is not checked.
         facts, evidence, ...: what each stage measured; None until it has run.
         drops: everything dropped so far, in the order of the stages.

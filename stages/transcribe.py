@@ -105,7 +105,8 @@ class Transcribe(Stage):
         ]
 
     def also_reads(self, video: Video) -> object:
-        if self.settings.subtitles == "never":
+        # Objects of a bucket are opened one by one, so there is nothing beside them.
+        if self.settings.subtitles == "never" or not video.uri.startswith("file:"):
             return None
         path = path_of(video.uri)
         # The names themselves need not be text.

@@ -33,16 +33,16 @@ class View(Video):
         video: the whole one.
         stage: name of the stage, for messages.
         reads: fields and properties of :class:`Video` that can be read.
-        reads_file: whether the stage may open the file.
+        file: the local file with the video's bytes; None if the stage may not open it.
     """
 
-    __slots__ = ("_reads_file", "_results", "_stage", "_values", "_video")
+    __slots__ = ("_file", "_results", "_stage", "_values", "_video")
 
-    def __init__(self, video: Video, *, stage: str, reads: Collection[str], reads_file: bool) -> None:
-        self._set(video, stage, {name: getattr(video, name) for name in reads}, {}, reads_file)
+    def __init__(self, video: Video, *, stage: str, reads: Collection[str], file: Path | None) -> None:
+        self._set(video, stage, {name: getattr(video, name) for name in reads}, {}, file)
 
     def _set(
-        self, video: Video, stage: str, values: dict[str, Any], results: dict[str, Any], reads_file: bool
+        self, video: Video, stage: str, values: dict[str, Any], results: dict[str, Any], file: Path | None
     ) -> None:
         # The record is frozen.
         for name, value in (
@@ -50,7 +50,7 @@ class View(Video):
             ("_stage", stage),
             ("_values", values),
             ("_results", results),
-            ("_reads_file", reads_file),
+            ("_file", file),
         ):
             object.__setattr__(self, name, value)
 
@@ -72,9 +72,7 @@ class View(Video):
     def with_results(self, **results: Any) -> Self:
         """See :meth:`Video.with_results`."""
         new = object.__new__(type(self))
-        new._set(
-            self._video, self._stage, self._values | results, self._results | results, self._reads_file
-        )
+        new._set(self._video, self._stage, self._values | results, self._results | results, self._file)
         return new
 
 
@@ -117,17 +115,18 @@ def size_of(video: Video) -> int:
 
 
 def file_of(video: Video) -> Path:
-    """Return the path of a video's file. Its content is what ``content_id`` names; its name is not.
+    """Return the local path of a video's file. Its content is what ``content_id`` names; its name is not.
 
     Raises:
         ContractError: the stage does not declare that it reads the file.
     """
     if isinstance(video, View):
-        if not video._reads_file:
+        if video._file is None:
             raise ContractError(
                 f"the stage {video._stage!r} opens the video's file: set `reads_file` on its class"
             )
-        return path_of(video._video.uri)
+        file: Path = video._file
+        return file
     return path_of(video.uri)
 
 

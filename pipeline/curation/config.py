@@ -49,6 +49,7 @@ class Run(Section):
 
     Attributes:
         error_budget: share of videos that may fail by our fault before exit code 3.
+        cache_bytes: disk of each node for copies of videos in buckets, in the folder VIDEOAUTEUR_CACHE.
         retry_crashed: process videos again that crashed their process, or took too long, in two runs.
     """
 
@@ -56,6 +57,7 @@ class Run(Section):
     ray_address: str | None = None
     video_deadline_s: Positive = 3600.0
     retry_crashed: bool = False
+    cache_bytes: Count = 50_000_000_000
     transient_retries: WholeNumber = 2
     error_budget: Share = 0.0
     max_shard_bytes: Annotated[int, Field(ge=1000)] = 500_000_000

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from models.errors import UsageError
 from models.files import sha256_of
+from pipeline.curation.files import content_key
 from pipeline.platform.memo import Memo
-from stages.records import Drop, Kind, Reason, Video
+from stages.records import Drop, Kind, Reason, Video, video_id_of
 from stages.view import identity_from, path_of
 
 LIST_SUFFIXES = (".txt", ".list")
@@ -44,7 +45,7 @@ class Source:
     @property
     def video_id(self) -> str:
         """First 16 hex digits of the content's hash, or of the URI's where there is no content."""
-        return (self.content_id or hashlib.sha256(self.uri.encode()).hexdigest())[:16]
+        return video_id_of(self.content_id or hashlib.sha256(self.uri.encode()).hexdigest())
 
     def video(self) -> Video:
         """The record that the chain starts from."""
@@ -174,8 +175,7 @@ def identify(surveyed: Iterable[Source], memo: Memo) -> list[Source]:
     todo: dict[int, str] = {}
     for at, source in enumerate(sources):
         if source.problem is None:
-            trace = f"{source.uri}\n{source.identity}"
-            key = "content-" + hashlib.sha256(trace.encode()).hexdigest()
+            key = content_key(source.uri, source.identity)
             stored = memo.get(key)
             if stored is None:
                 todo[at] = key

@@ -21,6 +21,7 @@ import ray.exceptions
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
 
+from pipeline.curation.bucket_memo import open_memo
 from pipeline.curation.chain import Group, groups
 from pipeline.curation.config import PoolOptions
 from pipeline.curation.crashes import collect
@@ -28,7 +29,6 @@ from pipeline.curation.runners import Site
 from pipeline.curation.servers import reserved_cpus
 from pipeline.curation.worker import DIED_TWICE, EVENTS_JSON, EventSink, StageEvent, crashed
 from pipeline.platform import metrics
-from pipeline.platform.memo import Memo
 from pipeline.platform.packages import check_packages
 from pipeline.platform.progress import polled
 from stages.records import VIDEO_JSON, Video
@@ -172,12 +172,13 @@ def _through_pools(
     blocks: Sequence[Sequence[Video]], site: Site, board: Any
 ) -> Generator[Video, None, list[Video]]:
     """Yield the videos that came through all pools; return those that were lost with their workers."""
-    missing = {video.video_id: video for block in blocks for video in block}
+    # Not by their ids, which objects of a bucket get on the way.
+    missing = {video.uri: video for block in blocks for video in block}
     if not missing:
         return []
     for row in _dataset(blocks, site, board).iter_rows():
         video = VIDEO_JSON.validate_json(row["video"])
-        del missing[video.video_id]
+        del missing[video.uri]
         yield video
     # The pools' actors hold what they were given until the last reference to them goes, and some
     # references stand in cycles.
@@ -189,7 +190,7 @@ def _through_pools(
 def _timed_out(missing: Sequence[Video], site: Site) -> tuple[list[Video], list[Video]]:
     """Split lost videos into those that missed the deadline, rejected, and the others."""
     watch = site.watch()
-    with closing(Memo(site.memo)) as memo:
+    with closing(open_memo(site.memo)) as memo:
         crashes = collect(site.scratch, memo)
     timed_out: list[Video] = []
     others: list[Video] = []
@@ -210,7 +211,7 @@ def _retried(missing: Sequence[Video], site: Site, board: Any) -> Iterator[Video
     yield from timed_out
     for video in others:
         yield _alone(video, site, board)
-    with closing(Memo(site.memo)) as memo:
+    with closing(open_memo(site.memo)) as memo:
         collect(site.scratch, memo)
 
 

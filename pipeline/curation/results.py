@@ -6,10 +6,12 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json, to_jsonable_python
 
+from models.errors import MediaError
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, field_json
 from stages.records import Reason, Video
@@ -66,14 +68,22 @@ def judges_only(stage: Stage) -> bool:
     return type(stage).measure is Stage.measure
 
 
-def measured(stage: Stage, video: Video) -> str:
+def measured(stage: Stage, video: Video, file: Path | None) -> str:
     """Measure a video with what the stage declares to read, and return its result as JSON.
 
+    Args:
+        file: the local file with the video's bytes, for a stage that reads it.
+
     Raises:
+        BadInputError: the file cannot be used.
         ContractError: the stage reads or writes an undeclared field, or a number is not finite.
     """
-    view = View(video, stage=stage.name, reads=stage.reads, reads_file=stage.reads_file)
-    results = results_of(stage.measure(view), stage.name, stage.writes)
+    view = View(video, stage=stage.name, reads=stage.reads, file=file)
+    try:
+        after = stage.measure(view)
+    except MediaError as error:
+        raise BadInputError(Reason(error.problem), error.detail) from error
+    results = results_of(after, stage.name, stage.writes)
     stored = to_json({name: results[name] for name in stage.writes}, inf_nan_mode="constants").decode()
     try:
         from_json(stored, allow_inf_nan=False)

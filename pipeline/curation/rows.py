@@ -109,7 +109,7 @@ def _video_row(source: Source, video: Video, root: str) -> dict[str, Any]:
         **{name: facts.get(name) for name in TABLES["videos"].names},
         "has_audio": video.facts.has_audio if video.facts else None,
         "uri": relative_uri(source.uri, root),
-        "video_id": source.video_id,
+        "video_id": video.video_id,
         "language": (video.transcript.language or None) if video.transcript else None,
         "shot_starts_s": [shot.start_s for shot in video.evidence.shots] if video.evidence else [],
         "title": video.narrative.title if video.narrative else None,

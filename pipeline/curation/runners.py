@@ -8,10 +8,11 @@ from pathlib import Path
 
 from models.language import Endpoint
 from models.ledger import Ledger
+from pipeline.curation.bucket_memo import open_memo
 from pipeline.curation.chain import build_stages, packer_of
 from pipeline.curation.config import Config
 from pipeline.curation.crashes import Watch
-from pipeline.curation.store import GuardedMemo
+from pipeline.curation.files import VideoFiles
 from pipeline.curation.worker import ChainWorker, EventSink
 from stages.base import Stage, Workspace
 from stages.records import Video
@@ -22,13 +23,14 @@ class Site:
     """Facts of the run that a worker needs, wherever it runs.
 
     Attributes:
+        memo: a folder, or the URL of one in a bucket.
         ledger: folder of the account of all requests; None where nobody counts.
         only: names of the stages that run; None for all of them.
     """
 
     config: Config
     scratch: Path
-    memo: Path
+    memo: Path | str
     language: Endpoint | None
     vision: Endpoint | None
     ledger: Path | None = None
@@ -48,7 +50,7 @@ class Site:
         """A worker for some stages, by name; for all of them if None."""
         # All of them, for the one that packs frames may not be among those that run.
         chain = {stage.name: stage for stage in (*build_stages(self.config), *self.stages())}
-        memo = GuardedMemo(self.memo)
+        memo = open_memo(self.memo)
         return ChainWorker(
             [chain[name] for name in stages or [stage.name for stage in self.stages()]],
             packer=packer_of(list(chain.values())),
@@ -62,6 +64,7 @@ class Site:
             memo=memo,
             retries=self.config.run.transient_retries,
             watch=self.watch(),
+            files=VideoFiles(self.config.run.cache_bytes),
         )
 
 

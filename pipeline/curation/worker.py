@@ -8,6 +8,8 @@ bug of ours and fails this one video.
 from __future__ import annotations
 
 import errno
+import functools
+import json
 import time
 import traceback
 from collections import Counter
@@ -20,14 +22,14 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from models.budget import Cost
-from models.errors import BudgetError, EndpointError, MediaError, StoreError, TransientError
+from models.errors import BudgetError, EndpointError, StoreError, TransientError
 from pipeline.curation.crashes import Watch
+from pipeline.curation.files import VideoFiles, content_key
 from pipeline.curation.results import fill, judges_only, measured, memo_key, recall, reject_key, rejection
 from pipeline.curation.store import unwritable
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, Workspace
-from stages.records import FAILURES, Reason, Video
-from stages.view import file_of, identity_of
+from stages.records import FAILURES, Reason, Video, video_id_of
 
 Outcome = Literal["measured", "remembered", "rejected", "failed"]
 FIRST_RETRY_WAIT_S = 1.0
@@ -68,6 +70,7 @@ class StageEvent:
 
 EVENTS_JSON = TypeAdapter(list[StageEvent])
 EventSink = Callable[[StageEvent], None]
+Step = Callable[[], tuple[Video, Outcome]]
 
 
 class ChainWorker:
@@ -89,9 +92,11 @@ class ChainWorker:
         memo: Memo,
         retries: int,
         watch: Watch | None = None,
+        files: VideoFiles | None = None,
     ) -> None:
         self._stages = stages
         self._watch = watch
+        self._files = files or VideoFiles()
         self._packer = packer
         self._workspace = workspace
         self._memo = memo
@@ -104,6 +109,8 @@ class ChainWorker:
 
     def process(self, video: Video, sink: EventSink) -> Video:
         """Return the video after these stages, or with the reason why it ended in one of them."""
+        if not video.content_id:
+            video = self._identified(video, sink)
         with self._watch.over(video) if self._watch else nullcontext():
             return self._processed(video, sink)
 
@@ -117,7 +124,9 @@ class ChainWorker:
             before = len(video.drops)
             asked = self._asked()
             self._retried, self._traceback = 0, ""
-            video, outcome = self._sorted(stage, video)
+            video, outcome = self._sorted(
+                stage.name, video, functools.partial(self._measure_and_judge, stage, video)
+            )
             sink(
                 replace(
                     _event(stage, video, outcome, started, before),
@@ -129,7 +138,25 @@ class ChainWorker:
         if video.rejected and video.rejected.reason not in FAILURES:
             # No stage needs them any more; a failed video goes on in the next run.
             self._workspace.frames_path(video).unlink(missing_ok=True)
+        self._memo.seal()
         return video
+
+    def _identified(self, video: Video, sink: EventSink) -> Video:
+        """Return an object of a bucket with its content's hash, which is known once its bytes are here."""
+
+        def hashed() -> tuple[Video, Outcome]:
+            content_id = self._files.content_id(video)
+            self._memo.put(content_key(video.uri, video.identity), json.dumps(content_id))
+            return replace(video, content_id=content_id, video_id=video_id_of(content_id)), "measured"
+
+        started = time.perf_counter()
+        self._retried, self._traceback = 0, ""
+        found, outcome = self._sorted("ingest", video, hashed)
+        if found.rejected:
+            # It ends before the first stage, which still counts it.
+            seconds = time.perf_counter() - started
+            sink(StageEvent(stage=self._stages[0].name, outcome=outcome, seconds=seconds))
+        return found
 
     def close(self) -> None:
         """Close all stages and the memo."""
@@ -141,37 +168,37 @@ class ChainWorker:
     def _asked(self) -> Cost:
         return self._workspace.ledger.here if self._workspace.ledger else Cost()
 
-    def _sorted(self, stage: Stage, video: Video) -> tuple[Video, Outcome]:
-        """Return the video after a stage, rejected for whatever went wrong."""
+    def _sorted(self, stage: str, video: Video, step: Step) -> tuple[Video, Outcome]:
+        """Return the video after a step of a stage, rejected for whatever went wrong."""
         outcome: Outcome = "rejected"
         try:
-            video, outcome = self._attempt(stage, video)
+            video, outcome = self._attempt(video, step)
         except BadInputError as error:
-            video = video.reject(stage.name, error.reason, error.detail)
+            video = video.reject(stage, error.reason, error.detail)
         except TransientError as error:
-            video = video.reject(stage.name, Reason.RETRIES_EXHAUSTED, str(error))
+            video = video.reject(stage, Reason.RETRIES_EXHAUSTED, str(error))
         except EndpointError as error:
-            video = video.reject(stage.name, Reason.ENDPOINT_REFUSED, str(error))
+            video = video.reject(stage, Reason.ENDPOINT_REFUSED, str(error))
         except BudgetError as error:
-            video = video.reject(stage.name, Reason.BUDGET_SPENT, str(error))
+            video = video.reject(stage, Reason.BUDGET_SPENT, str(error))
         except StoreError as error:
-            video = video.reject(stage.name, Reason.STORE_FAILED, str(error))
+            video = video.reject(stage, Reason.STORE_FAILED, str(error))
         except Exception as error:
             self._traceback = traceback.format_exc()
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(where.filename).name}:{where.lineno} in {where.name}"
             detail = f"{type(error).__name__} at {place}: {error}"
-            video = video.reject(stage.name, Reason.BUG, detail[:DETAIL_CHARACTERS])
+            video = video.reject(stage, Reason.BUG, detail[:DETAIL_CHARACTERS])
         end = video.rejected
         if end is not None:
             outcome = "failed" if end.reason in FAILURES else "rejected"
         return video, outcome
 
-    def _attempt(self, stage: Stage, video: Video) -> tuple[Video, Outcome]:
+    def _attempt(self, video: Video, step: Step) -> tuple[Video, Outcome]:
         for attempt in range(self._retries + 1):
             try:
-                with _sorted_os_errors(video):
-                    return self._measure_and_judge(stage, video)
+                with self._sorted_os_errors(video):
+                    return step()
             except TransientError:
                 if attempt == self._retries:
                     raise
@@ -207,24 +234,33 @@ class ChainWorker:
     def _measured(self, stage: Stage, video: Video) -> str:
         """Return a stage's result as JSON; of a file, only if it is the one that was hashed."""
         packs = stage.needs_frames and self._packer is not None and not self._packer.has_packed(video)
-        reads_file = stage.reads_file or packs
-        if reads_file:
-            _check_unchanged(video)
+        if not (stage.reads_file or packs):
+            return measured(stage, video, None)
+        self._files.check_unchanged(video)
         try:
-            if packs and self._packer is not None:
-                self._packer.measure(video)
-            stored = measured(stage, video)
-        except MediaError as error:
-            if reads_file:
-                _check_unchanged(video)
-            raise BadInputError(Reason(error.problem), error.detail) from error
+            with self._files.opened(video) as file:
+                if packs and self._packer is not None:
+                    measured(self._packer, video, file)
+                stored = measured(stage, video, file if stage.reads_file else None)
         except BadInputError:
-            if reads_file:
-                _check_unchanged(video)
+            self._files.check_unchanged(video)
             raise
-        if reads_file:
-            _check_unchanged(video)
+        self._files.check_unchanged(video)
         return stored
+
+    @contextmanager
+    def _sorted_os_errors(self, video: Video) -> Iterator[None]:
+        """Turn errors of disks into those that end the run, those that may pass, and bad input."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in FULL:
+                raise unwritable(Path(error.filename or "a disk of the run"), error) from error
+            if error.errno in PASSING:
+                raise TransientError(f"{error.filename or 'disk'}: {error.strerror}") from error
+            if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM):
+                self._files.check_unchanged(video)
+            raise
 
 
 def remembered(stages: Sequence[Stage], video: Video, memo: Memo, sink: EventSink) -> tuple[Video, bool]:
@@ -254,37 +290,6 @@ def _event(stage: Stage, video: Video, outcome: Outcome, started: float, before:
         drops=dict(Counter(f"{drop.kind}/{drop.reason}" for drop in video.drops[before:])),
         video_s=video.facts.duration_s if video.facts else 0.0,
     )
-
-
-def _check_unchanged(video: Video) -> None:
-    """Check that a file is still in the state in which it was hashed.
-
-    Raises:
-        BadInputError: it was replaced, written or removed.
-    """
-    if not video.identity:
-        return
-    try:
-        now = identity_of(file_of(video))
-    except FileNotFoundError as error:
-        raise BadInputError(Reason.CHANGED, "the file was removed during the run") from error
-    if now != video.identity:
-        raise BadInputError(Reason.CHANGED, "the file was replaced or written during the run")
-
-
-@contextmanager
-def _sorted_os_errors(video: Video) -> Iterator[None]:
-    """Turn errors of disks into those that end the run, those that may pass, and bad input."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise unwritable(Path(error.filename or "a disk of the run"), error) from error
-        if error.errno in PASSING:
-            raise TransientError(f"{error.filename or 'disk'}: {error.strerror}") from error
-        if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM):
-            _check_unchanged(video)
-        raise
 
 
 def crashed(video: Video, detail: str) -> Video:

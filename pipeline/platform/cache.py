@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from pipeline.platform.storage import Object, located
 
@@ -71,15 +72,13 @@ class FileCache:
             OSError: the disk is full.
         """
         name = hashlib.sha256(f"{uri}\n{identity}".encode()).hexdigest()
-        while True:
+        held = None
+        while held is None:
             path = self._path(name) or self._fetched(name, uri, identity)
-            with suppress(FileNotFoundError), path.open("rb") as held:
-                fcntl.flock(held, fcntl.LOCK_SH)
-                # Another process may have removed it before it was held.
-                if path.exists():
-                    os.utime(path)
-                    yield CachedFile(path=path, sha256=path.stem)
-                    return
+            held = _held(path)
+        with held:
+            os.utime(path)
+            yield CachedFile(path=path, sha256=path.stem)
 
     def _path(self, name: str) -> Path | None:
         """Return the file of an entry, if it is there."""
@@ -136,6 +135,17 @@ class FileCache:
                 return
             if _removed(path):
                 there -= bytes_
+
+
+def _held(path: Path) -> BinaryIO | None:
+    """Open a file so that no process removes it; None if one did just before."""
+    with suppress(FileNotFoundError):
+        file = path.open("rb")
+        fcntl.flock(file, fcntl.LOCK_SH)
+        if path.exists():
+            return file
+        file.close()
+    return None
 
 
 def _removed(path: Path) -> bool:
