@@ -14,6 +14,7 @@ from models.budget import Budget
 from models.endpoint import Address, EndpointSettings
 from models.serving import ServerSettings
 from models.settings import Count, NonNegative, Positive, Section, Share, WholeNumber
+from pipeline.platform.cache import CACHE_BYTES
 from stages.caption import CaptionSettings
 from stages.clip import ClipSettings
 from stages.duplicates import DuplicateSettings
@@ -57,7 +58,7 @@ class Run(Section):
     ray_address: str | None = None
     video_deadline_s: Positive = 3600.0
     retry_crashed: bool = False
-    cache_bytes: Count = 50_000_000_000
+    cache_bytes: Count = CACHE_BYTES
     transient_retries: WholeNumber = 2
     error_budget: Share = 0.0
     max_shard_bytes: Annotated[int, Field(ge=1000)] = 500_000_000

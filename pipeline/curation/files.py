@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pipeline.platform.cache import GIGABYTE, CachedFile, FileCache, cache_folder
+from pipeline.platform.cache import CACHE_BYTES, CachedFile, FileCache, cache_folder
 from pipeline.platform.storage import ChangedError, is_url, located
 from stages.base import BadInputError
 from stages.records import Reason, Video
@@ -24,7 +24,7 @@ class VideoFiles:
         cache_bytes: bound of this node's copies of objects.
     """
 
-    def __init__(self, cache_bytes: int = 50 * GIGABYTE) -> None:
+    def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
         self._cache = FileCache(cache_folder(), cache_bytes)
 
     @contextmanager

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.files import sha256_of
-from pipeline.dataset.manifest import File
+from pipeline.dataset.manifest import DatasetError, File
 from pipeline.dataset.reading import Dataset, open_dataset
 from pipeline.dataset.schema import TABLES
 from pipeline.dataset.tables import Row
@@ -57,16 +58,24 @@ class Report:
             self.problems.append(f"{kind}: and more")
 
 
-def check_dataset(place: Path) -> Report:
-    """Check an OUTPUT of ``curate``.
+def check_dataset(place: Path | str) -> Report:
+    """Check an OUTPUT of ``curate``, in a folder or a bucket; of a bucket every byte is read again.
 
     Raises:
         pipeline.dataset.manifest.DatasetError: it cannot be read at all.
     """
-    dataset, report = open_dataset(place), Report()
+    with TemporaryDirectory() as copies:
+        return _checked(open_dataset(place, copies=Path(copies)))
+
+
+def _checked(dataset: Dataset) -> Report:
+    report = Report()
     if dataset.manifest is not None:
         for file in dataset.manifest.all_files():
-            _check_file(dataset.folder, file, report)
+            _check_file(dataset, file, report)
+    if report.problems and dataset.url is not None:
+        # A damaged object is not copied.
+        return report
     for name in TABLES:
         _check_schema(dataset, name, report)
     if not report.problems:
@@ -75,13 +84,14 @@ def check_dataset(place: Path) -> Report:
     return report
 
 
-def _check_file(folder: Path, file: File, report: Report) -> None:
-    path = folder / file.path
+def _check_file(dataset: Dataset, file: File, report: Report) -> None:
     try:
-        digest = sha256_of(path)
+        digest = sha256_of(dataset.path(file))
     except OSError as error:
         report.found("file", f"{file.path}: {error.strerror}")
         return
+    except DatasetError:
+        digest = ""
     if digest != file.sha256:
         report.found("checksum", f"{file.path}: its bytes are not those of the manifest")
 

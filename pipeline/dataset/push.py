@@ -1,29 +1,39 @@
-"""A dataset in a bucket: the tables, card, report and run file of the current version.
+"""A dataset in a bucket: the tables, card, report and run file of one version.
 
-Shards are uploaded first, under names that hold a digest of their bytes, so that those which the bucket
-has already are not sent again; the manifest comes last, in one put, and is the switch. Shards of the
-version before are removed after it. What a reader can see in between: by the manifest, one version; by a
-glob of a table (``s3://bucket/name/clips/*.parquet``), shards of both versions from the first upload to
-the last removal. A push that dies is completed by the same command.
+::
+
+    s3://bucket/dataset/
+      clips/part-...-0b1c2d3e.parquet   shards of all tables, under names that hold a digest of their bytes
+      _versions/5d41402a/report.html    report, card and run file, likewise
+      manifest.json                     the switch: what it lists is the current version
+      report.html                       copies of the three, for people
+
+Shards that the bucket has already are not sent again. The manifest comes last, in one conditional put that
+fails if another version was published meanwhile. What the new manifest does not list is removed after it.
+A reader sees one version by the manifest; by a glob of a table, shards of both from the first upload to the
+last removal. A push that dies is completed by the same command.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import obstore
-from obstore.exceptions import BaseError
-from obstore.store import ObjectStore, from_url
-
-from pipeline.dataset.manifest import MANIFEST, DatasetError
+from pipeline.dataset.manifest import MANIFEST, DatasetError, Manifest
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import TABLES
+from pipeline.dataset.versions import VERSIONS
+from pipeline.platform.storage import Object, Store
+
+THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """Result of a push: files sent, files that were there, and files removed."""
+    """What a push did: files sent, files that were there, and files removed."""
 
     sent: int
     there: int
@@ -35,36 +45,57 @@ def push(output: Path, url: str) -> Pushed:
 
     Args:
         url: ``s3://``, ``gs://``, ``az://`` or ``file://``, of the folder that the dataset becomes.
-        Credentials,
-            endpoint and region come from the environment (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...)
-            or from the machine's role.
 
     Raises:
-        DatasetError: ``output`` has no manifest, or the store refuses.
+        DatasetError: ``output`` has no manifest, or another version was published meanwhile.
+        models.errors.ReportedError: the store refuses or does not answer.
     """
     dataset = open_dataset(output)
     if dataset.manifest is None:
         raise DatasetError(f"{output}: has no {MANIFEST}; curate it again with this release")
-    try:
-        store = from_url(url)
-        return _push(store, dataset.folder, [file.path for file in dataset.manifest.all_files()])
-    except (BaseError, ValueError, FileNotFoundError, PermissionError) as error:
-        # Later lines hold whole answers of the server.
-        raise DatasetError(f"{url}: {str(error).strip().partition(chr(10))[0]}") from error
+    store = Store(url)
+    return publish(store, dataset.folder, dataset.manifest, seen=store.head(MANIFEST))
 
 
-def _push(store: ObjectStore, folder: Path, paths: list[str]) -> Pushed:
-    there = {
-        found["path"]: found["size"]
-        for name in TABLES
-        for chunk in obstore.list(store, name)
-        for found in chunk
-    }
-    # Names of shards are of their content; card, report and run file have one name for ever.
-    wanted = [path for path in paths if there.get(path) != (folder / path).stat().st_size]
-    for path in [*wanted, MANIFEST]:
-        obstore.put(store, path, folder / path)
-    stale = sorted(there.keys() - set(paths))
-    if stale:
-        obstore.delete(store, stale)
-    return Pushed(sent=len(wanted) + 1, there=len(paths) - len(wanted), removed=len(stale))
+def publish(store: Store, folder: Path, manifest: Manifest, *, seen: Object | None) -> Pushed:
+    """Make a version that lies in a local folder the current one of a bucket.
+
+    Args:
+        seen: the manifest that it takes the place of; None if there was none.
+
+    Raises:
+        DatasetError: another version was published since ``seen``.
+    """
+    there = {found.key: found.bytes for name in (*TABLES, VERSIONS) for found in store.list(name)}
+    placed = _placed(manifest)
+    local = {file.path: folder / Path(file.path).name for file in placed.files}
+    local |= {file.path: folder / file.path for files in placed.tables.values() for file in files}
+    # Their names are digests of their contents; a part of an object is never visible.
+    wanted = [path for path, file in local.items() if there.get(path) != file.stat().st_size]
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(lambda path: store.put(path, local[path]), wanted))
+    text = placed.dump()
+    switched = store.replace(MANIFEST, text, seen.etag) if seen else store.put_new(MANIFEST, text)
+    if switched is None:
+        raise DatasetError(
+            f"{store.url}: another run published a version meanwhile, which stays; give the same command "
+            "again to take its place"
+        )
+    for file in manifest.files:
+        store.put(file.path, folder / file.path)
+    stale = sorted(there.keys() - local.keys())
+    store.delete(stale)
+    return Pushed(
+        sent=len(wanted) + 1 + len(manifest.files), there=len(local) - len(wanted), removed=len(stale)
+    )
+
+
+def _placed(manifest: Manifest) -> Manifest:
+    """Return a manifest whose other files stand in a folder of the version, so that they change with it."""
+    version = _digest(file.sha256 for file in manifest.files)
+    files = [replace(file, path=f"{VERSIONS}/{version}/{file.path}") for file in manifest.files]
+    return replace(manifest, files=files)
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:8]

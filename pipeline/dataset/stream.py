@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from models.media.spans import read_span
 from pipeline.dataset.reading import Dataset, open_dataset
 from pipeline.dataset.tables import Row
-from stages.view import path_of
+from pipeline.platform.cache import local_file
+from pipeline.platform.storage import root_uri
 
 Split = Literal["train", "validation", "test"]
 SHARES: Mapping[Split, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
@@ -64,7 +65,7 @@ class RowStream(IterableDataset[Row]):
     how many rows of that worker come before it. Ranks have different rows, each row comes once an epoch.
 
     Args:
-        dataset: an OUTPUT of ``curate``.
+        dataset: an OUTPUT of ``curate``, or its URL in a bucket, of which this node copies the table.
         columns: those to read; None reads all.
         split: videos of this split alone; see :func:`split_of`.
         transform: applied to each row in the worker, such as :class:`DecodeClip`.
@@ -75,7 +76,7 @@ class RowStream(IterableDataset[Row]):
 
     def __init__(
         self,
-        dataset: Path,
+        dataset: Path | str,
         table: Literal["clips", "narratives"],
         *,
         seed: int = 0,
@@ -88,7 +89,10 @@ class RowStream(IterableDataset[Row]):
         self._seed, self._rank, self._world = seed, rank, world
         self._columns = list(columns) if columns is not None else None
         self._transform = transform
-        self._groups = list(_groups(open_dataset(dataset), table, split))
+        opened = open_dataset(dataset)
+        self._groups = list(_groups(opened, table, split))
+        self.in_bucket = opened.in_bucket
+        """Whether tables or videos are in a bucket, whose client a forked worker cannot use."""
         self.epoch = 0
         self.places: Sequence[int] = ()
         """Rows of each worker that were passed; where the next iteration starts."""
@@ -162,23 +166,31 @@ class DecodeClip:
     Args:
         dataset: the one that the rows are from.
         count: pictures, at even distances over the clip.
-        media_root: folder in place of the manifest's ``input_root``, where the videos were moved.
+        media_root: folder or URL in place of the manifest's ``input_root``, where the videos were moved.
+            Videos in a bucket are copied to this node, as far as its cache goes.
     """
 
     def __init__(
-        self, dataset: Path, *, count: int, height_px: int, width_px: int, media_root: Path | None = None
+        self,
+        dataset: Path | str,
+        *,
+        count: int,
+        height_px: int,
+        width_px: int,
+        media_root: Path | str | None = None,
     ) -> None:
         self._dataset = open_dataset(dataset)
         self._count, self._height_px, self._width_px = count, height_px, width_px
-        self._root = media_root.absolute().as_uri() + "/" if media_root else None
+        self._root = f"{root_uri(media_root)}/" if media_root else None
 
     def __call__(self, row: Row) -> Row:
         """Raises :class:`models.errors.MediaError` where the video cannot be read."""
         uri = row["video_uri"]
-        path = path_of(self._root + uri if self._root and "://" not in uri else self._dataset.uri(uri))
+        full = self._root + uri if self._root and "://" not in uri else self._dataset.uri(uri)
         step_s = (row["end_s"] - row["start_s"]) / self._count
         times_s = [row["start_s"] + (at + 0.5) * step_s for at in range(self._count)]
-        pictures = read_span(path, times_s, height_px=self._height_px, width_px=self._width_px)
+        with local_file(full) as path:
+            pictures = read_span(path, times_s, height_px=self._height_px, width_px=self._width_px)
         return row | {"frames": pictures}
 
 
@@ -204,7 +216,11 @@ class StreamLoader:
         self._collate = collate
         self._slots = max(1, workers)
         self._loader: DataLoader[Row] = DataLoader(
-            stream, batch_size=batch_size, num_workers=workers, collate_fn=list
+            stream,
+            batch_size=batch_size,
+            num_workers=workers,
+            collate_fn=list,
+            multiprocessing_context="spawn" if workers and stream.in_bucket else None,
         )
 
     def __iter__(self) -> Iterator[Any]:

@@ -7,19 +7,23 @@ the cache by file locks; a killed one leaves at most a part of a file, which is 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from pipeline.platform.storage import Object, located
+from pipeline.platform.storage import Object, is_url, located
+from stages.view import path_of
 
 FOLDER_VARIABLE = "VIDEOAUTEUR_CACHE"
-GIGABYTE = 10**9
+CACHE_BYTES = 50_000_000_000
+"""Bound of the cache where none is configured."""
 PART = ".part"
 
 
@@ -32,6 +36,30 @@ def cache_folder() -> Path:
 def folder_of(url: str, kind: str) -> Path:
     """Return the folder of this node for what belongs to a URL; ``kind`` says what that is."""
     return cache_folder() / kind / hashlib.sha256(url.encode()).hexdigest()[:24]
+
+
+@contextmanager
+def local_file(uri: str) -> Iterator[Path]:
+    """Yield the path of a file, or of this node's copy of an object as it is now.
+
+    Raises:
+        FileNotFoundError: the object was removed.
+        models.errors.ReportedError: the store refuses or does not answer.
+    """
+    if not is_url(uri):
+        yield path_of(uri)
+        return
+    with FileCache(cache_folder(), CACHE_BYTES).opened(uri, _identity(uri)) as copy:
+        yield copy.path
+
+
+@lru_cache(maxsize=100_000)
+def _identity(uri: str) -> str:
+    store, key = located(uri)
+    found = store.head(key)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "no such object", uri)
+    return found.identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -109,6 +110,7 @@ class Store:
             )
         if parts.scheme not in SCHEMES:
             raise UsageError(f"{self.url}: not a store that is supported; {', '.join(SCHEMES)} are")
+        self._is_folder = parts.scheme == "file"
         self._redact = Redactor(SECRETS).text
         try:
             self._store = _opened(self.url)
@@ -199,16 +201,19 @@ class Store:
         """Write an object, in place of one that is there; a large file in parts."""
         self._retried(key, lambda: obstore.put(self._store, key, data))
 
-    def put_new(self, key: str, data: bytes) -> bool:
-        """Write an object if there is none of that name; return whether it is ours now.
+    def put_new(self, key: str, data: bytes) -> str | None:
+        """Write an object if there is none of that name; return its ETag, or None if there was one.
 
-        The data must be unlike that of any other writer: a try whose answer was lost is recognised by it.
+        An object with the same data counts as ours: a try whose answer was lost is recognised by it.
         """
         return self._put_if(key, data, "create")
 
-    def replace(self, key: str, data: bytes, etag: str) -> bool:
-        """Write an object if the present one has this ETag; see :meth:`put_new`."""
-        return self._put_if(key, data, {"e_tag": etag})
+    def replace(self, key: str, data: bytes, etag: str) -> str | None:
+        """Write an object if the present one has this ETag; see :meth:`put_new`.
+
+        A local folder has no such condition, and some servers ignore it: there the last writer wins.
+        """
+        return self._put_if(key, data, "overwrite" if self._is_folder else {"e_tag": etag})
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; those that are not there count as removed."""
@@ -218,15 +223,18 @@ class Store:
             except FileNotFoundError:
                 continue
 
-    def _put_if(self, key: str, data: bytes, mode: PutMode) -> bool:
+    def _put_if(self, key: str, data: bytes, mode: PutMode) -> str | None:
+        def put() -> str:
+            return obstore.put(self._store, key, data, mode=mode, use_multipart=False)["e_tag"] or ""
+
         try:
-            self._retried(key, lambda: obstore.put(self._store, key, data, mode=mode, use_multipart=False))
+            return self._retried(key, put)
         except (AlreadyExistsError, PreconditionError, FileNotFoundError):
-            try:
-                return self.get(key) == data
-            except FileNotFoundError:
-                return False
-        return True
+            found = self.head(key)
+            with suppress(ChangedError, FileNotFoundError):
+                if found is not None and self.get(key, etag=found.etag) == data:
+                    return found.etag
+            return None
 
     def _retried(self, key: str, call: Callable[[], T]) -> T:
         for attempt in range(TRIES):
@@ -274,6 +282,16 @@ def is_url(place: str | Path) -> bool:
 def uri_of(root: str, key: str) -> str:
     """Return the URI of an object below ``root``, percent-encoded like that of a local file."""
     return f"{root.rstrip('/')}/{quote(key)}"
+
+
+def root_uri(place: Path | str) -> str:
+    """Return the URI of a folder, local or in a bucket, without a slash at its end."""
+    return str(place).rstrip("/") if is_url(place) else Path(place).absolute().as_uri().rstrip("/")
+
+
+def place(text: str) -> Path | str:
+    """Return a local path or the URL of a folder in a bucket; a type of options."""
+    return text.rstrip("/") if is_url(text) else Path(text)
 
 
 @lru_cache(maxsize=64)

@@ -60,10 +60,11 @@ def test_a_download_is_the_object_that_was_listed_or_an_error(
 
 def test_only_the_first_writer_and_only_a_writer_who_saw_the_last_one_succeed(bucket: str) -> None:
     store = Store(bucket)
-    assert store.put_new("lease", b"one") and not store.put_new("lease", b"two")
-    seen = store.head("lease")
-    assert seen is not None
-    assert store.replace("lease", b"three", seen.etag) and not store.replace("lease", b"four", seen.etag)
+    first = store.put_new("lease", b"one")
+    assert first and store.put_new("lease", b"two") is None
+    second = store.replace("lease", b"three", first)
+    assert second and store.replace("lease", b"four", first) is None
+    assert store.head("lease") == Object(key="lease", bytes=5, etag=second)
     assert store.get("lease") == b"three"
 
 
