@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pipeline.platform.storage import Store
+
 START_S = 30.0
 PIECE_BYTES = 1 << 16
 SLOW_S = 1.5
@@ -222,11 +224,9 @@ def environment(endpoint: str, key: str, secret: str) -> dict[str, str]:
     }
 
 
-def upload(endpoint: str, bucket: str, folder: Path, prefix: str) -> int:
-    """Upload a folder as it is; return its size in bytes."""
-    from pipeline.platform.storage import Store
-
-    store, total = Store(f"s3://{bucket}/{prefix}"), 0
+def upload(bucket: str, folder: Path, prefix: str) -> int:
+    """Upload a folder to a place in a bucket; return its size in bytes."""
+    store, total = Store(f"{bucket}/{prefix}"), 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         store.put(path.relative_to(folder).as_posix(), path)
         total += path.stat().st_size

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.fault_bench import OTHER, At, Bench, Fault
 from benchmarks.run_process import title
 from benchmarks.witnesses import rows
-from pipeline.curation.job import LEDGER
+from pipeline.curation.bucket_output import LEDGER
 from pipeline.curation.run_file import RUN_FILE
 from pipeline.curation.store import BALLAST_BYTES
 from pipeline.dataset import SCRATCH

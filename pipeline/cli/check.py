@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from pipeline.platform.command import BAD_USAGE, DONE, FAILED, Commands
+from pipeline.platform.storage import place
 
 
 def add(commands: Commands) -> None:
@@ -16,7 +16,9 @@ def add(commands: Commands) -> None:
         help="verify checksums, schema, keys, references, intervals and counts of OUTPUT",
         epilog="Exit codes: 0 sound; 1 problems, which are listed; 2 not a dataset.",
     )
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="of `videoauteur curate`")
+    parser.add_argument(
+        "output", metavar="OUTPUT", type=place, help="of `videoauteur curate`, or its URL in a bucket"
+    )
     parser.set_defaults(run=_check)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from pipeline.platform.command import DONE, OVER_BUDGET, Commands, add_config_options, positive
+from pipeline.platform.storage import place
 
 
 def add(commands: Commands) -> None:
@@ -19,10 +19,18 @@ def add(commands: Commands) -> None:
         "Shards: give each of N machines an OUTPUT of its own, --shard I/N and the same --memo; afterwards "
         "the command without --shard writes the tables of the whole, with nothing left to measure.",
     )
-    parser.add_argument("input", metavar="INPUT", help="a folder, a video, or a .txt list of paths")
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="a folder, new or one of ours")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a folder, a video or a .txt list of paths; a bucket's URL or a list of URLs",
+    )
+    parser.add_argument(
+        "output", metavar="OUTPUT", type=place, help="a folder or s3://BUCKET/FOLDER, new or one of ours"
+    )
     parser.add_argument("--runner", choices=("ray", "local"), help="short for --set run.runner=...")
-    parser.add_argument("--memo", type=Path, metavar="FOLDER", help="default: OUTPUT/_memo")
+    parser.add_argument(
+        "--memo", type=place, metavar="PLACE", help="a folder or s3://BUCKET/FOLDER; default: OUTPUT/_memo"
+    )
     parser.add_argument(
         "--address", metavar="ADDRESS", help="Ray cluster to join; short for --set run.ray_address=..."
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from pipeline.platform.command import DONE, Commands, add_config_options
+from pipeline.platform.storage import place
 
 
 def add(commands: Commands) -> None:
@@ -15,9 +15,9 @@ def add(commands: Commands) -> None:
         help="estimate what curating INPUT will ask of the models, and what it will cost",
         epilog="Exit codes: 0 done; 2 bad usage or configuration.",
     )
-    parser.add_argument("input", metavar="INPUT", help="a folder, a video, or a .txt list of paths")
+    parser.add_argument("input", metavar="INPUT", help="as for `curate`")
     parser.add_argument(
-        "--memo", type=Path, metavar="FOLDER", help="of an earlier run: what it holds is free"
+        "--memo", type=place, metavar="PLACE", help="of an earlier run: what it holds is free"
     )
     add_config_options(parser)
     parser.set_defaults(run=_plan)

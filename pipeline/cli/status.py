@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 from pipeline.platform.command import DONE, Commands
+from pipeline.platform.storage import place
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
         help="say how a run stands, what is slow and when it will end",
         epilog="Reads the files in OUTPUT only, so it works on any machine that sees OUTPUT.",
     )
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="of `videoauteur curate`")
+    parser.add_argument("output", metavar="OUTPUT", type=place, help="of `videoauteur curate`, or its URL")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=_status)
 

@@ -38,12 +38,12 @@ class Folders:
 
     Attributes:
         scratch: packed frames and logs; may be emptied between runs.
-        memo: results of stages and paid answers.
+        memo: results of stages and paid answers; may be in a bucket.
         ledger: account of the requests to models.
     """
 
     scratch: Path
-    memo: Path
+    memo: Path | str
     ledger: Path
 
 

@@ -6,20 +6,27 @@ import codecs
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from urllib.parse import quote
 
 from models.errors import UsageError
 from models.files import sha256_of
-from pipeline.curation.files import content_key
+from pipeline.curation.files import VideoFiles, content_key
 from pipeline.platform.memo import Memo
+from pipeline.platform.storage import RefusedError, is_url, split_url, store_of, uri_of
+from stages.base import BadInputError
 from stages.records import Drop, Kind, Reason, Video, video_id_of
 from stages.view import identity_from, path_of
 
 LIST_SUFFIXES = (".txt", ".list")
 HASH_THREADS = 4
+HEAD_THREADS = 32
+NO_OBJECT = "no such object in the bucket"
 
 
 class InputError(UsageError):
@@ -31,10 +38,12 @@ class Source:
     """An input file.
 
     Attributes:
-        uri: its place, as a ``file:`` URI: any name can be written so, also one that is not UTF-8.
+        uri: its place, as a ``file:`` URI: any name can be written so, also one that is not UTF-8. Of an
+            object in a bucket, that of the store.
         content_id: sha256 of its bytes; empty when it was not read or cannot be.
         problem: why it cannot be read, or None.
-        identity: its state before it was hashed; see :func:`stages.view.identity_from`.
+        identity: its state before it was hashed; see :func:`stages.view.identity_from` and
+            :attr:`pipeline.platform.storage.Object.identity`.
     """
 
     uri: str
@@ -60,13 +69,66 @@ class Source:
 
 def input_root(given: str) -> str:
     """Return the URI of the folder that INPUT is or lies in, with a slash at its end."""
+    if is_url(given):
+        return uri_of(given.rpartition("/")[0] if _names_one(given) else given) + "/"
     path = path_of(given) if given.startswith("file://") else Path(given)
     folder = Path(os.path.abspath(path if path.is_dir() else path.parent))  # noqa: PTH100
     return folder.as_uri().rstrip("/") + "/"
 
 
-def list_files(given: str, *, leave_out: Path | None = None) -> list[Path]:
-    """Return the files that INPUT stands for, sorted.
+def sources_of(given: str, *, leave_out: Path | str | None = None) -> list[Source]:
+    """Return the files that INPUT stands for with their states, sorted by name; no content is read.
+
+    In a bucket everything below the URL counts, or the one object of that name; a ``.txt`` or ``.list``
+    object is a list as a file is. Folders and lists on a disk: see :func:`list_files`. Lists may hold URLs.
+
+    Args:
+        leave_out: OUTPUT, in case it lies inside the folder.
+
+    Raises:
+        InputError: there is nothing there.
+    """
+    if not is_url(given):
+        local = leave_out if isinstance(leave_out, Path) else None
+        return survey(list_files(given, leave_out=local))
+    try:
+        if given.endswith(LIST_SUFFIXES) and _names_one(given):
+            root, key = split_url(given)
+            folder = given.rpartition("/")[0]
+            names = _lines(store_of(root).get(key), given)
+            return survey(name if is_url(name) else f"{folder}/{name}" for name in names)
+        found = _objects(given, str(leave_out or ""))
+    except RefusedError as error:
+        raise InputError(f"INPUT {error}") from error
+    if not found:
+        raise InputError(f"INPUT {given}: nothing in it to curate")
+    return found
+
+
+def _objects(url: str, leave_out: str) -> list[Source]:
+    """Return all objects below a URL, or the one that it names."""
+    if _names_one(url):
+        return survey([url])
+    inside = leave_out.removeprefix(url.rstrip("/")).strip("/") if leave_out.startswith(url) else ""
+    base = uri_of(url)
+    found = [
+        (each.key, each.identity)
+        for each in store_of(url.rstrip("/")).list()
+        if not (inside and each.key.startswith(f"{inside}/"))
+    ]
+    found.sort(key=lambda each: each[0].encode())
+    return [Source(uri=f"{base}/{quote(key)}", identity=identity) for key, identity in found]
+
+
+@lru_cache(maxsize=8)
+def _names_one(url: str) -> bool:
+    """Return whether a URL names an object, not a folder."""
+    root, key = split_url(url)
+    return bool(key) and not url.endswith("/") and store_of(root).head(key) is not None
+
+
+def list_files(given: str, *, leave_out: Path | None = None) -> list[Path | str]:
+    """Return the files that INPUT stands for, sorted; the URLs of a list as they are.
 
     A folder stands for everything in it at any depth, whatever its name: content decides later. Links to
     folders and unreadable folders are listed like files, so that they end as rejects. A ``.txt`` or
@@ -79,14 +141,14 @@ def list_files(given: str, *, leave_out: Path | None = None) -> list[Path]:
     Raises:
         InputError: there is nothing there.
     """
-    if "://" in given and not given.startswith("file://"):
-        raise InputError(f"INPUT {given}: only local folders and list files are supported so far")
     path = path_of(given) if given.startswith("file://") else Path(given)
+    files: list[Path | str]
     try:
         if path.is_dir():
-            files = sorted(_walk(path, leave_out), key=os.fsencode)
+            files = [*sorted(_walk(path, leave_out), key=os.fsencode)]
         elif path.suffix in LIST_SUFFIXES and path.is_file():
-            files = list(_listed(path))
+            names = _lines(path.read_bytes(), path)
+            files = [name if is_url(name) else path.parent / name for name in names]
         elif path.exists():
             files = [path]
         else:
@@ -130,13 +192,12 @@ def _place(path: Path | None) -> tuple[int, int] | None:
     return (state.st_dev, state.st_ino) if state else None
 
 
-def _listed(path: Path) -> Iterator[Path]:
-    """Yield the paths of a list file: UTF-16 with a byte order mark, or bytes in the system's encoding.
+def _lines(data: bytes, path: Path | str) -> Iterator[str]:
+    """Yield the lines of a list file: UTF-16 with a byte order mark, or bytes in the system's encoding.
 
     Raises:
         InputError: it is neither.
     """
-    data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             data = os.fsencode(data.decode("utf-16"))
@@ -147,14 +208,30 @@ def _listed(path: Path) -> Iterator[Path]:
     for line in data.removeprefix(codecs.BOM_UTF8).splitlines():
         name = os.fsdecode(line).strip()
         if name and not name.startswith("#"):
-            yield path.parent / name
+            yield name
 
 
-def survey(files: Iterable[Path]) -> list[Source]:
-    """Return the state of every file without reading it; a file that is named twice comes once."""
+def survey(files: Iterable[Path | str]) -> list[Source]:
+    """Return the state of every file without reading it; a file that is named twice comes once.
+
+    Args:
+        files: local paths, and URLs of objects.
+    """
     # Not resolve(): a link is a file of its own here, and keeps its name.
-    names = dict.fromkeys(os.path.abspath(file) for file in files)  # noqa: PTH100
-    return [_state(Path(name)) for name in names]
+    names = dict.fromkeys(
+        str(file) if is_url(file) else os.path.abspath(file)  # noqa: PTH100
+        for file in files
+    )
+    with ThreadPoolExecutor(HEAD_THREADS) as threads:
+        urls = [name for name in names if is_url(name)]
+        objects = dict(zip(urls, threads.map(_object_state, urls), strict=True))
+    return [objects.get(name) or _state(Path(name)) for name in names]
+
+
+def _object_state(url: str) -> Source:
+    root, key = split_url(url)
+    found, uri = store_of(root).head(key), uri_of(url)
+    return Source(uri=uri, identity=found.identity) if found else Source(uri=uri, problem=NO_OBJECT)
 
 
 def _state(path: Path) -> Source:
@@ -168,22 +245,31 @@ def _state(path: Path) -> Source:
     return Source(uri=uri, identity=identity_from(facts))
 
 
-def identify(surveyed: Iterable[Source], memo: Memo) -> list[Source]:
-    """Add the hash of every file's content; a file that has not changed since is not read again."""
+def identify(surveyed: Iterable[Source], memo: Memo, files: VideoFiles | None = None) -> list[Source]:
+    """Add the hash of every file's content; a file that has not changed since is not read again.
+
+    An object of a bucket is left to the worker that reads it, unless another file has the same size and may
+    be a copy: then the first of them is curated, and the others are not.
+
+    Args:
+        files: opens objects of buckets.
+    """
     sources = list(surveyed)
     found: dict[int, tuple[str | None, str]] = {}
     todo: dict[int, str] = {}
+    sizes = Counter(_size(source) for source in sources)
     for at, source in enumerate(sources):
         if source.problem is None:
             key = content_key(source.uri, source.identity)
             stored = memo.get(key)
-            if stored is None:
-                todo[at] = key
-            else:
+            if stored is not None:
                 found[at] = (None, stored.strip('"'))
+            elif not is_url(source.uri) or sizes[_size(source)] > 1:
+                todo[at] = key
+    opener = files or VideoFiles()
     with ThreadPoolExecutor(HASH_THREADS) as threads:
-        paths = [path_of(sources[at].uri) for at in todo]
-        for (at, key), outcome in zip(todo.items(), threads.map(_digest, paths), strict=True):
+        outcomes = threads.map(lambda at: _digest(sources[at], opener), todo)
+        for (at, key), outcome in zip(todo.items(), outcomes, strict=True):
             found[at] = outcome
             if outcome[0] is None:
                 memo.put(key, f'"{outcome[1]}"', durable=False)
@@ -191,6 +277,10 @@ def identify(surveyed: Iterable[Source], memo: Memo) -> list[Source]:
         replace(source, problem=found[at][0], content_id=found[at][1]) if at in found else source
         for at, source in enumerate(sources)
     ]
+
+
+def _size(source: Source) -> str:
+    return source.identity.partition("-")[0]
 
 
 def _problem(path: Path, facts: os.stat_result) -> str:
@@ -206,11 +296,15 @@ def _problem(path: Path, facts: os.stat_result) -> str:
     return "a folder; a list names files"
 
 
-def _digest(path: Path) -> tuple[str | None, str]:
+def _digest(source: Source, files: VideoFiles) -> tuple[str | None, str]:
     try:
-        return None, sha256_of(path)
+        if is_url(source.uri):
+            return None, files.content_id(source.video())
+        return None, sha256_of(path_of(source.uri))
     except OSError as error:
         return error.strerror or str(error), ""
+    except BadInputError as error:
+        return error.detail, ""
 
 
 def unique(sources: Iterable[Source]) -> tuple[list[Source], dict[str, str]]:
@@ -223,9 +317,9 @@ def unique(sources: Iterable[Source]) -> tuple[list[Source], dict[str, str]]:
     originals: list[Source] = []
     copies: dict[str, str] = {}
     for source in sources:
-        if source.problem is None and source.content_id in first:
-            copies[source.uri] = first[source.content_id]
-            continue
-        first[source.content_id] = source.uri
-        originals.append(source)
+        original = first.setdefault(source.content_id, source.uri) if source.content_id else source.uri
+        if original != source.uri:
+            copies[source.uri] = original
+        else:
+            originals.append(source)
     return originals, copies

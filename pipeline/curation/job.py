@@ -15,10 +15,13 @@ from models.budget import Cost
 from models.errors import StoreError, UsageError
 from models.ledger import Ledger
 from models.redaction import Redactor
+from pipeline.curation.bucket_memo import open_memo
+from pipeline.curation.bucket_output import LEDGER, MEMO, BucketOutput
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from pipeline.curation.engine import Engine, Folders
-from pipeline.curation.ingest import Source, identify, input_root, list_files, survey, unique
+from pipeline.curation.files import VideoFiles
+from pipeline.curation.ingest import Source, identify, input_root, sources_of, unique
 from pipeline.curation.progress import Tally
 from pipeline.curation.results import PASSING
 from pipeline.curation.rows import duplicate_row, rows_of
@@ -31,9 +34,9 @@ from pipeline.dataset import SCRATCH
 from pipeline.dataset.versions import LOCK, VERSIONS, VersionWriter, recover
 from pipeline.platform.config import ConfigError, Loaded
 from pipeline.platform.log import log
+from pipeline.platform.storage import is_url
 from stages.records import FAILURES, Drop, Reason, Video
 
-LEDGER = "_ledger"
 BUGS = "bugs.log"
 """Tracebacks of bugs, in the scratch folder."""
 
@@ -60,13 +63,17 @@ class Outcome:
 
 def curate(
     given: str,
-    output: Path,
+    output: Path | str,
     loaded: Loaded[Config],
     *,
-    memo: Path | None,
+    memo: Path | str | None,
     selection: Selection = EVERYTHING,
 ) -> Outcome:
     """Run the whole job.
+
+    Args:
+        given: INPUT; this, OUTPUT and the memo are local or in a bucket, each by itself.
+        memo: None for the one in OUTPUT.
 
     Raises:
         pipeline.curation.ingest.InputError: INPUT is missing or empty.
@@ -74,9 +81,30 @@ def curate(
         ConfigError: an endpoint refuses our requests; the first refusal ends the run.
         models.server.ServerError: a model server of the job died again and again.
     """
+    if not is_url(output):
+        return _curate(given, Path(output), loaded, memo, selection, leave_out=Path(output))
+    with BucketOutput(str(output)) as bucket:
+        memo = memo or f"{output}/{MEMO}"
+        outcome = _curate(given, bucket.folder, loaded, memo, selection, leave_out=output)
+        bucket.publish()
+    return outcome
+
+
+def _curate(
+    given: str,
+    output: Path,
+    loaded: Loaded[Config],
+    memo: Path | str | None,
+    selection: Selection,
+    *,
+    leave_out: Path | str,
+) -> Outcome:
+    """Run the whole job into a local folder."""
     started = time.perf_counter()
+    surveyed = sources_of(given, leave_out=leave_out)
+    _check_side_cars(surveyed, loaded.config)
     root = input_root(given)
-    surveyed = selection.of(survey(list_files(given, leave_out=output)), root)
+    surveyed = selection.of(surveyed, root)
     run = RunFile(output / SCRATCH / RUN_FILE, given, loaded, selection)
     with _full_disks(output), claimed(output):
         digest = made_from(surveyed, root, loaded.config, memo)
@@ -94,16 +122,25 @@ def curate(
                 max_row_group=config.run.max_row_group_bytes,
             ) as version,
             run,
-            closing(GuardedMemo(memo or output / "_memo")) as index,
+            closing(open_memo(memo or output / MEMO)) as index,
         ):
             job = _Job(output, config, run, version, started)
-            sources = identify(surveyed, index)
-            job.run(sources, root, index, memo or output / "_memo")
+            sources = identify(surveyed, index, VideoFiles(config.run.cache_bytes))
+            job.run(sources, root, index, memo or output / MEMO)
+            index.compact()
             summary = job.finish(digest, readable=_problems(sources) == _problems(surveyed))
         run.remove()
     failed = summary["videos"].get("failed", 0)
     over_budget = failed > config.run.error_budget * len(sources)
     return Outcome(summary=summary, over_budget=over_budget, spent=job.spent)
+
+
+def _check_side_cars(sources: Sequence[Source], config: Config) -> None:
+    if config.transcribe.subtitles != "never" and any(is_url(source.uri) for source in sources):
+        raise ConfigError(
+            "transcribe.subtitles=prefer looks for files beside each video, which a bucket does not offer "
+            "yet; set it to never, or copy the videos to a disk"
+        )
 
 
 def _problems(sources: Sequence[Source]) -> int:
@@ -129,7 +166,7 @@ class _Job:
         self._stages: dict[str, dict[str, float]] = {}
         self._final = True
 
-    def run(self, sources: Sequence[Source], root: str, memo: GuardedMemo, place: Path) -> None:
+    def run(self, sources: Sequence[Source], root: str, memo: GuardedMemo, place: Path | str) -> None:
         """Run all videos, and add their rows to the version.
 
         Args:
@@ -149,7 +186,9 @@ class _Job:
                 waiting.append(video)
         scratch = self._output / SCRATCH
         folders = Folders(
-            scratch=scratch.resolve(), memo=place.resolve(), ledger=(self._output / LEDGER).resolve()
+            scratch=scratch.resolve(),
+            memo=place.resolve() if isinstance(place, Path) else place,
+            ledger=(self._output / LEDGER).resolve(),
         )
         stages = [stage.name for stage in build_stages(self._config)]
         spent = _spent(self._ledger)

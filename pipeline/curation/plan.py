@@ -10,13 +10,12 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import random
 import tempfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -24,20 +23,22 @@ import numpy as np
 from PIL import Image
 
 from models.language import Answer, AnswerStore, Endpoint, LanguageClient, Problem, Question
+from pipeline.curation.bucket_memo import open_memo
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
-from pipeline.curation.ingest import Source, identify, list_files, survey
+from pipeline.curation.ingest import identify, sources_of
 from pipeline.curation.results import recalled
 from pipeline.curation.servers import needed
 from pipeline.curation.typical import HIGH, LIKELY, Guess, typical
-from pipeline.platform.memo import Memo
+from pipeline.platform.cache import local_file
 from pipeline.platform.progress import Bar
+from pipeline.platform.storage import is_url
 from stages.base import BadInputError, Stage, Workspace
 from stages.frames import frame_name
 from stages.records import Video
 
-SAMPLE = 200
-"""Videos that are looked at; the others are taken to be like them."""
+SAMPLE, BUCKET_SAMPLE = 200, 20
+"""Videos that are looked at; the others are taken to be like them. Those of a bucket are copied for it."""
 CHARACTERS_A_TOKEN = 4
 PATCH_PX = 28
 """A vision model reads about one token for a patch of this side: 256 for 448 x 448 pixels, as
@@ -106,7 +107,7 @@ class Plan:
     rows: list[Row]
 
 
-def plan(given: str, config: Config, *, memo: Path | None) -> Plan:
+def plan(given: str, config: Config, *, memo: Path | str | None) -> Plan:
     """Count what a run over INPUT would ask.
 
     Args:
@@ -116,11 +117,13 @@ def plan(given: str, config: Config, *, memo: Path | None) -> Plan:
         pipeline.curation.ingest.InputError: INPUT is missing or empty.
         pipeline.curation.config.ConfigError: the configured servers cannot be.
     """
-    files = list_files(given)
-    sample = sorted(random.Random(0).sample(files, min(SAMPLE, len(files))))
-    store = Memo(memo) if memo is not None and memo.is_dir() else None
+    files = sources_of(given)
+    most = BUCKET_SAMPLE if is_url(given) else SAMPLE
+    sample = sorted(random.Random(0).sample(files, min(most, len(files))), key=lambda source: source.uri)
+    there = memo is not None and (is_url(memo) or Path(memo).is_dir())
+    store = open_memo(memo) if memo is not None and there else None
     # Without a memo nothing is known of any content, and hashing would read every byte.
-    sources = identify(survey(sample), store) if store else [_unread(file) for file in sample]
+    sources = identify(sample, store) if store else sample
     chain = build_stages(config)
     usable, remembered, seconds = 0, 0, 0.0
     with tempfile.TemporaryDirectory() as folder, Bar("plan", len(sources), unit="videos") as bar:
@@ -181,15 +184,13 @@ def _ranges(likely: Asked, high: Asked) -> str:
     )
 
 
-def _unread(file: Path) -> Source:
-    return Source(uri=Path(os.path.abspath(file)).as_uri(), content_id="")  # noqa: PTH100
-
-
 def _probed(probe: Stage, video: Video) -> Video:
     try:
-        return probe(video)
+        with local_file(video.uri) as path:
+            probed = probe(replace(video, uri=path.as_uri()))
     except BadInputError as error:
         return video.reject(probe.name, error.reason, error.detail)
+    return replace(probed, uri=video.uri)
 
 
 class _Nothing:

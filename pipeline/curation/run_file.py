@@ -24,6 +24,7 @@ from pipeline.dataset.manifest import MANIFEST, DatasetError, parse_manifest
 from pipeline.dataset.schema import SCHEMA_VERSION
 from pipeline.platform.config import Loaded
 from pipeline.platform.packages import ROOT
+from pipeline.platform.storage import SECRETS
 
 RUN_FILE = "run.json"
 MADE_FROM = "made_from"
@@ -31,7 +32,15 @@ MADE_FROM = "made_from"
 MAKERS = ("models", "stages", "pipeline/curation", "pipeline/dataset", "pipeline/report")
 """Folders of the program that decide about the content of a version."""
 ENGINE_ONLY = frozenset(
-    {"runner", "ray_address", "video_deadline_s", "transient_retries", "pools", "retry_crashed"}
+    {
+        "runner",
+        "ray_address",
+        "video_deadline_s",
+        "transient_retries",
+        "pools",
+        "retry_crashed",
+        "cache_bytes",
+    }
 )
 """Settings of ``run`` that change how a version is made, not what is in it."""
 
@@ -50,7 +59,7 @@ class RunFile:
     def __init__(self, path: Path, given: str, loaded: Loaded[Config], selection: Selection) -> None:
         self._path = path
         self.planned = self.done = 0
-        self.redact = Redactor([KEY, *_key_variables(loaded.config)])
+        self.redact = Redactor([KEY, *SECRETS, *_key_variables(loaded.config)])
         asked = {
             "videoauteur": __version__,
             "schema_version": SCHEMA_VERSION,
@@ -96,7 +105,7 @@ def _key_variables(config: Config) -> Iterator[str]:
         yield from (other.api_key_env for other in section.others if other.api_key_env)
 
 
-def made_from(sources: Iterable[Source], root: str, config: Config, memo: Path | None) -> str:
+def made_from(sources: Iterable[Source], root: str, config: Config, memo: Path | str | None) -> str:
     """Return a digest of all that the content of a version depends on.
 
     Args:
@@ -115,7 +124,7 @@ def made_from(sources: Iterable[Source], root: str, config: Config, memo: Path |
             "input_root": root,
             "config": settings,
             "stages": [stage.signature for stage in build_stages(config)],
-            "memo": str(memo.absolute()) if memo else None,
+            "memo": str(memo.absolute()) if isinstance(memo, Path) else memo,
             "program": program_digest(),
         }
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from models.files import parquet_files, whole_file
 from pipeline.dataset.manifest import MANIFEST, DatasetError, File, Manifest, absolute_uri, parse_manifest
 from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
 from pipeline.platform.cache import folder_of
-from pipeline.platform.storage import Object, is_url, store_of
+from pipeline.platform.storage import ChangedError, Object, is_url, store_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,9 @@ class Dataset:
         path = self.folder / file.path
         if self.url is None or path.exists():
             return path
+        digest = ""
         with whole_file(path, shared=True) as part:
-            with part.open("wb") as opened:
+            with part.open("wb") as opened, suppress(ChangedError):
                 found = Object(key=file.path, bytes=file.bytes, etag="")
                 digest = store_of(self.url).download(found, opened)
             if digest != file.sha256:

@@ -90,6 +90,9 @@ class Memo:
     def seal(self) -> None:
         """Let other machines see what was put; nothing to do where they share the folder."""
 
+    def compact(self) -> None:
+        """Join what is stored in many small pieces; there are none in a folder."""
+
     def close(self) -> None:
         """Close all files."""
         for file in (*self._readers.values(), *([self._segment] if self._segment else [])):

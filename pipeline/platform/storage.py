@@ -94,7 +94,7 @@ class Store:
     """The objects below a URL; may be used by several threads.
 
     Args:
-        url: of a bucket or a folder in one.
+        url: of a bucket or a folder in one, as people write it: not percent-encoded. A ``file:`` URI is.
 
     Raises:
         models.errors.UsageError: its scheme is unknown, or it holds credentials.
@@ -160,7 +160,7 @@ class Store:
 
         Raises:
             FileNotFoundError: there is none.
-            ChangedError: it has another ETag.
+            ChangedError: it has another ETag, or ends before the range does.
         """
         options: GetOptions = {"if_match": etag} if etag else {}
         if end is not None:
@@ -168,8 +168,8 @@ class Store:
 
         def read() -> bytes:
             found = obstore.get(self._store, key, options=options)
-            if etag and found.meta["e_tag"] != etag:
-                # Some servers know no If-Match.
+            if (etag and found.meta["e_tag"] != etag) or found.meta["size"] < (end or 0):
+                # Some servers ignore If-Match.
                 raise ChangedError(f"{self.url}/{key} was written again")
             first, stop = found.range
             data = bytes(found.bytes())
@@ -279,14 +279,22 @@ def is_url(place: str | Path) -> bool:
     return isinstance(place, str) and "://" in place and not place.startswith("file://")
 
 
-def uri_of(root: str, key: str) -> str:
-    """Return the URI of an object below ``root``, percent-encoded like that of a local file."""
-    return f"{root.rstrip('/')}/{quote(key)}"
+def uri_of(url: str, key: str = "") -> str:
+    """Return the URI of an object below a URL, or of the folder itself: percent-encoded, unlike URLs."""
+    root, folder = split_url(url)
+    return f"{root}/{quote('/'.join(part for part in (folder, key) if part))}".rstrip("/")
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Return the URL of a bucket, and the rest without slashes around it."""
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    return f"{scheme}://{bucket}", key.strip("/")
 
 
 def root_uri(place: Path | str) -> str:
     """Return the URI of a folder, local or in a bucket, without a slash at its end."""
-    return str(place).rstrip("/") if is_url(place) else Path(place).absolute().as_uri().rstrip("/")
+    return uri_of(str(place)) if is_url(place) else Path(place).absolute().as_uri().rstrip("/")
 
 
 def place(text: str) -> Path | str:
@@ -307,6 +315,8 @@ def located(uri: str) -> tuple[Store, str]:
 
 
 def _opened(url: str) -> ObjectStore:
+    if is_url(url):
+        url = uri_of(url)
     if not url.startswith(("s3://", "s3a://")):
         return from_url(url, client_options=CLIENT, retry_config={"max_retries": 3})
     config: S3Config = _profile()

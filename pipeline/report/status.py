@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.errors import UsageError
-from pipeline.dataset import SCRATCH
+from pipeline.dataset import RUN_STATE, SCRATCH
+from pipeline.platform.storage import is_url, store_of
 
 RUN_FILE = "run.json"
-STATUS_FILE = Path(SCRATCH) / "status.json"
+STATUS_FILE = "status.json"
 SILENT_S = 120.0
 """Age of the last report from which on a running run may have died: a stage can take minutes a video."""
 
@@ -63,7 +65,7 @@ class RunStatus:
     usd: float
 
 
-def read_status(output: Path, *, now_s: float | None = None) -> RunStatus:
+def read_status(output: Path | str, *, now_s: float | None = None) -> RunStatus:
     """Read how the last run of OUTPUT stands.
 
     Raises:
@@ -72,7 +74,7 @@ def read_status(output: Path, *, now_s: float | None = None) -> RunStatus:
     now_s = time.time() if now_s is None else now_s
     run = read_run(output)
     try:
-        found = json.loads((output / STATUS_FILE).read_text(encoding="utf-8"))
+        found = json.loads(_state(output, STATUS_FILE))
     except FileNotFoundError:
         raise NoRunError(
             f"{output}: the run has not begun with its videos, or its _work was deleted"
@@ -94,19 +96,26 @@ def read_status(output: Path, *, now_s: float | None = None) -> RunStatus:
     )
 
 
-def read_run(output: Path) -> dict[str, Any]:
+def read_run(output: Path | str) -> dict[str, Any]:
     """Read the run file of the last run: in the scratch folder until the run has written its tables.
 
     Raises:
         NoRunError: there is none.
     """
-    for path in (output / SCRATCH / RUN_FILE, output / RUN_FILE):
-        try:
-            run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        return run
+    for read in (_state, _file):
+        with suppress(FileNotFoundError):
+            run: dict[str, Any] = json.loads(read(output, RUN_FILE))
+            return run
     raise NoRunError(f"{output}: no {RUN_FILE} in it; name the OUTPUT of `videoauteur curate`")
+
+
+def _state(output: Path | str, name: str) -> bytes:
+    """Return a file of the run at work, which is gone or old when it has written its tables."""
+    return _file(output, f"{RUN_STATE if is_url(output) else SCRATCH}/{name}")
+
+
+def _file(output: Path | str, name: str) -> bytes:
+    return store_of(str(output)).get(name) if is_url(output) else (Path(output) / name).read_bytes()
 
 
 def _stages(found: dict[str, dict[str, Any]]) -> list[StageStatus]:

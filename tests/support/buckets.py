@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.bucket_server import make_bucket
+from pipeline.platform.storage import store_of
 
 KEY, SECRET = "AKIAPLANTEDKEY00", "planted/secret+of/the+bucket"
 NUMBERS = itertools.count()
@@ -33,6 +34,8 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     }  # fmt: skip
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    # The server before may have been another one.
+    store_of.cache_clear()
     name = f"bucket-{next(NUMBERS)}"
     make_bucket(s3_server, name)
     return f"s3://{name}"

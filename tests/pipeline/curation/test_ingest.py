@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.curation import ingest
+from pipeline.curation.files import VideoFiles
 from pipeline.curation.ingest import InputError, Source, identify, list_files, survey, unique
 from pipeline.platform.memo import Memo
 from stages.records import Drop, Kind, Reason
@@ -111,13 +112,11 @@ def test_an_input_with_nothing_in_it_is_an_error(
     assert fact in str(caught.value)
 
 
-def test_a_list_of_comments_and_a_remote_input_are_errors(tmp_path: Path) -> None:
+def test_a_list_of_comments_is_an_error(tmp_path: Path) -> None:
     given = tmp_path / "videos.list"
     given.write_text("# nothing\n\n")
     with pytest.raises(InputError, match="nothing in it"):
         list_files(str(given), leave_out=NOWHERE)
-    with pytest.raises(InputError, match="INPUT s3://bucket/videos: only local"):
-        list_files("s3://bucket/videos", leave_out=NOWHERE)
 
 
 def test_what_cannot_be_read_is_rejected_with_its_reason_and_nothing_hangs(
@@ -231,9 +230,9 @@ def test_an_unchanged_file_is_not_read_again(
     digested: list[str] = []
     real = ingest._digest
 
-    def counted(path: Path) -> tuple[str | None, str]:
-        digested.append(path.name)
-        return real(path)
+    def counted(source: Source, files: VideoFiles) -> tuple[str | None, str]:
+        digested.append(path_of(source.uri).name)
+        return real(source, files)
 
     def run() -> list[Source]:
         digested.clear()
