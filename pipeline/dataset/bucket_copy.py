@@ -9,10 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pipeline.dataset.manifest import MANIFEST, DatasetError, File, parse_manifest
-from pipeline.platform.cache import GIGABYTE, FileCache, cache_folder
+from pipeline.platform.cache import CACHE_BYTES, FileCache, cache_folder
 from pipeline.platform.storage import Store, uri_of
 
-CACHE_BYTES = 50 * GIGABYTE
 FETCHED_AT_ONCE = 8
 
 
