@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -227,24 +228,21 @@ def _dataset(blocks: Sequence[Sequence[Video]], site: Site, board: Any) -> ray.d
     # max_task_retries below has no named parameter yet.
     warnings.simplefilter("ignore", RayDeprecationWarning)
     chain = groups(site.stages())
-    for group in chain:
-        options = getattr(site.config.run.pools, group.pool)
-        workers = options.workers or auto_workers(group, site, len(chain))
+    sizes = [pool_size(group, site) for group in chain]
+    at_once = sum(size.first for size in sizes) + max(size.most - size.first for size in sizes)
+    for group, size in zip(chain, sizes, strict=True):
         dataset = dataset.map_batches(
             _GroupWorker,
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                min_size=1,
-                max_size=workers,
-                # All at once: the models are idle until there are enough that ask them.
-                initial_size=min(workers, len(blocks)) if group.pool == "language" else 1,
+                min_size=1, max_size=size.most, initial_size=min(size.first, len(blocks))
             ),
             fn_constructor_args=(site, group, board),
             udf_modifying_row_count=False,
             # Ray Data's own default is to run a block again until it does not kill its worker.
             max_task_retries=0,
-            **placement(options, workers * len(chain), reserved_cpus(site.config)),
+            **placement(getattr(site.config.run.pools, group.pool), at_once, reserved_cpus(site.config)),
         )
     return dataset
 
@@ -253,13 +251,31 @@ def _table(videos: Sequence[Video]) -> pa.Table:
     return pa.table({"video": [VIDEO_JSON.dump_json(video).decode() for video in videos]})
 
 
-def auto_workers(group: Group, site: Site, num_pools: int) -> int:
-    """Return the number of workers of a pool where nothing is configured."""
-    workers = max(1, int(_processors(reserved_cpus(site.config)) / num_pools))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSize:
+    """Workers of a pool: those that start at once, and the most that it may grow to."""
+
+    first: int
+    most: int
+
+
+def pool_size(group: Group, site: Site) -> PoolSize:
+    """Return the size of a pool; a configured number of workers is its most.
+
+    A pool may grow to all processors of the cluster: it does where its queue is the longest, as far as the
+    other pools leave room.
+    """
+    options: PoolOptions = getattr(site.config.run.pools, group.pool)
+    most = options.workers or max(1, int(_processors(reserved_cpus(site.config))))
+    if group.pool != "language":
+        return PoolSize(first=1, most=most)
+    # Workers that wait for models most of their time may be more than the processors, and start at once:
+    # the models are idle until there are enough that ask them.
     asked = [endpoint.concurrency for endpoint in (site.language, site.vision) if endpoint]
-    # Workers that wait for models most of their time may be more than the processors.
-    waiting = group.pool == "language" and max(asked, default=1) > 1
-    return max(workers, LANGUAGE_WORKERS) if waiting else workers
+    if options.workers is None and max(asked, default=1) > 1:
+        most = max(most, LANGUAGE_WORKERS)
+        return PoolSize(first=LANGUAGE_WORKERS, most=most)
+    return PoolSize(first=options.workers or 1, most=most)
 
 
 def _processors(reserved: float) -> float:

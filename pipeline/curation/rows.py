@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -9,8 +10,8 @@ from pydantic_core import to_jsonable_python
 from pipeline.curation.ingest import Source
 from pipeline.dataset.manifest import relative_uri
 from pipeline.dataset.schema import TABLES
-from pipeline.dataset.tables import Rows
-from stages.records import FAILURES, Drop, Kind, NoMatch, Reason, Video
+from pipeline.dataset.tables import Row, Rows
+from stages.records import FAILURES, Action, Clip, Drop, Kind, NoMatch, Reason, Video
 
 
 def rows_of(source: Source, video: Video, root: str = "") -> Rows:
@@ -23,38 +24,49 @@ def rows_of(source: Source, video: Video, root: str = "") -> Rows:
     """
     rows: Rows = {name: [] for name in TABLES}
     end = video.rejected
-    status = "kept" if end is None else "failed" if end.reason in FAILURES else "rejected"
-    clips = video.kept_clips if end is None else []
-    actions = video.kept_actions if end is None else []
-    kept = {clip.clip_id for clip in clips}
-    matches = [pair for pair in video.matches if pair.clip_id in kept]
-    rows["videos"].append(
-        _video_row(source, video, root)
-        | {
-            "status": status,
-            "num_clips": len(clips),
-            "num_actions": len(actions),
-            "num_matches": len(matches),
-        }
-    )
     rows["rejects"] = [_reject_row(video, drop, root) for drop in video.drops]
     if end is not None:
-        detail = f"the file was rejected: {end.reason}"
-        for kind, items in ((Kind.CLIP, video.kept_clips), (Kind.ACTION, video.kept_actions)):
-            for item in items:
-                drop = Drop(
-                    kind=kind, stage=end.stage, reason=Reason.VIDEO_REJECTED, detail=detail,
-                    item_id=item.clip_id if kind is Kind.CLIP else item.action_id,  # type: ignore[union-attr]
-                    start_s=item.start_s, end_s=item.end_s,
-                )  # fmt: skip
-                rows["rejects"].append(_reject_row(video, drop, root))
+        rows["rejects"] += [_reject_row(video, drop, root) for drop in _dragged_along(video, end)]
+        status = "failed" if end.reason in FAILURES else "rejected"
+        rows["videos"] = [_video_row(source, video, root) | _counts(status)]
         return rows
+    clips, actions = video.kept_clips, video.kept_actions
+    kept = {clip.clip_id for clip in clips}
+    matches = [pair for pair in video.matches if pair.clip_id in kept]
+    counts = _counts("kept", len(clips), len(actions), len(matches))
+    rows["videos"] = [_video_row(source, video, root) | counts]
+    rows["clips"] = _clip_rows(video, clips, root)
+    rows["actions"] = _action_rows(video, actions, {pair.action_id for pair in matches})
+    rows["matches"] = [to_jsonable_python(pair) | {"video_id": video.video_id} for pair in matches]
+    if video.narrative is not None:
+        rows["narratives"] = [to_jsonable_python(video.narrative) | {"video_id": video.video_id}]
+    return rows
+
+
+def _counts(status: str, clips: int = 0, actions: int = 0, matches: int = 0) -> dict[str, Any]:
+    return {"status": status, "num_clips": clips, "num_actions": actions, "num_matches": matches}
+
+
+def _dragged_along(video: Video, end: Drop) -> Iterator[Drop]:
+    """Yield drops of the clips and actions that were kept when the whole video was rejected."""
+    detail = f"the file was rejected: {end.reason}"
+    clips = ((Kind.CLIP, clip.clip_id, clip) for clip in video.kept_clips)
+    actions = ((Kind.ACTION, action.action_id, action) for action in video.kept_actions)
+    for kind, item_id, item in (*clips, *actions):
+        yield Drop(
+            kind=kind, stage=end.stage, reason=Reason.VIDEO_REJECTED, detail=detail,
+            item_id=item_id, start_s=item.start_s, end_s=item.end_s,
+        )  # fmt: skip
+
+
+def _clip_rows(video: Video, clips: Sequence[Clip], root: str) -> list[Row]:
     captions = {caption.clip_id: caption for caption in video.captions}
     marks = {mark.clip_id: mark for mark in video.watermarks}
     relevance = {each.clip_id: each.score for each in video.relevance}
+    rows: list[Row] = []
     for clip in clips:
         caption, mark = captions.get(clip.clip_id), marks.get(clip.clip_id)
-        rows["clips"].append(
+        rows.append(
             to_jsonable_python(clip)
             | {
                 "video_id": video.video_id,
@@ -72,11 +84,14 @@ def rows_of(source: Source, video: Video, root: str = "") -> Rows:
                 "screen_text": mark.screen_text if mark else [],
             }
         )
-    matched = {pair.action_id for pair in matches}
+    return rows
+
+
+def _action_rows(video: Video, actions: Sequence[Action], matched: Set[str]) -> list[Row]:
     # A pair that is no row is one whose clip a later stage dropped.
     causes = {pair.action_id: NoMatch.CLIP_DROPPED for pair in video.matches}
     causes |= {each.item_id: each.cause for each in video.unmatched}
-    rows["actions"] = [
+    return [
         to_jsonable_python(action)
         | {
             "video_id": video.video_id,
@@ -85,21 +100,13 @@ def rows_of(source: Source, video: Video, root: str = "") -> Rows:
         }
         for action in actions
     ]
-    rows["matches"] = [to_jsonable_python(pair) | {"video_id": video.video_id} for pair in matches]
-    if video.narrative is not None:
-        narrative = to_jsonable_python(video.narrative)
-        rows["narratives"].append(narrative | {"video_id": video.video_id})
-    return rows
 
 
 def duplicate_row(copy: Source, original: Source, video: Video, root: str = "") -> dict[str, Any]:
     """Return the row of a file whose content was curated under another name."""
     return _video_row(copy, video, root) | {
-        "status": "duplicate",
+        **_counts("duplicate"),
         "duplicate_of": relative_uri(original.uri, root),
-        "num_clips": 0,
-        "num_actions": 0,
-        "num_matches": 0,
     }
 
 

@@ -29,9 +29,10 @@ from pipeline.curation.config import Config, PoolOptions, Pools, Run
 from pipeline.curation.ray_runner import (
     BLOCK_BYTES,
     LANGUAGE_WORKERS,
-    auto_workers,
+    PoolSize,
     blocks_of,
     placement,
+    pool_size,
     run_ray,
 )
 from pipeline.curation.runners import Site, run_local
@@ -370,9 +371,11 @@ def test_language_workers_are_more_where_the_models_answer_several_at_once(
         replace(site, language=site.language.model_copy(update={"concurrency": concurrency}))
         for concurrency in (8, 1)
     )
-    assert auto_workers(group, several, 4) >= LANGUAGE_WORKERS
-    assert auto_workers(group, single, 400) == 1
-    assert auto_workers(replace(group, pool="media"), several, 400) == 1
+    processors = int(ray.cluster_resources()["CPU"])
+    size = PoolSize(first=LANGUAGE_WORKERS, most=max(processors, LANGUAGE_WORKERS))
+    assert pool_size(group, several) == size
+    assert pool_size(group, single) == PoolSize(first=1, most=processors)
+    assert pool_size(replace(group, pool="media"), several) == PoolSize(first=1, most=processors)
 
 
 def test_a_cluster_that_is_there_is_joined_and_left_running(cluster: None) -> None:

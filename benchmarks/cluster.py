@@ -1,0 +1,272 @@
+"""A run on a cluster of two nodes: scaling, a lost node, a repeated submission, a lost head.
+
+The nodes are real Ray nodes on this machine, with one processor each. Videos are small files; their probe
+burns ``--work`` seconds of processor time, the other stages are free, and each probe leaves a mark, so that
+work done twice is seen.
+
+- ``ratio``: wall seconds of the videos on one node over those on two, both beyond the time of ``--warm``
+  videos, so that starting processes does not count; at most what the machine's processors allow;
+- ``lost_node``: the run with one node removed in the middle ended by itself with the tables of an
+  undisturbed run (1 or 0); ``lost_node_twice``: probes that were done again for it;
+- ``submitted_twice``: probes that a second ``ray job submit`` of the same command did again;
+- ``lost_head``: after the head was killed in the middle, the same command on a new cluster completed it
+  with the same tables; ``lost_head_twice``: probes that were done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from benchmarks.free_stages import FreeSite, write_files
+from benchmarks.machine import machine, markdown
+from pipeline.curation import engine, job
+from pipeline.curation.config import Config
+from pipeline.dataset.manifest import MANIFEST, parse_manifest
+from pipeline.platform.config import load
+from pipeline.platform.packages import ROOT
+from stages.base import Stage
+from stages.records import Video
+from stages.view import id_of
+
+WORK_VARIABLE, MARKS_VARIABLE = "BENCHMARK_WORK_S", "BENCHMARK_MARKS"
+SETTINGS = ("refine.informative=false", "run.runner=ray")
+DRIVER = """
+import sys
+from pathlib import Path
+from benchmarks.cluster import drive
+drive(*map(Path, sys.argv[1:4]))
+"""
+START_DEADLINE_S = 120.0
+
+
+class BurningSite(FreeSite):
+    """Site whose probe burns processor time and leaves a mark for each video."""
+
+    def stages(self) -> list[Stage]:
+        """Return the stages that run."""
+        stages = FreeSite.stages(self)
+        for stage in stages:
+            if stage.name == "probe":
+                stage.measure = _Burning(stage.measure)  # type: ignore[method-assign]
+        return stages
+
+
+class _Burning:
+    """Measurement that takes processor time first."""
+
+    def __init__(self, measure: Callable[[Video], Video]) -> None:
+        self._measure = measure
+
+    def __call__(self, video: Video) -> Video:
+        end_s = time.process_time() + float(os.environ[WORK_VARIABLE])
+        while time.process_time() < end_s:
+            pass
+        with Path(os.environ[MARKS_VARIABLE]).open("a") as marks:
+            marks.write(f"{id_of(video)}\n")
+        return self._measure(video)
+
+
+def drive(given: Path, output: Path, memo: Path) -> None:
+    """Run the job with burning stages on the cluster of ``RAY_ADDRESS``."""
+    with patch.object(engine, "Site", BurningSite):
+        outcome = job.curate(str(given), output, load(None, SETTINGS, Config), memo=memo)
+    if outcome.summary["videos"].get("failed"):
+        raise SystemExit(f"videos failed: {outcome.summary['rejects']}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Folders of the benchmark, and the environment of its processes.
+
+    Attributes:
+        work: everything is in here.
+        videos: in a measured run.
+        warm: in a run whose time is subtracted.
+    """
+
+    work: Path
+    videos: int
+    warm: int
+
+    @property
+    def marks(self) -> Path:
+        """File with a line for each probe that was done."""
+        return self.work / "marks"
+
+    def files(self, number: int) -> Path:
+        """Return a folder with so many videos."""
+        folder = self.work / f"files{number}"
+        if not folder.exists():
+            write_files(folder, number, "cluster")
+        return folder
+
+    def start(self, address: str, number: int, name: str) -> subprocess.Popen[bytes]:
+        """Start the driver over so many videos, into the output and memo of that name."""
+        command = [sys.executable, "-c", DRIVER, *self._folders(number, name)]
+        environment = os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+    def submit(self, dashboard: str, number: int, name: str) -> str:
+        """Run the driver as a job of the cluster, and return its last lines."""
+        entry = [sys.executable, "-c", DRIVER, *self._folders(number, name)]
+        script = Path(sys.executable).with_name("ray")
+        command = [str(script), "job", "submit", "--address", dashboard, "--", *entry]
+        found = subprocess.run(command, capture_output=True, text=True)
+        if found.returncode:
+            raise SystemExit(f"ray job submit: {found.stdout[-2000:]}{found.stderr[-2000:]}")
+        return found.stdout[-500:]
+
+    def timed(self, address: str, number: int, name: str) -> float:
+        """Run to the end; return wall seconds."""
+        started = time.perf_counter()
+        process = self.start(address, number, name)
+        if process.wait():
+            raise SystemExit(f"the run {name} failed with {process.returncode}")
+        return time.perf_counter() - started
+
+    def probes(self) -> int:
+        """Return the number of probes done since the last call."""
+        done = len(self.marks.read_text().splitlines()) if self.marks.exists() else 0
+        self.marks.unlink(missing_ok=True)
+        return done
+
+    def wait_for_probes(self, number: int) -> None:
+        """Wait until so many probes are done."""
+        end_s = time.monotonic() + START_DEADLINE_S
+        while not self.marks.exists() or len(self.marks.read_text().splitlines()) < number:
+            if time.monotonic() > end_s:
+                raise SystemExit("no probe was done in time")
+            time.sleep(0.05)
+
+    def tables(self, name: str) -> dict[str, str]:
+        """Return the digests of the shards of an output."""
+        manifest = parse_manifest((self.work / name / MANIFEST).read_bytes(), name)
+        return {file.path: file.sha256 for files in manifest.tables.values() for file in files}
+
+    def _folders(self, number: int, name: str) -> list[str]:
+        return [str(self.files(number)), str(self.work / name), str(self.work / f"{name}_memo")]
+
+
+@contextmanager
+def cluster(nodes: int, *, dashboard: bool = False) -> Iterator[Any]:
+    """Start a cluster of so many nodes with one processor each."""
+    # Ray is imported after the environment of its processes is set.
+    from ray.cluster_utils import Cluster
+
+    options = {"num_cpus": 1, "include_dashboard": dashboard, "object_store_memory": 200_000_000}
+    found = Cluster(initialize_head=True, head_node_args=options)
+    try:
+        for _ in range(nodes - 1):
+            found.add_node(num_cpus=1, object_store_memory=200_000_000)
+        yield found
+    finally:
+        found.shutdown()  # type: ignore[no-untyped-call]
+
+
+def scaling(bench: Bench) -> tuple[float, str]:
+    """Return the ratio of the times on one node and on two, and what it is made of."""
+    walls = []
+    for nodes in (1, 2):
+        with cluster(nodes) as found:
+            warm_s = bench.timed(found.address, bench.warm, f"warm{nodes}")
+            walls.append(bench.timed(found.address, bench.videos, f"on{nodes}") - warm_s)
+    bench.probes()
+    one_s, two_s = walls
+    return one_s / two_s, f"{one_s:.1f} s on one node, {two_s:.1f} s on two, beyond {bench.warm} videos"
+
+
+def lost_node(bench: Bench) -> tuple[bool, int]:
+    """Remove a node in the middle; return whether the tables are the same, and probes done again."""
+    with cluster(2) as found:
+        process = bench.start(found.address, bench.videos, "lost_node")
+        bench.wait_for_probes(bench.videos // 3)
+        found.remove_node(next(node for node in found.list_all_nodes() if node is not found.head_node))
+        ended = process.wait() == 0
+    return ended and bench.tables("lost_node") == bench.tables("on1"), bench.probes() - bench.videos
+
+
+def submitted_twice(bench: Bench) -> int:
+    """Submit the same command twice as a job of the cluster; return probes that the second one did."""
+    with cluster(2, dashboard=True) as found:
+        address = f"http://{found.webui_url}" if found.webui_url else "http://127.0.0.1:8265"
+        bench.submit(address, bench.warm, "submitted")
+        bench.probes()
+        bench.submit(address, bench.warm, "submitted")
+    return bench.probes()
+
+
+def lost_head(bench: Bench) -> tuple[bool, int]:
+    """Kill the head in the middle and repeat the command on a new cluster; return as :func:`lost_node`."""
+    with cluster(2) as found:
+        process = bench.start(found.address, bench.videos, "lost_head")
+        bench.wait_for_probes(bench.videos // 3)
+        found.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+        # A driver that lost its cluster waits for it; a job submitted to the head is gone with it.
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with cluster(2) as found:
+        bench.timed(found.address, bench.videos, "lost_head")
+    return bench.tables("lost_head") == bench.tables("on1"), bench.probes() - bench.videos
+
+
+def main() -> None:
+    """Measure, print a table, then one JSON object."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cluster",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--videos", type=int, default=40, help="in a measured run (default 40)")
+    parser.add_argument("--warm", type=int, default=4, help="in a run that is subtracted (default 4)")
+    parser.add_argument("--work", type=float, default=1.0, help="seconds of a probe (default 1)")
+    parser.add_argument("--quick", action="store_true", help="12 videos, 2 to warm up")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        videos, warm = (12, 2) if given.quick else (given.videos, given.warm)
+        bench = Bench(work=Path(folder), videos=videos, warm=warm)
+        os.environ[WORK_VARIABLE], os.environ[MARKS_VARIABLE] = str(given.work), str(bench.marks)
+        os.environ["PYTHONPATH"] = str(ROOT)
+        ratio, detail = scaling(bench)
+        print(f"ratio {ratio:.2f}: {detail}", file=sys.stderr, flush=True)
+        node, node_twice = lost_node(bench)
+        print(f"lost node: {node}, {node_twice} twice", file=sys.stderr, flush=True)
+        head, head_twice = lost_head(bench)
+        print(f"lost head: {head}, {head_twice} twice", file=sys.stderr, flush=True)
+        again = submitted_twice(bench)
+    rows = [
+        ["two nodes over one", ratio, detail],
+        ["a node lost in the middle", int(node), f"{node_twice} probes done again"],
+        ["the head lost, the command repeated", int(head), f"{head_twice} probes done again"],
+        ["submitted twice", again, f"of {bench.warm} probes done again"],
+    ]
+    print(f"{machine()}; two nodes of one processor on this machine\n")
+    print(markdown(["what", "value", "made of"], rows), "\n")
+    print(
+        json.dumps(
+            {
+                "ratio": round(ratio, 3),
+                "lost_node": int(node),
+                "lost_node_twice": node_twice,
+                "lost_head": int(head),
+                "lost_head_twice": head_twice,
+                "submitted_twice": again,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
