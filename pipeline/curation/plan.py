@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from models.errors import MediaError
 from models.language import Answer, AnswerStore, Endpoint, LanguageClient, Problem, Question
 from pipeline.curation.bucket_memo import open_memo
 from pipeline.curation.chain import build_stages, endpoints
@@ -35,7 +36,7 @@ from pipeline.platform.progress import Bar
 from pipeline.platform.storage import is_url
 from stages.base import BadInputError, Stage, Workspace
 from stages.frames import frame_name
-from stages.records import Video
+from stages.records import Reason, Video
 
 SAMPLE, BUCKET_SAMPLE = 200, 20
 """Videos that are looked at; the others are taken to be like them. Those of a bucket are copied for it."""
@@ -190,6 +191,8 @@ def _probed(probe: Stage, video: Video) -> Video:
             probed = probe(replace(video, uri=path.as_uri()))
     except BadInputError as error:
         return video.reject(probe.name, error.reason, error.detail)
+    except MediaError as error:
+        return video.reject(probe.name, Reason(error.problem), error.detail)
     return replace(probed, uri=video.uri)
 
 

@@ -57,6 +57,12 @@ def row(found: Plan, stage: str) -> Row | None:
     return next((row for row in found.rows if row.stage == stage), None)
 
 
+def test_a_file_that_is_no_video_asks_nothing(tmp_path: Path, server: ChatServer) -> None:
+    (tmp_path / "list.json").write_text("{}")
+    found = planned(tmp_path, settings(server))
+    assert (found.files, found.usable, found.rows) == (1, 0, [])
+
+
 def test_a_new_video_is_taken_to_be_like_others_and_nothing_is_asked(
     wordless: tuple[Path, Truth], server: ChatServer
 ) -> None:
