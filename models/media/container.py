@@ -13,10 +13,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, overload
+from typing import BinaryIO, TypeAlias, overload
 
 import av
 from av.audio.frame import AudioFrame
@@ -53,6 +53,8 @@ TRANSIENT = frozenset(
 DAMAGE = (FFmpegError, ValueError, LookupError, ArithmeticError, NotImplementedError)
 """Exceptions by which PyAV reports damage: not only FFmpeg's own, also ``IndexError`` for a stream that
 appears in the middle of a file, and ``ValueError`` for a codec without a decoder."""
+
+Before: TypeAlias = Callable[[AnyPacket], None]
 
 
 class _NamelessFile:
@@ -152,23 +154,35 @@ def packets(
 
 @overload
 def decoded(
-    container: InputContainer, stream: VideoStream, losses: Losses | None = None
+    container: InputContainer,
+    stream: VideoStream,
+    losses: Losses | None = None,
+    before: Before | None = None,
 ) -> Iterator[VideoFrame]: ...
 @overload
 def decoded(
-    container: InputContainer, stream: AudioStream, losses: Losses | None = None
+    container: InputContainer,
+    stream: AudioStream,
+    losses: Losses | None = None,
+    before: Before | None = None,
 ) -> Iterator[AudioFrame]: ...
 def decoded(
-    container: InputContainer, stream: VideoStream | AudioStream, losses: Losses | None = None
+    container: InputContainer,
+    stream: VideoStream | AudioStream,
+    losses: Losses | None = None,
+    before: Before | None = None,
 ) -> Iterator[VideoFrame | AudioFrame]:
     """Decode a stream to its end; a damaged packet costs its own frames only.
 
     Args:
         losses: records which pictures were lost.
+        before: called with every packet that goes to the decoder.
     """
     record = losses or Losses()
     for packet in packets(container, stream, losses):
         record.sent(packet)
+        if before is not None:
+            before(packet)
         try:
             found = packet.decode()
         except DAMAGE:

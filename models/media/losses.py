@@ -43,6 +43,16 @@ class Losses:
         self._keys = array("q")
         self._base: Fraction | None = None
 
+    @property
+    def damaged(self) -> bool:
+        """Whether pictures were lost so far."""
+        return bool(self.failed_packets or self._lost)
+
+    def key_times(self, origin_s: float) -> list[float]:
+        """Return the times of the key frames in seconds, in order; see :meth:`gaps`."""
+        base = self._base or Fraction(1)
+        return [round(float(pts * base) - origin_s, 6) for pts in sorted(set(self._keys))]
+
     def read(self, packet: AnyPacket) -> None:
         """Record a packet of any stream that was read."""
         if packet.pts is not None and packet.time_base is not None:

@@ -31,11 +31,12 @@ LENGTHS = (4, 6, 8, 12, 16, 20)
 MIN_CHANGE = 25.0
 MAX_PATH = 1.9
 """Bounds on a window's evidence beyond which it is not weighed."""
-WEIGHTS = (-1.471, 6.972, -1.752, -19.735, -8.407, -1.832, -0.707, -1.971)
+WEIGHTS = (-1.471, 6.972, -1.752, -19.735, -8.407, -0.707, -1.971, -1.832)
 BIAS = 15.02
 """Of what :func:`weigh` returns, in its order."""
 MIN_VOTE = 0.3
 """Probability below which a window does not vote."""
+MIN_ODDS = math.log(MIN_VOTE / (1 - MIN_VOTE))
 MIN_VOTES = 3.0
 MIN_PEAK = 5.0
 EDGE_SHARE = 0.5
@@ -68,7 +69,8 @@ class GradualFinder:
             if len(self._recent) < length + 2 * margin + 1:
                 break
             end = len(self._recent) - margin
-            evidence = weigh(self._recent[end - length - 1 - margin :], length, margin)
+            least = -math.inf if self.witness else MIN_ODDS
+            evidence = weigh(self._recent[end - length - 1 - margin :], length, margin, least)
             if evidence is None:
                 continue
             if self.witness:
@@ -79,6 +81,16 @@ class GradualFinder:
                 last = len(self._votes) - margin
                 for place in range(last - length - 1, last):
                     self._votes[place] += vote
+
+    def stretches(self, least: float) -> list[tuple[float, float]]:
+        """Return start and end of every stretch of samples with votes, at least so many at its peak."""
+        votes = np.asarray(self._votes)
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], votes > 0, [0]))))
+        return [
+            (self._times_s[first], self._times_s[end - 1])
+            for first, end in edges.reshape(-1, 2)
+            if votes[first:end].max() >= least
+        ]
 
     def finish(self) -> list[Interval]:
         """Return the transitions in order of time."""
@@ -91,16 +103,23 @@ class GradualFinder:
 
 def probability(evidence: Evidence) -> float:
     """Probability that a window covers a transition."""
-    odds = BIAS + sum(w * x for w, x in zip(WEIGHTS, evidence, strict=True))
-    return 1 / (1 + math.exp(-min(30.0, max(-30.0, odds))))
+    return 1 / (1 + math.exp(-min(30.0, max(-30.0, log_odds_of(evidence)))))
 
 
-def weigh(samples: Sequence[Thumbnail], length: int, margin: int) -> Evidence | None:
+def log_odds_of(evidence: Evidence) -> float:
+    """Log-odds of evidence, or of the first parts of it."""
+    return BIAS + sum(w * x for w, x in zip(WEIGHTS, evidence, strict=False))
+
+
+def weigh(
+    samples: Sequence[Thumbnail], length: int, margin: int, least: float = -math.inf
+) -> Evidence | None:
     """Return the evidence that a window holds a transition; None where there is no need to look.
 
     Args:
         samples: the window, with ``margin`` samples before and after it.
         length: of the window, in steps from its first to its last sample.
+        least: log-odds; a window that cannot reach them is not weighed to the end.
     """
     window = samples[margin : margin + length + 1]
     first, middle, last = window[0], window[length // 2], window[-1]
@@ -117,16 +136,19 @@ def weigh(samples: Sequence[Thumbnail], length: int, margin: int) -> Evidence | 
     uniform = min(first.spread, last.spread) < 10
     spread = (first.spread + last.spread) / 2 + 1
     mixed = cv2.addWeighted(first.pixels, 0.5, last.pixels, 0.5, 0)
-    return (
+    evidence = (
         math.log(change),
         sum(legs),
         min(step, 6.0),
         float(cv2.norm(middle.pixels, mixed, cv2.NORM_L1)) / whole,
         shared_colours(first, last),
-        alignment(first, last),
         min(outside, 1.0),
         0.0 if uniform else middle.spread / spread,
     )
+    # The alignment costs more than all other evidence; it lies in [-1, 1].
+    if log_odds_of(evidence) + abs(WEIGHTS[-1]) < least:
+        return None
+    return (*evidence, alignment(first, last))
 
 
 def distance(a: Thumbnail, b: Thumbnail) -> float:

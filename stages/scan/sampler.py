@@ -1,10 +1,11 @@
-"""Pictures on the fixed grid: packed as JPEG and measured.
+"""Pictures on a fixed grid: packed as JPEG and measured.
 
 All of it runs in a thread beside the decoder.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated
@@ -39,41 +40,59 @@ class GridSettings(Section):
 
 
 class Sampler:
-    """Feeds the analysers of sampled pictures, in a thread of its own.
-
-    Attributes:
-        meter: sharpness, exposure and motion.
-    """
+    """Packs and measures sampled pictures, in a thread of its own."""
 
     def __init__(self, facts: Facts, settings: GridSettings, packer: FramePacker) -> None:
         short_side_px = min(facts.width_px, facts.height_px)
-        self.meter = Meter()
+        self._meter = Meter()
         self._scale = Scaler(*scaled(facts, settings.short_side_px / short_side_px))
         self._small = scaled(facts, METER_WIDTH_PX / facts.width_px)
-        self._packer, self._quality = packer, settings.jpeg_quality
+        self._packer, self._quality, self._fps = packer, settings.jpeg_quality, settings.grid_fps
+        self._start_s: float | None = None
+        self._next_s = -math.inf
         self._thread = ThreadPoolExecutor(1)
         self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> Sampler:
         return self
 
+    def wants(self, before_s: float, time_s: float) -> bool:
+        """Whether a picture is on the grid, by the times of the one before and of its own."""
+        if self._start_s is None:
+            return True
+        steps = int((before_s - self._start_s) * self._fps + 1e-6) + 1
+        return time_s >= self._point(self._start_s, steps)
+
+    def _point(self, start_s: float, steps: int) -> float:
+        return start_s + steps / self._fps - 1e-6
+
     def add(self, frame: Frame) -> None:
-        """Hand a picture to the thread, and wait while it is behind."""
+        """Hand a picture to the thread if it is on the grid, and wait while the thread is behind."""
+        if frame.time_s < self._next_s:
+            return
+        if self._start_s is None:
+            self._start_s = frame.time_s
+        self._next_s = self._point(
+            self._start_s, int((frame.time_s - self._start_s) * self._fps + 1e-6) + 1
+        )
         self._waiting.append(self._thread.submit(self._take, frame))
         if len(self._waiting) > MAX_WAITING:
             self._waiting.popleft().result()
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=kind is not None)
-        if kind is None:
-            for done in self._waiting:
-                done.result()
+    def result(self) -> Meter:
+        """Return the measurements, after the last picture."""
+        while self._waiting:
+            self._waiting.popleft().result()
+        return self._meter
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
 
     def _take(self, frame: Frame) -> None:
         picture = self._scale(frame.picture)
         self._packer.add(frame.time_s, picture, self._quality)
         gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        self.meter.add(frame.time_s, resized(gray, self._small))
+        self._meter.add(frame.time_s, resized(gray, self._small))
 
 
 class Meter:

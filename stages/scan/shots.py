@@ -93,7 +93,7 @@ class ThumbnailShots:
     """Cuts and gradual transitions by evidence on thumbnails."""
 
     def __init__(self, settings: ShotSettings) -> None:
-        self._confidence, self._min_shot_s = settings.cut_confidence, settings.min_shot_s
+        self._settings = settings
         self._thumbnail = ThumbnailMaker()
         self._cuts, self._gradual = CutFinder(), GradualFinder()
 
@@ -105,15 +105,24 @@ class ThumbnailShots:
 
     def result(self) -> Boundaries:
         """See :meth:`ShotFinder.result`."""
-        least = log_odds(self._confidence)
-        cuts_s = spaced([time_s for time_s, odds in self._cuts.finish() if odds >= least], self._min_shot_s)
-        # What holds a hard cut is no dissolve: a cut between fields leaves a picture that mixes two shots.
-        transitions = [
-            one
-            for one in self._gradual.finish()
-            if not any(one.start_s <= time_s <= one.end_s for time_s in cuts_s)
-        ]
-        return Boundaries(cuts_s=cuts_s, transitions=transitions)
+        return joined(self._cuts.finish(), self._gradual.finish(), self._settings)
+
+
+def joined(
+    cuts: list[tuple[float, float]], transitions: list[Interval], settings: ShotSettings
+) -> Boundaries:
+    """Return cuts that are likely enough, and the transitions that hold none.
+
+    Args:
+        cuts: time and log-odds of possible cuts, in order of time.
+    """
+    least = log_odds(settings.cut_confidence)
+    cuts_s = spaced([time_s for time_s, odds in cuts if odds >= least], settings.min_shot_s)
+    # What holds a hard cut is no dissolve: a cut between fields leaves a picture that mixes two shots.
+    gradual = [
+        one for one in transitions if not any(one.start_s <= time_s <= one.end_s for time_s in cuts_s)
+    ]
+    return Boundaries(cuts_s=cuts_s, transitions=gradual)
 
 
 class SceneDetectShots:

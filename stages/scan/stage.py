@@ -1,7 +1,8 @@
 """One pass over the pictures.
 
-The file is decoded once. Every picture feeds the shot detector; pictures on a fixed grid feed the
-measurements and are packed, as JPEG, into one indexed file that later stages choose from.
+The pictures feed the shot detector; those on a fixed grid also feed the measurements and are packed, as
+JPEG, into one indexed file that later stages choose from. Pictures to which no other refers are not
+decoded, except on the grid and where a boundary is possible. A damaged file is decoded in full.
 """
 
 from __future__ import annotations
@@ -9,18 +10,37 @@ from __future__ import annotations
 import itertools
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal, TypeAlias
 
-from models.media import MAX_PIXELS, Bounds, Frame, Losses, frames, open_media, start_of
+from av.container import InputContainer
+
+from models.media import (
+    MAX_PIXELS,
+    Bounds,
+    Frame,
+    Losses,
+    NotSparseError,
+    Skipped,
+    frames,
+    open_media,
+    read_spans,
+    sparse_frames,
+    start_of,
+)
 from models.settings import Share
 from stages.base import BadInputError, Pool, Stage
 from stages.frames import FramePacker
 from stages.records import Evidence, Facts, Interval, Reason, Video
-from stages.scan.sampler import GridSettings, Sampler
-from stages.scan.shots import ShotSettings, shot_finder
+from stages.scan.sampler import GridSettings, Meter, Sampler
+from stages.scan.shots import Boundaries, ShotSettings, shot_finder
+from stages.scan.sparse import SparseShots
 from stages.view import file_of
+
+Reading: TypeAlias = Callable[[InputContainer, Facts, Sampler, Losses], Evidence]
 
 
 class ScanMeasuring(GridSettings, ShotSettings):
@@ -28,8 +48,15 @@ class ScanMeasuring(GridSettings, ShotSettings):
 
 
 class ScanSettings(ScanMeasuring):
-    """The one decoding pass. A video that ends earlier than announced by more is truncated."""
+    """The one decoding pass.
 
+    Attributes:
+        decode: ``needed`` leaves out pictures that no other refers to, away from possible boundaries, with
+            the detector ``own``; ``all`` decodes every picture. Boundaries and packed frames are the same.
+        max_missing_share: a video that ends earlier than announced by more is truncated.
+    """
+
+    decode: Literal["needed", "all"] = "needed"
     max_missing_share: Share = 0.05
 
 
@@ -37,7 +64,7 @@ class Scan(Stage):
     """Decodes a video once: shots, measurements, packed frames."""
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "facts")
     writes = ("facts", "evidence")
@@ -71,14 +98,12 @@ class Scan(Stage):
         assert video.facts is not None
         target = self.workspace.frames_path(video)
         target.parent.mkdir(parents=True, exist_ok=True)
-        losses = Losses()
-        with (
-            open_media(file_of(video), max_pixels=self.max_pixels) as container,
-            FramePacker(target, self._label()) as packer,
-        ):
-            pictures = frames(container, bounds=self.bounds, losses=losses)
-            evidence = scan(pictures, video.facts, self.settings, packer)
-            origin_s = start_of(container)
+        evidence = losses = None
+        if self.settings.decode == "needed" and self.settings.detector == "own":
+            with suppress(NotSparseError):
+                evidence, losses, origin_s = self._decode(video, target, self._some)
+        if evidence is None or losses is None:
+            evidence, losses, origin_s = self._decode(video, target, self._all)
         start_s, end_s = evidence.shots[0].start_s, evidence.shots[-1].end_s
         return video.with_results(
             facts=replace(
@@ -97,6 +122,46 @@ class Scan(Stage):
                 reached_s=round(losses.end_s - origin_s, 6),
             ),
         )
+
+    def _decode(self, video: Video, target: Path, read: Reading) -> tuple[Evidence, Losses, float]:
+        """Read the pictures in one of two ways: evidence, what was lost, and the time that counts as 0."""
+        assert video.facts is not None
+        losses = Losses()
+        with (
+            open_media(file_of(video), max_pixels=self.max_pixels) as container,
+            FramePacker(target, self._label()) as packer,
+            Sampler(video.facts, self.settings, packer) as sampler,
+        ):
+            evidence = read(container, video.facts, sampler, losses)
+            return evidence, losses, start_of(container)
+
+    def _all(self, container: InputContainer, facts: Facts, sampler: Sampler, losses: Losses) -> Evidence:
+        """Decode all pictures."""
+        finder = shot_finder(self.settings, facts)
+        extent = Extent(facts)
+        for frame in frames(container, bounds=self.bounds, losses=losses):
+            finder.add(frame)
+            sampler.add(frame)
+            extent.add(frame)
+        return extent.evidence(finder.result(), sampler.result())
+
+    def _some(self, container: InputContainer, facts: Facts, sampler: Sampler, losses: Losses) -> Evidence:
+        """Decode the pictures that others refer to, then all of them where a boundary is possible.
+
+        Raises:
+            NotSparseError: all pictures must be decoded.
+        """
+        finder = SparseShots(self.settings)
+        extent = Extent(facts)
+        for frame in sparse_frames(container, sampler.wants, bounds=self.bounds, losses=losses):
+            finder.add(frame)
+            extent.add(frame)
+            if isinstance(frame, Frame):
+                sampler.add(frame)
+        spans, keys_s = finder.spans(), losses.key_times(start_of(container))
+        for number, frame in read_spans(container, spans, keys_s, bounds=self.bounds):
+            finder.look(number, frame)
+        return extent.evidence(finder.result(), sampler.result())
 
     def judge(self, video: Video) -> Video:
         assert video.facts is not None and video.evidence is not None
@@ -118,40 +183,38 @@ class Scan(Stage):
         return video
 
 
-def scan(pictures: Iterator[Frame], facts: Facts, settings: ScanMeasuring, packer: FramePacker) -> Evidence:
-    """Run all analysers over the pictures of one video.
+class Extent:
+    """When the pictures of a video begin and end, and their number."""
 
-    Raises:
-        BadInputError: there are no pictures.
-    """
-    finder = shot_finder(settings, facts)
-    fps = facts.fps if facts.fps > 0 else 25.0
-    count = 0
-    next_s = start_s = end_s = last_s = 0.0
-    with Sampler(facts, settings, packer) as sampler:
-        for frame in pictures:
-            finder.add(frame)
-            if count == 0:
-                start_s = next_s = frame.time_s
-            if frame.time_s >= next_s:
-                sampler.add(frame)
-                steps = int((frame.time_s - start_s) * settings.grid_fps + 1e-6) + 1
-                next_s = start_s + steps / settings.grid_fps - 1e-6
-            # Containers that tell no duration of a frame: it lasts as long as the one before.
-            lasts_s = frame.duration_s or (frame.time_s - last_s if count else 1 / fps)
-            last_s, end_s = frame.time_s, frame.time_s + lasts_s
-            count += 1
-    if count == 0:
-        raise BadInputError(Reason.CORRUPT, "no picture can be decoded")
-    found = finder.result()
-    edges = [start_s, *found.starts_s, round(end_s, 6)]
-    meter = sampler.meter
-    return Evidence(
-        shots=[Interval(start_s=a, end_s=b) for a, b in itertools.pairwise(edges)],
-        transitions=found.transitions,
-        frame_times_s=meter.times_s,
-        sharpness=meter.sharpness,
-        exposure=meter.exposure,
-        motion=meter.motion,
-        num_frames=count,
-    )
+    def __init__(self, facts: Facts) -> None:
+        self._usual_s = 1 / (facts.fps if facts.fps > 0 else 25.0)
+        self._start_s = self._last_s = self._end_s = 0.0
+        self._count = 0
+
+    def add(self, frame: Frame | Skipped) -> None:
+        """Record the next picture."""
+        if self._count == 0:
+            self._start_s = frame.time_s
+        # Where the container stores no duration, a picture lasts as long as the one before.
+        lasts_s = frame.duration_s or (frame.time_s - self._last_s if self._count else self._usual_s)
+        self._last_s, self._end_s = frame.time_s, frame.time_s + lasts_s
+        self._count += 1
+
+    def evidence(self, found: Boundaries, meter: Meter) -> Evidence:
+        """Put the results together.
+
+        Raises:
+            BadInputError: there are no pictures.
+        """
+        if self._count == 0:
+            raise BadInputError(Reason.CORRUPT, "no picture can be decoded")
+        edges = [self._start_s, *found.starts_s, round(self._end_s, 6)]
+        return Evidence(
+            shots=[Interval(start_s=a, end_s=b) for a, b in itertools.pairwise(edges)],
+            transitions=found.transitions,
+            frame_times_s=meter.times_s,
+            sharpness=meter.sharpness,
+            exposure=meter.exposure,
+            motion=meter.motion,
+            num_frames=self._count,
+        )

@@ -59,6 +59,11 @@ class Thumbnail:
         return float(cv2.meanStdDev(self.luma)[1][0, 0])
 
     @cached_property
+    def smooth(self) -> Pixels:
+        """Blurred luma, ``[36, 64]``."""
+        return np.asarray(cv2.GaussianBlur(self.luma, (0, 0), 1.5), np.uint8)
+
+    @cached_property
     def colours(self) -> NDArray[np.float64]:
         """Shares of 8 x 16 x 16 bins of luma and chroma among the lit pixels, ``[2048]``."""
         luma = cv2.resize(self.luma, (WIDTH // 2, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.int64)
@@ -119,11 +124,8 @@ def shared_colours(a: Thumbnail, b: Thumbnail) -> float:
 def alignment(a: Thumbnail, b: Thumbnail) -> float:
     """Correlation of two pictures' luma at the best of some shifts, in [-1, 1]."""
     across, down = REACH
-    smooth = cv2.GaussianBlur(a.luma, (0, 0), 1.5)
-    padded = cv2.copyMakeBorder(smooth, down, down, across, across, cv2.BORDER_REPLICATE)
-    return float(
-        cv2.matchTemplate(padded, cv2.GaussianBlur(b.luma, (0, 0), 1.5), cv2.TM_CCOEFF_NORMED).max()
-    )
+    padded = cv2.copyMakeBorder(a.smooth, down, down, across, across, cv2.BORDER_REPLICATE)
+    return float(cv2.matchTemplate(padded, b.smooth, cv2.TM_CCOEFF_NORMED).max())
 
 
 def least_change(a: Thumbnail, b: Thumbnail) -> float:
