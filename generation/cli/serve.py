@@ -23,6 +23,11 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="what `train` wrote")
     parser.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="where films are made")
+    parser.add_argument(
+        "--results", metavar="URL",
+        help="object store for jobs and finished films: s3://BUCKET/FOLDER, gs://..., az://...; --jobs is "
+        "then a cache, and a service on another machine continues from there",
+    )  # fmt: skip
     add_model_options(parser)
     parser.set_defaults(run=_serve)
 
@@ -38,7 +43,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     )  # fmt: skip
     options = models.recipe().serve
     key = made_key(options)
-    with running(models, parsed.jobs):
+    with running(models, parsed.jobs, parsed.results):
         # Only now: Ray puts handlers of its own into place when it starts.
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda number, frame: ended.set())

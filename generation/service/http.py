@@ -25,7 +25,16 @@ from generation import config
 from generation.film.plan import FilmError, FirstStep, Plan, PlannedStep, Request
 from generation.film.stills import PictureError, read_picture
 from generation.service.gate import Gate
-from generation.service.jobs import UNFINISHED, Change, Job, Jobs, NotNowError, QueueFullError
+from generation.service.jobs import (
+    Jobs,
+)
+from generation.service.records import (
+    UNFINISHED,
+    Change,
+    Job,
+    NotNowError,
+    QueueFullError,
+)
 from generation.service.studio import studio_routes
 from generation.service.views import (
     API,
@@ -41,8 +50,11 @@ from generation.service.views import (
     summary_of,
     view_of,
 )
+from models.errors import ReportedError
 from pipeline import __version__
 from pipeline.platform import metrics
+from pipeline.platform.log import log
+from pipeline.platform.object_file import object_response
 
 RETRY_AFTER_S = 10
 HEARTBEAT_S = 15.0
@@ -83,13 +95,14 @@ def build_app(
     app.state.jobs = jobs
     app.add_middleware(Gate, prefix=f"{API}/", keys=keys, max_body_bytes=options.max_body_bytes)
     app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(ReportedError, _out_of_reach)
     add_health(app, models)
     app.router.routes.extend(studio_routes())
     api = Narratives(jobs, options, max_steps)
     router = APIRouter(
         prefix=f"{API}/narratives",
         dependencies=[Depends(HTTPBearer(auto_error=False))],
-        responses=_errors(401, 422),
+        responses=_errors(401, 422, 503),
     )
     api.add_requests(router)
     api.add_files(router)
@@ -194,7 +207,6 @@ class Narratives:
 
     def add_files(self, router: APIRouter) -> None:
         """Add the operations that answer with streams and files."""
-        jobs = self._jobs
 
         @router.get(
             "/{id}/events", operation_id="watch_narrative", response_class=StreamingResponse,
@@ -211,30 +223,43 @@ class Narratives:
             "/{id}/film", operation_id="get_film", summary="The film", response_class=FileResponse,
             responses=_errors(404, 409) | _content("video/mp4"),
         )  # fmt: skip
-        async def film(job: Own) -> FileResponse:
+        async def film(job: Own, http: HttpRequest) -> Response:
             if job.status != "done":
                 raise HTTPException(409, f"the narrative is {job.status}, there is no film")
-            return await _file(jobs.film(job) / "film.mp4", "video/mp4")
+            return await self._file(http, job, "film.mp4", "video/mp4")
 
         @router.get(
             "/{id}/keyframes/{step}", operation_id="get_keyframe", summary="A key frame",
             response_class=FileResponse, responses=_errors(404) | _content("image/png"),
         )  # fmt: skip
-        async def keyframe(job: Own, step: Number) -> FileResponse:
+        async def keyframe(job: Own, step: Number, http: HttpRequest) -> Response:
             planned = await self._step(job, step)
             if planned is None or planned.keyframe is None:
                 raise HTTPException(404, f"there is no key frame of step {step} (yet)")
-            return await _file(jobs.film(job) / planned.keyframe, "image/png")
+            return await self._file(http, job, planned.keyframe, "image/png")
 
         @router.get(
             "/{id}/clips/{step}/{number}", operation_id="get_clip", summary="A clip",
             response_class=FileResponse, responses=_errors(404) | _content("video/mp4"),
         )  # fmt: skip
-        async def clip(job: Own, step: Number, number: Number) -> FileResponse:
+        async def clip(job: Own, step: Number, number: Number, http: HttpRequest) -> Response:
             planned = await self._step(job, step)
             if planned is None or number > len(planned.clips):
                 raise HTTPException(404, f"there is no clip {number} of step {step} (yet)")
-            return await _file(jobs.film(job) / planned.clips[number - 1], "video/mp4")
+            return await self._file(http, job, planned.clips[number - 1], "video/mp4")
+
+    async def _file(self, http: HttpRequest, job: Job, name: str, media_type: str) -> Response:
+        found = await asyncio.to_thread(self._jobs.file, job, name)
+        # An edit changes the content at the same address.
+        headers = {"Cache-Control": "no-cache"}
+        if found is None:
+            raise HTTPException(404, "the file has been removed")
+        if isinstance(found, Path):
+            return FileResponse(found, media_type=media_type, headers=headers)
+        assert self._jobs.results is not None
+        return object_response(
+            http, self._jobs.results.store, found, media_type=media_type, headers=headers
+        )
 
     async def _create(self, wanted: NarrativeRequest, owner: str) -> NarrativeView:
         if len(wanted.goal) > self._options.max_goal_chars:
@@ -310,13 +335,6 @@ class Narratives:
         metrics.put("videoauteur_service_streams", self._streams.total())
 
 
-async def _file(path: Path, media_type: str) -> FileResponse:
-    if not await asyncio.to_thread(path.is_file):
-        raise HTTPException(404, "the file has been removed")
-    # An edit changes the content at the same address.
-    return FileResponse(path, media_type=media_type, headers={"Cache-Control": "no-cache"})
-
-
 @contextmanager
 def _answered() -> Iterator[None]:
     """Turn the errors of jobs into answers."""
@@ -347,12 +365,21 @@ async def _not_understood(http: HttpRequest, error: Exception) -> Response:
     return Response(body, status_code=422, media_type="application/json")
 
 
+async def _out_of_reach(http: HttpRequest, error: Exception) -> Response:
+    """Answer when the object store fails; its name and its words are for the log alone."""
+    log("store_failed", level="error", error=str(error))
+    body = json.dumps({"detail": "the results cannot be reached now, try later"})
+    return Response(
+        body, status_code=503, media_type="application/json", headers={"Retry-After": str(RETRY_AFTER_S)}
+    )
+
+
 MEANINGS = {
     400: "the body is not JSON",
     401: "no key, or an unknown one", 404: "it does not exist, or is not yours",
     409: "its status does not allow this", 413: "the request is too large",
     422: "the request is not understood", 429: "too many; Retry-After says when to try again",
-    503: "the models are still loading",
+    503: "the models are still loading, or the results cannot be reached",
 }  # fmt: skip
 
 

@@ -5,6 +5,9 @@ The folders hold everything, so a new process continues where a killed one stopp
     JOBS/0f3a.../job.json       owner, request, status
     JOBS/0f3a.../first.png      picture of the first step, if one was given
     JOBS/0f3a.../film/          see generation.film.make
+
+With an object store for results they are a cache: the state of each job and the files of finished films are
+in the store, and a process on another machine continues from there.
 """
 
 from __future__ import annotations
@@ -20,99 +23,41 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import get_args
 
 from generation.film.make import FilmCancelled, FilmEvent
 from generation.film.plan import FilmBusyError, FilmError, FirstStep, Plan, Request
 from generation.film.stills import read_picture, write_png
+from generation.service.records import (
+    UNFINISHED,
+    Change,
+    Job,
+    Limits,
+    NotNowError,
+    QueueFullError,
+    Status,
+    Work,
+    parse_job,
+    read_job,
+)
+from generation.service.results import STATE, Results
+from models.errors import ReportedError, TransientError
 from models.files import write_whole
 from pipeline.platform import metrics
+from pipeline.platform.log import Level, log
+from pipeline.platform.storage import Object
 
-Status = Literal["queued", "running", "cancelling", "cancelled", "done", "failed"]
-UNFINISHED = ("queued", "running", "cancelling")
-FILE = "job.json"
 FOLDER = re.compile(r"[0-9a-f]{32}")
 BUSY_WAIT_S = 1.0
 SWEEP_EVERY_S = 30.0
+EMPTIED_AFTER_S = 60.0
+"""Time after its end at which a stored film leaves the folder: answers that began before have ended."""
+PLAN = "plan.json"
 ABANDONED_S = 3600.0
 """Age at which a folder without a state was left by a killed process, not just made by a living one."""
 logger = logging.getLogger(__name__)
-
-
-class QueueFullError(Exception):
-    """No room for another unfinished job; the text says whose bound was reached."""
-
-
-class NotNowError(Exception):
-    """The job's status does not allow the operation; the text says why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A film that a caller asked for.
-
-    Attributes:
-        owner: digest of the key that made it; other keys do not see it.
-        created_s: seconds since the epoch; likewise ``ended_s``, None while it is unfinished.
-        edit: number and new action of the step that was edited last.
-        error: reason of a failure, for the owner to read.
-    """
-
-    id: str
-    owner: str
-    goal: str
-    seed: int
-    steps: int | None
-    first_text: str | None
-    has_picture: bool
-    created_s: float
-    status: Status = "queued"
-    edit: tuple[int, str] | None = None
-    ended_s: float | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """One film to make, or to change.
-
-    Attributes:
-        out: the film's folder.
-        cancelled: asked between pieces of work, and while one is waited for.
-    """
-
-    request: Request
-    out: Path
-    on_event: Callable[[FilmEvent], None]
-    cancelled: Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """News of a job: of one step, or of the whole if ``step`` is 0."""
-
-    job: Job
-    plan: Plan | None
-    step: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds on jobs.
-
-    Attributes:
-        max_running: films made at once.
-        max_queued: jobs that wait.
-        max_per_owner: unfinished jobs of one key.
-        retention_s: age after its end at which a job is removed; None keeps it.
-    """
-
-    max_running: int
-    max_queued: int
-    max_per_owner: int
-    retention_s: float | None = None
 
 
 class Jobs:
@@ -121,16 +66,27 @@ class Jobs:
     Args:
         folder: created if it is missing; its unfinished jobs continue at :meth:`start`.
         make: makes one film.
+        results: object store for the jobs and their films.
     """
 
-    def __init__(self, folder: Path, make: Callable[[Work], object], limits: Limits) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        make: Callable[[Work], object],
+        limits: Limits,
+        results: Results | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._make, self._limits = folder, make, limits
+        self._folder, self._make, self._limits, self.results = folder, make, limits, results
+        self._stored: set[str] = set()
+        self._storing = threading.Lock()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._threads = ThreadPoolExecutor(limits.max_running, thread_name_prefix="film")
         self._watchers: dict[str, list[Callable[[Change], None]]] = defaultdict(list)
-        found = (_read(path) for path in folder.glob(f"*/{FILE}"))
+        if results is not None:
+            self._take_over(results)
+        found = (read_job(path) for path in folder.glob(f"*/{STATE}"))
         known = sorted((job for job in found if job is not None), key=lambda job: job.created_s)
         self._jobs = {job.id: job for job in known}
 
@@ -228,14 +184,17 @@ class Jobs:
 
         Raises:
             NotNowError: it is unfinished.
+            ReportedError: the object store does not answer; the job stays.
         """
         with self._lock:
             job = self._jobs.get(job.id, job)
             if job.status in UNFINISHED:
                 raise NotNowError(f"the narrative is {job.status}: cancel it first")
             self._jobs.pop(job.id, None)
-            # Without its state the folder is no job: a kill from here on leaves nothing that comes back.
-            (self._folder / job.id / FILE).unlink(missing_ok=True)
+        if self.results is not None:
+            self._remove_stored(job)
+        # Without its state the folder is no job: a kill from here on leaves nothing that comes back.
+        (self._folder / job.id / STATE).unlink(missing_ok=True)
         shutil.rmtree(self._folder / job.id, ignore_errors=True)
         self._count()
 
@@ -255,7 +214,23 @@ class Jobs:
 
     def plan(self, job: Job) -> Plan | None:
         """Return the plan as far as it is made; None before it begins."""
-        return Plan.load(self.film(job))
+        plan = Plan.load(self.film(job))
+        if plan is None and self.results is not None and job.id in self._stored:
+            self.results.restore(job.id, self._folder / job.id, only=f"film/{PLAN}")
+            plan = Plan.load(self.film(job))
+        return plan
+
+    def file(self, job: Job, name: str) -> Path | Object | None:
+        """Return a file of a film, in its folder or in the object store; None if there is none.
+
+        Raises:
+            ReportedError: the store does not answer.
+        """
+        path = self.film(job) / name
+        # What is in the store may be removed from the folder at any time.
+        if self.results is None or (job.id not in self._stored and path.is_file()):
+            return path if path.is_file() else None
+        return self.results.find(job.id, f"film/{name}")
 
     # The work -----------------------------------------------------------------------------------------
 
@@ -265,6 +240,8 @@ class Jobs:
                 raise NotNowError("the narrative has just been changed by another request")
             self._check_room(job.owner)
             self._save(job)
+        self._stored.discard(job.id)
+        self._store(job.id)
         self._threads.submit(self._run, job.id)
         self._publish(job.id, 0)
 
@@ -281,6 +258,8 @@ class Jobs:
         started_s = time.monotonic()
         while not self._stopped.is_set():
             try:
+                if self.results is not None:
+                    self.results.restore(job_id, self._folder / job_id)
                 self._make(self._work(job_id, started_s))
                 self._end(job_id, "done")
             except FilmBusyError:
@@ -292,6 +271,9 @@ class Jobs:
                     self._end(job_id, "cancelled")
             except FilmError as error:
                 self._end(job_id, "failed", str(error))
+            except TransientError as error:
+                log("store_failed", level="error", job=job_id, error=str(error))
+                self._end(job_id, "failed", "the results could not be reached; edit the step again")
             except Exception:
                 if not self._stopped.is_set():
                     logger.exception("job %s", job_id)
@@ -311,6 +293,7 @@ class Jobs:
     def _end(self, job_id: str, status: Status, error: str | None = None) -> None:
         with self._lock:
             self._save(replace(self._jobs[job_id], status=status, error=error, ended_s=time.time()))
+        self._store(job_id)
         metrics.add("videoauteur_service_ended", status=status)
         self._publish(job_id, 0)
 
@@ -322,6 +305,8 @@ class Jobs:
 
         def event(event: FilmEvent) -> None:
             since_s = time.monotonic() - started_s
+            if not event.kept:
+                log("piece", job=job_id, piece=event.kind, step=event.step, seconds=round(since_s, 3))
             if event.kind == "keyframe" and not event.kept:
                 metrics.observe("videoauteur_service_step_seconds", since_s)
             if event.kind == "film":
@@ -352,9 +337,72 @@ class Jobs:
             metrics.put("videoauteur_service_jobs", counts[status], status=status)
 
     def _save(self, job: Job) -> None:
-        path = self._folder / job.id / FILE
+        path = self._folder / job.id / STATE
         write_whole(path, json.dumps(asdict(job), ensure_ascii=False), durable=True)
         self._jobs[job.id] = job
+        level: Level = "error" if job.status == "failed" else "info"
+        log("job", level=level, job=job.id, status=job.status, error=job.error)
+
+    # The object store ---------------------------------------------------------------------------------
+
+    def _take_over(self, results: Results) -> None:
+        """Write the states in the store into the folder, and drop what the folder has of other states."""
+        for job_id, text in results.states():
+            if not FOLDER.fullmatch(job_id):
+                continue
+            path = self._folder / job_id / STATE
+            stored = parse_job(text, job_id)
+            there = read_job(path) if path.is_file() else None
+            if stored is None:
+                continue
+            if stored.status not in UNFINISHED:
+                self._stored.add(job_id)
+            # Of an unfinished film the folder has more than the store.
+            same = there is not None and (there.edit, there.status in UNFINISHED) == (stored.edit, True)
+            if there != stored and not (same and stored.status in UNFINISHED):
+                shutil.rmtree(path.parent, ignore_errors=True)
+                write_whole(path, text, durable=True)
+
+    def _store(self, job_id: str) -> None:
+        """Store a job as it is now; one that has ended and cannot be stored is tried again by the sweep."""
+        if self.results is None:
+            return
+        job, folder = self._jobs[job_id], self._folder / job_id
+        try:
+            if job.status in UNFINISHED:
+                self.results.save(job_id, folder, files=job.edit is None)
+                if job_id not in self._jobs:
+                    self.results.remove(job_id)
+                return
+            # One at a time: the sweep stores, removes and empties too.
+            with self._storing:
+                if self._jobs.get(job_id) is job and job_id not in self._stored:
+                    self.results.save(job_id, folder, files=True)
+                    # It may have been edited meanwhile.
+                    if self._jobs.get(job_id) is job:
+                        self._stored.add(job_id)
+        except (ReportedError, OSError) as error:
+            log("not_stored", level="error", job=job_id, error=str(error))
+
+    def _sweep_stored(self) -> None:
+        """Store what could not be stored, and empty the folders of films that are."""
+        for job in list(self._jobs.values()):
+            ended = job.status not in UNFINISHED
+            if ended and job.id not in self._stored:
+                self._store(job.id)
+            elif ended and time.time() - (job.ended_s or 0.0) > EMPTIED_AFTER_S:
+                with self._lock:
+                    if self._jobs.get(job.id) is job:
+                        _emptied(self.film(job))
+
+    def _remove_stored(self, job: Job) -> None:
+        assert self.results is not None
+        try:
+            with self._storing:
+                self.results.remove(job.id)
+        except ReportedError:
+            self._jobs[job.id] = job
+            raise
 
     # Retention ----------------------------------------------------------------------------------------
 
@@ -362,7 +410,7 @@ class Jobs:
         while not self._stopped.wait(min(SWEEP_EVERY_S, self._limits.retention_s or SWEEP_EVERY_S)):
             try:
                 self.sweep()
-            except OSError:
+            except (OSError, ReportedError):
                 logger.exception("old jobs could not be removed")
 
     def sweep(self) -> None:
@@ -372,24 +420,20 @@ class Jobs:
         for job in list(self._jobs.values()):
             if kept_s is not None and job.ended_s is not None and now_s - job.ended_s > kept_s:
                 self.remove(job)
+        if self.results is not None:
+            self._sweep_stored()
         for folder in self._folder.iterdir():
-            no_job = FOLDER.fullmatch(folder.name) and not (folder / FILE).exists()
+            no_job = FOLDER.fullmatch(folder.name) and not (folder / STATE).exists()
             if no_job and now_s - folder.stat().st_mtime > ABANDONED_S:
                 shutil.rmtree(folder, ignore_errors=True)
         for job_id in [job_id for job_id, watchers in self._watchers.items() if not watchers]:
             del self._watchers[job_id]
 
 
-def _read(path: Path) -> Job | None:
-    """Return a stored job; None, with a line in the log, if the file is damaged."""
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if fields["edit"] is not None:
-            fields["edit"] = (int(fields["edit"][0]), str(fields["edit"][1]))
-        job = Job(**fields)
-        if job.id != path.parent.name or job.status not in get_args(Status):
-            raise ValueError("it is not the state of this folder")
-    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-        logger.error("%s is damaged and skipped: %s", path, error)
-        return None
-    return job
+def _emptied(film: Path) -> None:
+    """Remove what a film's folder holds beside the plan: it is in the object store."""
+    for path in film.iterdir() if film.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != PLAN:
+            path.unlink(missing_ok=True)

@@ -25,9 +25,16 @@ from generation.film.make import make_film
 from generation.film.trained import Models, TrainedModels, settings_of
 from generation.service import views
 from generation.service.http import build_app
-from generation.service.jobs import Jobs, Limits, Work
+from generation.service.jobs import (
+    Jobs,
+)
+from generation.service.records import (
+    Limits,
+    Work,
+)
 from generation.service.remote import Remote, remote_models
 from generation.service.replicas import DirectorReplica, GeneratorReplica, PainterReplica
+from generation.service.results import Results
 from models.errors import ReportedError
 from pipeline.platform.cluster import cluster_address, connected
 from pipeline.platform.config import ConfigError
@@ -53,6 +60,7 @@ class Front:
         director: DeploymentHandle[Any],
         painter: DeploymentHandle[Any],
         generator: DeploymentHandle[Any],
+        results: str | None,
     ) -> None:
         check_packages()
         self._recipe = models.recipe()
@@ -66,7 +74,7 @@ class Front:
             max_per_owner=options.max_jobs_per_key,
             retention_s=None if options.retention_h is None else options.retention_h * 3600,
         )  # fmt: skip
-        self._jobs = Jobs(folder, self._make, limits)
+        self._jobs = Jobs(folder, self._make, limits, None if results is None else Results(results))
         self._jobs.start()
         threading.Thread(target=self._learn_facts, name="facts", daemon=True).start()
 
@@ -113,8 +121,12 @@ class Front:
         )
 
 
-def application(models: Models, folder: Path) -> serve.Application:
-    """Return the service over some models, with its jobs in a folder."""
+def application(models: Models, folder: Path, results: str | None = None) -> serve.Application:
+    """Return the service over some models, with its jobs in a folder.
+
+    Args:
+        results: URL of a place in an object store for jobs and films; None keeps them in the folder.
+    """
     options = models.recipe().serve
     accepted_keys(options)
     director = _deployment("Director", options.director)(DirectorReplica)
@@ -128,7 +140,8 @@ def application(models: Models, folder: Path) -> serve.Application:
         ray_actor_options={"num_cpus": 0.1},
         health_check_period_s=HEALTH_PERIOD_S,
     )(serve.ingress()(Front))
-    return front.bind(models, folder, director.bind(models), painter.bind(models), generator.bind(models))
+    parts = director.bind(models), painter.bind(models), generator.bind(models)
+    return front.bind(models, folder, *parts, results)
 
 
 def _deployment(name: str, options: config.Replicas) -> Any:
@@ -159,10 +172,11 @@ def build(arguments: dict[str, Any]) -> serve.Application:
     """Build the application for a Serve configuration file (``infra/rayservice.yaml``).
 
     Args:
-        arguments: ``models`` and ``jobs``: folders; ``settings``: list of ``a.b=value``.
+        arguments: ``models`` and ``jobs``: folders; ``results``: URL; ``settings``: list of ``a.b=value``.
     """
     settings = settings_of(arguments.get("recipe"), arguments.get("settings", ()))
-    return application(TrainedModels(Path(arguments["models"]), settings), Path(arguments["jobs"]))
+    models = TrainedModels(Path(arguments["models"]), settings)
+    return application(models, Path(arguments["jobs"]), arguments.get("results"))
 
 
 def accepted_keys(options: config.Serve) -> list[str]:
@@ -198,7 +212,7 @@ def made_key(options: config.Serve) -> str | None:
 
 
 @contextmanager
-def running(models: Models, folder: Path) -> Iterator[None]:
+def running(models: Models, folder: Path, results: str | None = None) -> Iterator[None]:
     """Run the service on the cluster of RAY_ADDRESS, or on a new one on this machine.
 
     Jobs that are unfinished at the end continue when the service is started again.
@@ -209,7 +223,10 @@ def running(models: Models, folder: Path) -> Iterator[None]:
     # A busy machine's proxy needs longer than Serve's five seconds to report itself; a cluster that is
     # started here inherits this.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
-    service = application(models, folder.resolve())
+    if results is not None:
+        # A wrong address or missing access is reported here, not by a replica.
+        next(Results(results).states(), None)
+    service = application(models, folder.resolve(), results)
     with connected(), deployed(service, models.recipe().serve):
         yield
 

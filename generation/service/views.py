@@ -8,7 +8,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from generation.config import Recipe
 from generation.film.plan import Plan, PlannedStep
-from generation.service.jobs import Job, Status
+from generation.service.records import (
+    Job,
+    Status,
+)
 
 API = "/v1"
 

@@ -17,9 +17,11 @@ from generation.film.make import FilmCancelled, FilmEvent
 from generation.film.plan import FilmBusyError, FilmError, FirstStep, Request
 from generation.service.jobs import (
     ABANDONED_S,
+    Jobs,
+)
+from generation.service.records import (
     Change,
     Job,
-    Jobs,
     Limits,
     NotNowError,
     QueueFullError,
