@@ -11,9 +11,10 @@ whoever repeats the last picture finds that one first. *Assignment*: a video's s
 its sentences alone, the history being the model's own predictions, and its frames are put in the order
 that agrees best. States are standardised by the training set; ties count as guesses.
 
-A director in closed form ranks pictures by its alignment head and predicts states by its memory; a trained
-one does both by its states. Rivals: the mean state; the previous state; ridge regression from sentence
-features (MiniLM) and the previous state, its penalty chosen by cross-validation on the training videos.
+A director in closed form ranks pictures by its alignment head and predicts states by its memory; for a
+trained one and the rivals, pictures are ranked by cosine with the predicted state. Rivals: the mean state;
+the previous state; ridge regression from sentence features (MiniLM) and the previous state, its penalty
+chosen by cross-validation on the training videos.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -45,7 +45,7 @@ from generation.director.closed import ClosedFormDirector
 from generation.director.model import DirectorModel
 from generation.encoders.factory import load_encoder
 from generation.encoders.sentences import load_sentences
-from generation.evaluation.states import assignment_exact, cosine, mse, recall, retrieval
+from generation.evaluation.states import assignment_exact, cosine, cosines, mse, recall, retrieval
 from generation.film.trained import recipe_file
 from generation.store import new_learner
 from generation.training.loop import train
@@ -56,6 +56,8 @@ Array = NDArray[np.floating]
 AnyDirector = ClosedFormDirector | DirectorModel
 Predict = Callable[[bool], Array]
 """Whether the true states before are known; standardised states ``[videos, steps, width]`` of the test."""
+Rank = Callable[[bool], Array]
+"""Likewise; scores ``[videos, steps, videos * steps]`` of all test frames for each step."""
 
 STATES = {
     "colour": {"state.family": "colour", "state.width": 1580},
@@ -66,7 +68,11 @@ FOLDS = 4
 PENALTIES = (1e3, 3e3, 1e4, 3e4, 1e5, 3e5)
 SCALES = (10.0, 30.0, 100.0, 300.0)
 """Length of a sentence's features; a state's is about 36."""
-RETRIEVAL = ("recall_at_1", "recall_at_5", "median_rank")
+RETRIEVAL: dict[str, Callable[[Array, NDArray[np.integer]], Array]] = {
+    "recall_at_1": partial(recall, k=1),
+    "recall_at_5": partial(recall, k=5),
+    "median_rank": retrieval,
+}
 FIGURES = ("cosine", "mse", *RETRIEVAL, "assignment_exact")
 LEFT_IN = " (shown frames left in)"
 
@@ -90,13 +96,17 @@ def main() -> None:
         "copy": lambda shown: previous(truth) if shown else np.zeros_like(truth),
         "ridge": lambda shown: ridge.predict(said[1], truth if shown else None),
     }
-    rows = {name: [scores(rival, rival, truth)] for name, rival in rivals.items()}
+    rows = {name: [scores(rival, by_cosine(rival, truth), truth)] for name, rival in rivals.items()}
     rows["director"] = []
     seeds = 1 if recipe.director.kind == "closed" else arguments.seeds
     for seed in range(seeds):
         director = fit(recipe, known, statistics, seed)
         predict = partial(predictions, director, unknown)
-        rows["director"].append(scores(predict, partial(directions, director, unknown), truth))
+        if isinstance(director, ClosedFormDirector):
+            rank: Rank = partial(rankings, director, unknown, truth)
+        else:
+            rank = by_cosine(predict, truth)
+        rows["director"].append(scores(predict, rank, truth))
     print(f"{machine()}\n\n{len(known)} videos for training, {len(unknown)} for test, "
           f"director {recipe.director.kind}, {seeds} seeds, state {encoder.name}, "
           f"ridge: penalty {ridge.penalty:g}, sentences of length {ridge.scale:g}; "
@@ -220,11 +230,17 @@ def predictions(director: AnyDirector, stories: Sequence[Story], shown: bool) ->
     return torch.stack(found).flatten(2).numpy()
 
 
-def directions(director: AnyDirector, stories: Sequence[Story], shown: bool) -> Array:
-    """Return the directions by which the director ranks pictures; a language model's are its states."""
-    if isinstance(director, ClosedFormDirector):
-        return torch.stack(director.rank(stories, history="true" if shown else "own")).numpy()
-    return predictions(director, stories, shown)
+def rankings(director: ClosedFormDirector, stories: Sequence[Story], truth: Array, shown: bool) -> Array:
+    """Return the scores that the director gives to all test frames, see :data:`Rank`."""
+    frames = torch.from_numpy(truth).flatten(0, 1)
+    found = director.rank(stories, frames, history="true" if shown else "own")
+    return torch.stack(found).numpy()
+
+
+def by_cosine(predict: Predict, truth: Array) -> Rank:
+    """Return the ranking of all test frames by cosine with the predicted states."""
+    frames = truth.reshape(-1, truth.shape[-1])
+    return lambda shown: cosines(predict(shown), frames)
 
 
 class Ridge:
@@ -239,28 +255,36 @@ class Ridge:
 
     def __init__(self, said: Array, states: Array) -> None:
         folds = np.arange(len(states)) % FOLDS
+        errors: dict[tuple[float, float], float] = {}
+        for self.scale in SCALES:
+            by_fold = [self._errors(said, states, folds == fold) for fold in range(FOLDS)]
+            for penalty, of_folds in zip(PENALTIES, zip(*by_fold, strict=True), strict=True):
+                errors[penalty, self.scale] = fmean(of_folds)
+        self.penalty, self.scale = min(errors, key=lambda choice: errors[choice])
+        inputs, outputs = self._centred(said, states)
+        # Solved in the smaller of both forms, that of the samples.
+        likeness = inputs @ inputs.T + self.penalty * np.eye(len(inputs), dtype=inputs.dtype)
+        self._weights = inputs.T @ np.linalg.solve(likeness, outputs)
 
-        def error(penalty: float, scale: float) -> float:
-            self.penalty, self.scale = penalty, scale
-            errors = []
-            for fold in range(FOLDS):
-                self._fit(said[folds != fold], states[folds != fold])
-                found = self.predict(said[folds == fold], states[folds == fold])
-                errors.append(np.square(found - states[folds == fold])[:, 1:].mean())
-            return fmean(errors)
+    def _errors(self, said: Array, states: Array, held_out: NDArray[np.bool_]) -> list[float]:
+        """Return the squared error of held-out stories with each penalty; one decomposition serves all."""
+        inputs, outputs = self._centred(said[~held_out], states[~held_out])
+        values, axes = np.linalg.eigh(inputs @ inputs.T)
+        before = previous(states[held_out])
+        likeness = (self._inputs(said[held_out], before)[:, 1:] - self._centre) @ inputs.T @ axes
+        missed = states[held_out][:, 1:] - self._mean
+        along = axes.T @ outputs
+        return [
+            float(np.square((likeness / (values + penalty)) @ along - missed).mean())
+            for penalty in PENALTIES
+        ]
 
-        best = min(product(PENALTIES, SCALES), key=lambda choice: error(*choice))
-        self.penalty, self.scale = best
-        self._fit(said, states)
-
-    def _fit(self, said: Array, states: Array) -> None:
-        """The penalty leaves the means alone; solved in the smaller of both forms, that of the samples."""
+    def _centred(self, said: Array, states: Array) -> tuple[Array, Array]:
+        """Return inputs and outputs ``[samples, ...]`` less their means, which the penalty leaves alone."""
         inputs = self._inputs(said, previous(states))
         inputs, outputs = inputs.reshape(-1, inputs.shape[-1]), states.reshape(-1, states.shape[-1])
         self._centre, self._mean = inputs.mean(axis=0), outputs.mean(axis=0)
-        inputs = inputs - self._centre
-        likeness = inputs @ inputs.T + self.penalty * np.eye(len(inputs), dtype=inputs.dtype)
-        self._weights = inputs.T @ np.linalg.solve(likeness, outputs - self._mean)
+        return inputs - self._centre, outputs - self._mean
 
     def predict(self, said: Array, states: Array | None) -> Array:
         """States ``[videos, steps, width]``; without true ones, from its own predictions before."""
@@ -279,31 +303,32 @@ class Ridge:
         return np.concatenate([self.scale * said, before], axis=-1)
 
 
-def scores(predict: Predict, rank: Predict, truth: Array) -> dict[str, Array]:
+def scores(predict: Predict, rank: Rank, truth: Array) -> dict[str, Array]:
     """Return a number for each prediction ``[videos * (steps - 1)]``; of the assignment ``[videos]``.
 
     Args:
         predict: states, for cosine and squared error.
-        rank: directions by whose cosine pictures are ranked; for most the predicted states themselves.
+        rank: scores of the test frames.
     """
     videos, steps, width = truth.shape
-    frames = truth.reshape(-1, width)
     found = predict(True)[:, 1:].reshape(-1, width)
-    ranking = rank(True)[:, 1:].reshape(-1, width)
-    target = np.arange(videos * steps).reshape(videos, steps)[:, 1:].ravel()
+    wanted = truth[:, 1:].reshape(-1, width)
+    own = np.arange(videos)
+    texts_alone = rank(False).reshape(videos, steps, videos, steps)[own, :, own]
     made: dict[str, Array] = {
-        "cosine": cosine(found, frames[target]),
-        "mse": mse(found, frames[target]),
-        "assignment_exact": assignment_exact(rank(False), truth),
+        "cosine": cosine(found, wanted),
+        "mse": mse(found, wanted),
+        "assignment_exact": assignment_exact(texts_alone),
     }
-    for suffix, shown_too in (("", False), (LEFT_IN, True)):
-        ranked = []
-        for prediction, place in zip(ranking, target, strict=True):
-            gone = [] if shown_too else list(range(place - place % steps, place))
-            look = (prediction[None], np.delete(frames, gone, axis=0), np.array([place - len(gone)]))
-            ranked.append([*recall(*look, k=1), *recall(*look, k=5), *retrieval(*look)])
-        names = [f"{name}{suffix}" for name in RETRIEVAL]
-        made |= dict(zip(names, np.array(ranked).T, strict=True))
+    ranked = rank(True)
+    shown = np.tri(steps, k=-1, dtype=bool)
+    hidden = ranked.reshape(videos, steps, videos, steps).copy()
+    hidden[own, :, own] = np.where(shown, -np.inf, hidden[own, :, own])
+    target = np.arange(videos * steps).reshape(videos, steps)[:, 1:].ravel()
+    for suffix, values in (("", hidden), (LEFT_IN, ranked)):
+        similarity = values.reshape(videos, steps, -1)[:, 1:].reshape(len(target), -1)
+        for name, figure in RETRIEVAL.items():
+            made[f"{name}{suffix}"] = figure(similarity, target)
     return made
 
 

@@ -60,7 +60,7 @@ from generation.encoders.sentences import load_sentences
 from generation.encoders.text import load_text
 from generation.evaluation.frechet import few_samples, frechet_distance
 from generation.evaluation.networks import VideoFeatures
-from generation.evaluation.states import cosine, recall
+from generation.evaluation.states import cosine, cosines, recall
 from generation.film.footage import duration_of
 from generation.generator.model import GeneratorModel
 from generation.generator.retrieval import RetrievalGenerator
@@ -379,14 +379,14 @@ class Measure:
         features = self._network.features(list(videos))
         seen = self._seen(features)
         standard = (seen - self._mean) / self._std
-        places = np.arange(len(seen))
+        alike, places = cosines(standard, self._own), np.arange(len(seen))
         full = self._statistics.standardise(torch.from_numpy(seen).view(-1, *self._statistics.mean.shape))
         return Made(
             features=features,
             values={
                 "agreement": cosine(standard, self._own),
-                "R@1": recall(standard, self._own, places, k=1),
-                "R@5": recall(standard, self._own, places, k=5),
+                "R@1": recall(alike, places, k=1),
+                "R@5": recall(alike, places, k=5),
                 "nearest training clip": nearest_distance(standard, self._training),
                 "full-size": cosine(full.flatten(1).numpy(), self._true),
             },

@@ -152,7 +152,7 @@ class Sampling(Section):
     flow_steps: Count = 20
 
 
-class Director(Section):
+class DirectorSettings(Section):
     """Interleaved director.
 
     ``kind``: language (a language model that is trained), closed (sentences of the dataset, states by
@@ -190,7 +190,7 @@ class Director(Section):
     train: Train = Train(batch_size=4)
 
     @model_validator(mode="after")
-    def _context(self) -> Director:
+    def _context(self) -> DirectorSettings:
         if not self.chain or len(set(self.chain)) != len(self.chain):
             raise ValueError("chain: name action, caption or both, each once")
         if self.min_context > self.max_context:
@@ -292,7 +292,7 @@ class TextEncoder(Section):
         return self
 
 
-class Generator(Section):
+class GeneratorSettings(Section):
     """Visual-conditioned video generator.
 
     ``condition``: state (tokens in cross-attention), keyframe (first frame's latents beside the noise)
@@ -320,7 +320,7 @@ class Generator(Section):
     train: Train = Train(steps=600, lr=3e-3, betas=(0.9, 0.95))
 
 
-class Painter(Section):
+class PainterSettings(Section):
     """A diffusers pipeline that paints key frames from captions (``--painter``).
 
     ``picture_px``: side of a key frame; a grid of four is twice as wide. ``steps`` and ``guidance``: null
@@ -396,7 +396,7 @@ class Film(Section):
     clips_per_step: Count = 1
     chain_last_frame: bool = False
     upscale_px: Count = 320
-    painter: Painter = Painter()
+    painter: PainterSettings = PainterSettings()
 
 
 class Captioner(Section):
@@ -481,8 +481,8 @@ class Recipe(Section):
     state: State = State()
     features: Features = Features()
     decoder: Decoder = Decoder()
-    director: Director = Director()
-    generator: Generator = Generator()
+    director: DirectorSettings = DirectorSettings()
+    generator: GeneratorSettings = GeneratorSettings()
     captioner: Captioner = Captioner()
     film: Film = Film()
     stock: Stock | None = None

@@ -1,11 +1,18 @@
-"""A head that ranks pictures for a step: text to picture and back, with the pictures seen so far.
+"""A head that scores pictures for a step: text to picture and back, with the pictures seen so far.
 
 A regressed state answers "what is the mean picture?"; to find the true one among many, other weights are
-better. The head adds up directions in the space of states: the previous picture, the first one, the state
-recalled for the texts, and the direction in which a linear map from pictures to texts finds these texts.
-Each comes in the parts of a state (features, histogram, thumbnail) with a weight of its own, fitted so that
-the true next picture is told from all others of the training data. Stories are left out of the two maps
-when their own rankings are fitted.
+better. The score of a picture is a weighted sum of similarities:
+
+- cosines with the previous picture, the first one and the state recalled for the texts: of the whole
+  states, and of each part (features, histogram, thumbnail);
+- the cosine with the mean of the earlier pictures where differences within stories are whitened, so that
+  the numbers that stay the same throughout a story count most;
+- the cosine of the texts with the texts that a ridge regression reads from the picture;
+- how well the picture fits the step's number, by another ridge regression: a story's first and last
+  pictures look alike in most stories.
+
+The weights maximise the likelihood of the true next picture among others. They are fitted on folds of
+stories that the regressions and the whitening have not seen.
 """
 
 from __future__ import annotations
@@ -17,40 +24,48 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 PENALTY = 3000.0
-"""Of the ridge regression from states to texts, against states of length ``sqrt(width)``."""
-DECAY = 1e-3
-ITERATIONS = 60
+"""Of the ridge regressions from states, against states of length ``sqrt(width)``."""
+DIRECTIONS = 300
+"""Principal directions of the states in which differences within stories are whitened."""
+FLOOR = 0.5
+"""Added to the variances within stories before whitening, in units of their mean."""
+DECAY = 3e-3
+ITERATIONS = 100
+FOLDS = 5
 LEAST_STORIES = 20
-"""With fewer, the weights stay at one for the recalled state and nothing else."""
-MOST_STEPS = 1500
-"""Steps that the weights are fitted on, and pictures that they are told from."""
-SOURCES = 4
+"""With fewer stories, the recalled state alone ranks pictures."""
+MOST_STORIES = 1000
+"""Stories that the weights are fitted on."""
+PICTURES = 3
+"""The previous picture, the first one, the recalled one."""
 
 
 class Alignment(nn.Module):
-    """Weights of the directions, and the map from pictures to texts.
+    """Maps from states to texts and step numbers, and the weights of the similarities.
 
     Args:
         said: width of a step's sentence vectors.
+        places: step numbers that are distinguished; later ones count as the last.
         parts: widths of the parts of a state, in order; together the state's numbers.
     """
 
     to_text: Tensor
+    to_place: Tensor
+    within: Tensor
     centre: Tensor
-    sizes: Tensor
     weights: Tensor
 
-    def __init__(self, said: int, parts: Sequence[int]) -> None:
+    def __init__(self, said: int, places: int, parts: Sequence[int]) -> None:
         super().__init__()
-        self._parts = tuple(parts)
-        count = SOURCES * len(parts)
-        self.register_buffer("to_text", torch.zeros(sum(parts), said))
+        self._parts, width = tuple(parts), sum(parts)
+        self.register_buffer("to_text", torch.zeros(width, said))
+        self.register_buffer("to_place", torch.zeros(width, places))
+        self.register_buffer("within", torch.zeros(width, min(DIRECTIONS, width)))
         self.register_buffer("centre", torch.zeros(said))
-        self.register_buffer("sizes", torch.ones(count))
-        only_recalled = torch.zeros(SOURCES, len(parts))
-        only_recalled[2] = 1
+        only_recalled = torch.zeros(PICTURES * (1 + len(parts)) + 3)
+        only_recalled[PICTURES - 1] = 1
         # One row for the second step, whose previous picture is the first, one for all later ones.
-        self.register_buffer("weights", only_recalled.flatten().repeat(2, 1))
+        self.register_buffer("weights", only_recalled.repeat(2, 1))
 
     @torch.no_grad()
     def fit(self, said: Tensor, states: Tensor, recalled: Tensor, stories: Sequence[int]) -> None:
@@ -62,93 +77,113 @@ class Alignment(nn.Module):
             recalled: states recalled with the step's story left out, ``[n, d]``.
             stories: number of steps of each story, in order.
         """
-        self.centre.copy_(said.mean(0))
-        told = said - self.centre
-        likeness = states @ states.T
-        inverse = torch.linalg.inv(likeness + PENALTY * torch.eye(len(states)))
-        solved = inverse @ told
-        self.to_text.copy_(states.T @ solved)
-        if len(stories) < LEAST_STORIES:
-            return
-        backward, earlier, start = torch.empty_like(states), [], 0
-        for count in stories:
-            part = slice(start, start + count)
-            # The solution without a story, from the one with it.
-            change = inverse[:, part] @ torch.linalg.solve(inverse[part, part], solved[part])
-            without = solved - change
-            without[part] = 0
-            backward[part] = (told[part] @ without.T) @ states
-            earlier += [states[start : start + place] for place in range(count)]
-            start += count
-        rows = torch.stack(
-            [
-                self._directions(seen, known, back)
-                for seen, known, back in zip(earlier, recalled, backward, strict=True)
-            ]
-        )
-        self.sizes.copy_(rows.square().sum(2).mean(0).sqrt().clamp_min(1e-6))
+        owner = torch.repeat_interleave(torch.arange(len(stories)), torch.tensor(stories))
         places = torch.cat([torch.arange(count) for count in stories])
-        first = torch.arange(len(states)) - places
-        for row, chosen in enumerate((places == 1, places > 1)):
-            steps = chosen.nonzero()[:MOST_STEPS, 0]
-            if len(steps) >= LEAST_STORIES:
-                self.weights[row] = _fitted(rows[steps] / self.sizes[:, None], states, steps, first[steps])
+        examples: tuple[list[_Example], list[_Example]] = ([], [])
+        for fold in range(FOLDS if len(stories) >= LEAST_STORIES else 0):
+            chosen = (owner % FOLDS == fold) & (owner < MOST_STORIES)
+            rest = owner % FOLDS != fold
+            self._fit_maps(said[rest], states[rest], places[rest], owner[rest])
+            shown = states[chosen]
+            for at, place in enumerate(places[chosen].tolist()):
+                if place:
+                    texts, expected = said[chosen][at], recalled[chosen][at]
+                    found = self.similarities(texts, place, expected, shown[at - place : at], shown)
+                    examples[place > 1].append(_Example(found, at, place))
+        self._fit_maps(said, states, places, owner)
+        for row, some in enumerate(examples):
+            if len(some) >= LEAST_STORIES:
+                self.weights[row] = _fitted(some)
 
-    def forward(self, said: Tensor, recalled: Tensor, earlier: Tensor) -> Tensor:
-        """Return the direction ``[d]`` in which the next picture is looked for, by cosine.
+    def _fit_maps(self, said: Tensor, states: Tensor, places: Tensor, owner: Tensor) -> None:
+        """Solve the regressions from states, and the whitening of differences within stories."""
+        self.centre.copy_(said.mean(0))
+        numbers = F.one_hot(places.clamp_max(self.to_place.shape[1] - 1), self.to_place.shape[1]).float()
+        wanted = torch.cat([said - self.centre, numbers - numbers.mean(0)], 1)
+        products = states.T @ states
+        solved = torch.linalg.solve(products + PENALTY * torch.eye(len(products)), states.T @ wanted)
+        self.to_text.copy_(solved[:, : said.shape[1]])
+        self.to_place.copy_(solved[:, said.shape[1] :])
+        directions = torch.linalg.eigh(products)[1][:, -self.within.shape[1] :]
+        along = states @ directions
+        _, which = torch.unique_consecutive(owner, return_inverse=True)
+        count = torch.bincount(which)[:, None]
+        means = torch.zeros(len(count), along.shape[1]).index_add_(0, which, along) / count
+        apart = along - means[which]
+        variances, axes = torch.linalg.eigh(apart.T @ apart / len(apart))
+        variances = variances.clamp_min(0)
+        self.within.copy_(directions @ axes / (variances + FLOOR * variances.mean() + 1e-9).sqrt())
+
+    def forward(
+        self, said: Tensor, place: int, recalled: Tensor, earlier: Tensor, pictures: Tensor
+    ) -> Tensor:
+        """Return scores ``[c]`` of pictures as the next one; see :meth:`similarities`."""
+        return self.weights[min(place - 1, 1)] @ self.similarities(said, place, recalled, earlier, pictures)
+
+    def similarities(
+        self, said: Tensor, place: int, recalled: Tensor, earlier: Tensor, pictures: Tensor
+    ) -> Tensor:
+        """Return the similarities ``[s, c]`` of a step with pictures.
 
         Args:
             said: sentence vectors of the step, ``[m]``.
-            recalled: state recalled for them, ``[d]``.
+            place: the step's number, from 1.
+            recalled: state recalled for its texts, ``[d]``.
             earlier: standardised states of the story so far, ``[steps, d]``, at least one.
+            pictures: standardised states to choose from, ``[c, d]``.
         """
-        rows = self._directions(earlier, recalled, self.to_text @ (said - self.centre))
-        weights = self.weights[0 if len(earlier) == 1 else 1] / self.sizes
-        return weights @ rows
+        known = torch.stack([earlier[-1], earlier[0], recalled])
+        parts = zip(torch.split(known, self._parts, 1), torch.split(pictures, self._parts, 1), strict=True)
+        number = min(place, self.to_place.shape[1] - 1)
+        return torch.cat([
+            _cosines(known, pictures),
+            *(_cosines(some, others) for some, others in parts),
+            _cosines(earlier.mean(0, keepdim=True) @ self.within, pictures @ self.within),
+            _cosines((said - self.centre)[None], pictures @ self.to_text),
+            (pictures @ self.to_place[:, number])[None],
+        ])  # fmt: skip
 
-    def order(self, said: Tensor, recalled: Tensor) -> Tensor:
-        """Return directions ``[n, d]`` for steps without any picture: text to picture, and back."""
+    def order(self, said: Tensor, recalled: Tensor, pictures: Tensor) -> Tensor:
+        """Return scores ``[n, c]`` for steps without any picture: text to picture, and back."""
         backward = (said - self.centre) @ self.to_text.T
-        return F.normalize(recalled, dim=1) + F.normalize(backward, dim=1)
+        return _cosines(recalled, pictures) + _cosines(backward, pictures)
 
-    def _directions(self, earlier: Tensor, recalled: Tensor, backward: Tensor) -> Tensor:
-        """Return ``[sources x parts, d]``; a part is zero outside of its own numbers."""
-        zero = torch.zeros_like(recalled)
-        first, previous = (earlier[0], earlier[-1]) if len(earlier) else (zero, zero)
-        rows = torch.zeros(SOURCES, len(self._parts), len(recalled))
-        for source, values in enumerate((previous, first, recalled, backward)):
-            start = 0
-            for part, width in enumerate(self._parts):
-                rows[source, part, start : start + width] = values[start : start + width]
-                start += width
-        return rows.flatten(0, 1)
+
+class _Example:
+    """Similarities ``[s, c]`` of a step with all pictures not shown yet, and the place of the true one."""
+
+    def __init__(self, similarities: Tensor, truth: int, place: int) -> None:
+        earlier = torch.arange(truth - place, truth)
+        keep = torch.ones(similarities.shape[1], dtype=torch.bool)
+        keep[earlier] = False
+        self.similarities, self.truth = similarities[:, keep], truth - place
+
+
+def _cosines(some: Tensor, others: Tensor) -> Tensor:
+    """Return the cosine of all pairs of ``[n, d]`` and ``[c, d]``."""
+    return F.normalize(some, dim=1) @ F.normalize(others, dim=1).T
 
 
 @torch.enable_grad()
-def _fitted(rows: Tensor, states: Tensor, steps: Tensor, first: Tensor) -> Tensor:
-    """Return weights ``[r]`` by which true pictures win against all others but those already shown.
-
-    Args:
-        rows: directions ``[s, r, d]`` of the steps.
-        states: candidates ``[n, d]``.
-        steps: places of the true ones ``[s]``.
-        first: places of the first pictures of their stories ``[s]``.
-    """
-    others = torch.arange(len(states))
-    if len(states) > MOST_STEPS:
-        others = torch.unique(torch.cat([steps, others[:: len(states) // MOST_STEPS + 1]]))
-    scores = rows @ F.normalize(states[others], dim=1).T
-    shown = (others[None] >= first[:, None]) & (others[None] < steps[:, None])
-    truth = torch.searchsorted(others, steps)
-    weights = torch.zeros(rows.shape[1], requires_grad=True)
+def _fitted(examples: Sequence[_Example]) -> Tensor:
+    """Return the weights ``[s]`` with which true pictures win against all others."""
+    size = torch.stack([example.similarities.std(1) for example in examples]).mean(0).clamp_min(1e-6)
+    most = max(example.similarities.shape[1] for example in examples)
+    padded = torch.stack(
+        [F.pad(each.similarities / size[:, None], (0, most - each.similarities.shape[1]))
+         for each in examples]
+    )  # fmt: skip
+    absent = torch.stack([torch.arange(most) >= each.similarities.shape[1] for each in examples])
+    truth = torch.tensor([example.truth for example in examples])
+    weights = torch.zeros(len(size), requires_grad=True)
     optimiser = torch.optim.LBFGS([weights], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        logits = torch.einsum("r,src->sc", weights, scores).masked_fill(shown, -torch.inf)
-        found = F.cross_entropy(logits, truth) + DECAY * weights.square().sum()
+        scores = torch.einsum("s,nsc->nc", weights, padded).masked_fill(absent, -torch.inf)
+        found = F.cross_entropy(scores, truth) + DECAY * weights.square().sum()
         found.backward()  # type: ignore[no-untyped-call]
         return found
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return weights.detach()
+    return (weights / size).detach()

@@ -50,7 +50,9 @@ class ClosedFormDirector(Learner):
 
     stories: Tensor
 
-    def __init__(self, options: config.Director, state: config.State, statistics: Statistics) -> None:
+    def __init__(
+        self, options: config.DirectorSettings, state: config.State, statistics: Statistics
+    ) -> None:
         super().__init__()
         self.options, self.statistics = options, statistics
         self.sentences = load_sentences("minilm" if options.sentences == "none" else options.sentences)
@@ -59,7 +61,8 @@ class ClosedFormDirector(Learner):
         self.register_buffer("stories", packed([]))
         self.memory = self._memory(0)
         parts = PARTS if state.family == "colour" else (state.tokens * state.width,)
-        self.alignment = Alignment(self.sentences.width * len(options.chain), parts)
+        width = self.sentences.width * len(options.chain)
+        self.alignment = Alignment(width, options.max_context, parts)
 
     # Training
 
@@ -146,22 +149,27 @@ class ClosedFormDirector(Learner):
         return found
 
     @torch.inference_mode()
-    def rank(self, stories: Sequence[Story], *, history: Literal["true", "own"]) -> list[Tensor]:
-        """Return for each step the direction ``[steps, d]`` whose cosine ranks pictures best.
+    def rank(
+        self, stories: Sequence[Story], pictures: Tensor, *, history: Literal["true", "own"]
+    ) -> list[Tensor]:
+        """Return scores ``[steps, c]`` of pictures for each step of each story.
 
-        With history ``true`` it uses the true pictures of the steps before; with ``own``, texts alone.
+        Args:
+            pictures: standardised states ``[c, d]`` to choose from.
+            history: with ``true`` the true pictures of the steps before are known; with ``own``, and for
+                first steps, texts alone decide.
         """
         found = []
         for story in stories:
             said = self._said(story.steps)
             recalled = self.memory(said, torch.arange(len(said))).flatten(1)
-            directions = self.alignment.order(said, recalled)
+            scores = self.alignment.order(said, recalled, pictures)
             if history == "true":
                 states = self.statistics.standardise(states_of(story)).flatten(1)
                 for place in range(1, len(said)):
                     earlier = states[:place]
-                    directions[place] = self.alignment(said[place], recalled[place], earlier)
-            found.append(directions)
+                    scores[place] = self.alignment(said[place], place, recalled[place], earlier, pictures)
+            found.append(scores)
         return found
 
     # Texts

@@ -73,7 +73,7 @@ class StoryLayout:
             omitted: the sentence vectors already encode the text.
     """
 
-    options: config.Director
+    options: config.DirectorSettings
     language: Language
     writes: bool
 

@@ -45,7 +45,9 @@ class DirectorModel(Learner):
         statistics: of raw states; inside, states are standardised.
     """
 
-    def __init__(self, options: config.Director, state: config.State, statistics: Statistics) -> None:
+    def __init__(
+        self, options: config.DirectorSettings, state: config.State, statistics: Statistics
+    ) -> None:
         super().__init__()
         self.options = options
         self.statistics = statistics

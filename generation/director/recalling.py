@@ -16,7 +16,9 @@ from generation.director.memory import Memory
 from generation.director.model import DirectorModel
 
 
-def new_director(options: config.Director, state: config.State, statistics: Statistics) -> DirectorModel:
+def new_director(
+    options: config.DirectorSettings, state: config.State, statistics: Statistics
+) -> DirectorModel:
     """Return the director of a recipe, untrained; with ``options.memory`` one that recalls."""
     kind = RecallingDirector if options.memory else DirectorModel
     return kind(options, state, statistics)
@@ -28,7 +30,9 @@ class RecallingDirector(DirectorModel):
     Until the language model has learned something beyond them, the recalled states stand unchanged.
     """
 
-    def __init__(self, options: config.Director, state: config.State, statistics: Statistics) -> None:
+    def __init__(
+        self, options: config.DirectorSettings, state: config.State, statistics: Statistics
+    ) -> None:
         super().__init__(options, state, statistics)
         assert self.sentences is not None
         width = self.sentences.width * len(options.chain)

@@ -64,7 +64,9 @@ class VideoCodec(ABC):
         """Return the latents of a video ``[frames, height, width, 3]``; see :meth:`encode_levels`."""
         return self.encode_levels(_to_unit(video))
 
-    def encode_beginning(self, first: NDArray[np.uint8] | None, options: config.Generator) -> Tensor:
+    def encode_beginning(
+        self, first: NDArray[np.uint8] | None, options: config.GeneratorSettings
+    ) -> Tensor:
         """Return the latents of a grey clip, whose first frame is ``first`` if it is given.
 
         Image-to-video models were trained with these latents where frames are unknown.
@@ -78,7 +80,7 @@ class VideoCodec(ABC):
             levels[:, :1] = _to_unit(first[None])
         return self.encode_levels(levels)
 
-    def latent_shape(self, options: config.Generator) -> tuple[int, int, int, int]:
+    def latent_shape(self, options: config.GeneratorSettings) -> tuple[int, int, int, int]:
         """``(channels, f', h', w')`` of a clip of these options.
 
         Raises:

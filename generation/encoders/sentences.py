@@ -19,7 +19,7 @@ TEXTS_AT_ONCE = 16
 PROMPT = "Recipe step: {text}. The picture shows"
 
 
-class SentenceEncoder(Protocol):
+class TextVectors(Protocol):
     """Texts to vectors."""
 
     width: int
@@ -36,7 +36,7 @@ class Remembered(ABC):
         self._known: dict[str, Tensor] = {}
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """See :class:`SentenceEncoder`."""
+        """See :class:`TextVectors`."""
         fresh = sorted(set(texts) - self._known.keys(), key=len)
         for start in range(0, len(fresh), TEXTS_AT_ONCE):
             part = fresh[start : start + TEXTS_AT_ONCE]
@@ -85,17 +85,17 @@ class SmolLM2(Remembered):
 class SideBySide:
     """Several encoders; their vectors one after the other."""
 
-    def __init__(self, *encoders: SentenceEncoder) -> None:
+    def __init__(self, *encoders: TextVectors) -> None:
         self._encoders = encoders
         self.width = sum(encoder.width for encoder in encoders)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """See :class:`SentenceEncoder`."""
+        """See :class:`TextVectors`."""
         return torch.cat([encoder.encode(texts) for encoder in self._encoders], 1)
 
 
 @functools.cache
-def load_sentences(name: Literal["minilm", "smollm2", "both"]) -> SentenceEncoder:
+def load_sentences(name: Literal["minilm", "smollm2", "both"]) -> TextVectors:
     """The encoder of a recipe's ``director.sentences``; one for the process, with what it remembers."""
     if name == "both":
         return SideBySide(MeanOfMiniLM(), SmolLM2())

@@ -33,7 +33,7 @@ ANSWER_TOKENS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class FilmJudgement:
     """Scores of one film, or why there are none."""
 
     film: str
@@ -41,7 +41,7 @@ class Judgement:
     problem: str = ""
 
 
-def judge(films: Sequence[Film], client: LanguageClient) -> list[Judgement]:
+def judge(films: Sequence[Film], client: LanguageClient) -> list[FilmJudgement]:
     """Ask for every film.
 
     Raises:
@@ -66,7 +66,7 @@ def question(film: Film) -> Question:
     )
 
 
-def judged_figures(of: str, judgements: Sequence[Judgement], *, judge: str, seed: int) -> list[Figure]:
+def judged_figures(of: str, judgements: Sequence[FilmJudgement], *, judge: str, seed: int) -> list[Figure]:
     """One figure a scale; films without a usable answer are counted in the note."""
     judged = {each.film: each.scores for each in judgements if each.scores is not None}
     failed = [f"{each.film}: {each.problem}" for each in judgements if each.scores is None]
@@ -94,13 +94,15 @@ def scale_name(scale: str, by: str) -> str:
     return f"{scale.replace('_', ' ')} ({by})"
 
 
-def _judgement(film: Film, answer: Answer) -> Judgement:
+def _judgement(film: Film, answer: Answer) -> FilmJudgement:
     if answer.content is None:
-        return Judgement(film=film.name, scores=None, problem=str(answer.problem))
+        return FilmJudgement(film=film.name, scores=None, problem=str(answer.problem))
     scores = {scale: answer.content.get(scale) for scale in SCALES}
     bad = [scale for scale, score in scores.items() if not is_score(score, LOWEST, HIGHEST)]
     if bad:
-        return Judgement(
+        return FilmJudgement(
             film=film.name, scores=None, problem=f"no score from {LOWEST} to {HIGHEST}: {bad[0]}"
         )
-    return Judgement(film=film.name, scores={scale: int(score) for scale, score in scores.items() if score})
+    return FilmJudgement(
+        film=film.name, scores={scale: int(score) for scale, score in scores.items() if score}
+    )

@@ -18,10 +18,10 @@ from generation.evaluation.states import (
     MAX_ASSIGNED,
     assignment_exact,
     cosine,
+    cosines,
     mse,
     recall,
     retrieval,
-    unit,
 )
 from generation.evaluation.stories import coherence_figures, order
 from pipeline.evaluation.figures import Better, Figure, measured
@@ -71,19 +71,19 @@ def _foresight(
         alone += [_flat(found) for found in director.predict(some, history="own", seed=seed)]
     pred, truth = np.concatenate(with_truth), np.concatenate(true)
     steps = [owner for owner, states in zip(owners, true, strict=True) for _ in states]
-    index = np.arange(len(truth))
+    index, similarity = np.arange(len(truth)), cosines(pred, truth)
     among = f"among the {len(truth)} states of all stories"
     scores: list[tuple[str, States, Better, str]] = [
         ("next state, cosine", cosine(pred, truth), "higher", "standardised"),
         ("next state, MSE", mse(pred, truth), "lower", "standardised"),
-        ("next state, recall at 1", recall(pred, truth, index, k=1), "higher", among),
-        ("next state, recall at 5", recall(pred, truth, index, k=5), "higher", among),
+        ("next state, recall at 1", recall(similarity, index, k=1), "higher", among),
+        ("next state, recall at 5", recall(similarity, index, k=5), "higher", among),
     ]
     figures = [
         measured(OF, name, values.tolist(), steps, better=better, note=note, seed=seed)
         for name, values, better, note in scores
     ]
-    ranks = retrieval(pred, truth, index).tolist()
+    ranks = retrieval(similarity, index).tolist()
     median = measured(
         OF,
         "next state, median rank",
@@ -97,7 +97,7 @@ def _foresight(
     exact, chance = [], []
     for found, states in zip(alone, true, strict=True):
         count = min(len(states), MAX_ASSIGNED)
-        exact.append(float(assignment_exact(found[None, :count], states[None, :count])[0]))
+        exact.append(float(assignment_exact(cosines(found[:count], states[:count])[None])[0]))
         chance.append(1 / math.factorial(count))
     note = f"own predictions as history; chance is {np.mean(chance):.3g}"
     return [
@@ -115,7 +115,7 @@ def _plans(
         list(director.plan(story.goal, steps=len(story.steps), seed=seed)) for story in stories
     ]  # fmt: skip
     states = [_flat(director.statistics.standardise(_raw(plan))) for plan in plans]
-    taus = [order(unit(found) @ unit(truth).T) for found, truth in zip(states, true, strict=True)]
+    taus = [order(cosines(found, truth)) for found, truth in zip(states, true, strict=True)]
     note = "Kendall's tau against the steps of the true story"
     figures = [measured(PLANS, "order of states", taus, owners, better="higher", note=note, seed=seed)]
     for of, texts, each in (

@@ -34,57 +34,58 @@ def cosine(pred: Floats, true: Floats) -> Scores:
     return similarity
 
 
-def retrieval(pred: Floats, truth: Floats, index: NDArray[np.integer]) -> Scores:
-    """Rank of the true candidate among all, by cosine with the prediction.
+def retrieval(similarity: Floats, index: NDArray[np.integer]) -> Scores:
+    """Return the rank of each true candidate among all.
 
     Args:
-        pred: ``[n, d]``.
-        truth: candidates ``[m, d]``.
+        similarity: of predictions and candidates, ``[n, m]``; minus infinity excludes a candidate.
         index: ``[n]``, which candidate is the true one of each prediction.
 
     Returns:
         ranks ``[n]`` from 1 to m; the mean of the ranks that tied candidates share. A recall is no function
         of these where there are ties: see :func:`recall`.
     """
-    above, tied = _places(pred, truth, index)
+    above, tied = _places(similarity, index)
     ranks: Scores = 1 + above + (tied - 1) / 2
     return ranks
 
 
-def recall(pred: Floats, truth: Floats, index: NDArray[np.integer], *, k: int) -> Scores:
-    """Probability ``[n]`` that the true candidate is among the best ``k``, ties broken at random.
+def recall(similarity: Floats, index: NDArray[np.integer], *, k: int) -> Scores:
+    """Return the probability ``[n]`` that the true candidate is among the best ``k``.
+
+    Ties are broken at random.
 
     Arguments as of :func:`retrieval`.
     """
     if k < 1:
         raise ValueError(f"recall: k must be at least 1, got {k}")
-    above, tied = _places(pred, truth, index)
+    above, tied = _places(similarity, index)
     probability: Scores = np.clip((k - above) / tied, 0.0, 1.0)
     return probability
 
 
-def assignment_exact(pred: Floats, true: Floats) -> Scores:
-    """Probability that each group's best assignment of predictions to true states is the right one.
+def cosines(pred: Floats, truth: Floats) -> Scores:
+    """Return the cosine of all pairs, ``[..., n, m]``, of ``[..., n, d]`` and ``[..., m, d]``."""
+    similarity: Scores = unit(pred) @ unit(truth).swapaxes(-1, -2)
+    return similarity
 
-    The best assignment is the permutation with the largest sum of cosines; where several are best, one
-    of them is guessed.
+
+def assignment_exact(similarity: Floats) -> Scores:
+    """Return the probability that each group's best assignment of predictions to true states is right.
+
+    The best assignment is the permutation with the largest sum; where several are best, one of them is
+    guessed.
 
     Args:
-        pred: ``[v, k, d]``, in the true order.
-        true: ``[v, k, d]``.
-
-    Returns:
-        ``[v]``: 0 where the right permutation is not among the best, else one over their number.
+        similarity: ``[v, k, k]`` of predictions, in the true order, and true states.
 
     Raises:
         ValueError: more than :data:`MAX_ASSIGNED` items.
     """
-    _same_shape(pred, true)
-    count = pred.shape[1]
+    count = similarity.shape[1]
     if not 1 <= count <= MAX_ASSIGNED:
         raise ValueError(f"assignment: from 1 to {MAX_ASSIGNED} items a group, got {count}")
-    similarity = np.einsum("vid,vjd->vij", unit(pred), unit(true))
-    best, ways = _best_assignments(similarity)
+    best, ways = _best_assignments(np.asarray(similarity, np.float64))
     right = np.trace(similarity, axis1=1, axis2=2)
     probability: Scores = np.where(right >= best - TIE * count, 1 / ways, 0.0)
     return probability
@@ -108,14 +109,13 @@ def _best_assignments(score: Scores) -> tuple[Scores, Scores]:
     return best[2**count - 1], ways[2**count - 1]
 
 
-def _places(pred: Floats, truth: Floats, index: NDArray[np.integer]) -> tuple[Scores, Scores]:
-    """Count the candidates better than the true one, and those as good, itself among them."""
-    if len(pred) != len(index):
-        raise ValueError(f"{len(pred)} predictions, but {len(index)} indices of true candidates")
-    if len(index) and (index.min() < 0 or index.max() >= len(truth)):
-        raise ValueError(f"an index lies outside the {len(truth)} candidates")
-    similarity = unit(pred) @ unit(truth).T
-    own = similarity[np.arange(len(pred)), index][:, None]
+def _places(similarity: Floats, index: NDArray[np.integer]) -> tuple[Scores, Scores]:
+    """Return how many candidates are better than the true one, and how many as good, itself included."""
+    if len(similarity) != len(index):
+        raise ValueError(f"{len(similarity)} predictions, but {len(index)} indices of true candidates")
+    if len(index) and (index.min() < 0 or index.max() >= similarity.shape[1]):
+        raise ValueError(f"an index lies outside the {similarity.shape[1]} candidates")
+    own = similarity[np.arange(len(index)), index][:, None]
     above = (similarity > own + TIE).sum(axis=1)
     tied = (np.abs(similarity - own) <= TIE).sum(axis=1)
     return above.astype(np.float64), tied.astype(np.float64)

@@ -23,42 +23,29 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from generation import config
 from generation.core.states import Pictures
 from generation.core.story import Source, Step, prompt_of
 from generation.encoders.pictures import square
-from generation.film.footage import (
-    Chapter,
-    Sound,
-    as_srt,
-    clip_frames,
-    duration_of,
-    join,
-    mp4_key,
-    write_clip,
-)
+from generation.film.assembly import assemble
+from generation.film.footage import Sound, mp4_key, write_clip
 from generation.film.parts import FilmModels, Painter, Retriever, SoundGenerator
 from generation.film.plan import (
     FilmError,
     Plan,
     PlannedStep,
     Request,
-    credit_of,
     digest_of,
     first_picture,
     locked,
     open_plan,
     seed_of,
 )  # fmt: skip
-from generation.film.stills import Picture, SheetRow, contact_sheet, png_key, read_picture, write_png
-from models.files import whole_file
+from generation.film.state_files import numbers_of, read_state, write_state
+from generation.film.stills import Picture, png_key, read_picture, write_png
 
-FRAMES_ON_SHEET = 3
-KEY = "key"
 Video = NDArray[np.uint8]
 """RGB frames ``[n, height, width, 3]``."""
 Kind = Literal["plan", "keyframe", "clip", "film"]
@@ -245,7 +232,7 @@ class _FilmJob:
         for step in self.plan.steps:
             state = None
             if step.state is not None:
-                state = _read_state(self.out / step.state, self._state_key(step.step))
+                state = read_state(self.out / step.state, self._state_key(step.step))
             texts_alone = step.state is None and step.caption and self.models.painter is not None
             if state is None and not texts_alone:
                 break
@@ -274,7 +261,7 @@ class _FilmJob:
         step.state = None
         if written.state is not None:
             step.state = f"states/step-{number:02}.safetensors"
-            _write_state(self.out / step.state, written.state, self._state_key(number))
+            write_state(self.out / step.state, written.state, self._state_key(number))
         self._save()
         self._report("plan", number, kept=False)
         return step
@@ -304,7 +291,7 @@ class _FilmJob:
             raise FilmError("the director gives no visual states: key frames need --painter")
         given = self.plan.first_picture if step.step == 1 else None
         seed = seed_of(self.plan.seed, "keyframe", step.step)
-        key = digest_of("keyframe", self.plan.models.get("decoder"), given, _array(state), seed)
+        key = digest_of("keyframe", self.plan.models.get("decoder"), given, numbers_of(state), seed)
 
         def make() -> Pictures:
             if given is not None:
@@ -323,7 +310,7 @@ class _FilmJob:
             captions = [step.caption for step in scene]
             imagined = [state for state in states[start:][: len(scene) - len(known)] if state is not None]
             paint = partial(self._paint, painter, captions, known, imagined, seed)
-            arrays = [*known, *map(_array, imagined)] if painter.uses_hints else known
+            arrays = [*known, *map(numbers_of, imagined)] if painter.uses_hints else known
             key = digest_of("painting", self.plan.models.get("painter"), captions, seed, *arrays)
             new = self._keyframes(scene[len(known) :], key, paint)
             pictures += new
@@ -369,11 +356,11 @@ class _FilmJob:
             raise ValueError("states of painted key frames need an encoder")
         key = digest_of("seen", self.models.encoder.name, picture)
         path = self.out / f"states/step-{step.step:02}-seen.safetensors"
-        state = _read_state(path, key)
+        state = read_state(path, key)
         if state is None:
             self._check()
             state = self.models.encoder.encode(picture[None])[0]
-            _write_state(path, state, key)
+            write_state(path, state, key)
         return state
 
     # Clips and the film -------------------------------------------------------------------------------
@@ -421,9 +408,11 @@ class _FilmJob:
         seed = seed_of(self.plan.seed, "clip", step.step, place)
         seen = state if models.condition == "state" else None
         shown = picture if models.condition == "keyframe" else None
+        sourced = [] if source is None else [asdict(source)]
         key = digest_of(
-            "clip", models.identity.get("generator"), prompt, seed, None if seen is None else _array(seen),
-            shown, last, models.fps, self.options.upscale_px, *([] if source is None else [asdict(source)]),
+            "clip", models.identity.get("generator"), prompt, seed,
+            None if seen is None else numbers_of(seen), shown, last, models.fps, self.options.upscale_px,
+            *sourced,
         )  # fmt: skip
 
         def render() -> tuple[Video, Sound | None]:
@@ -444,34 +433,9 @@ class _FilmJob:
 
     def _film(self, pictures: Sequence[Picture]) -> None:
         self._check()
-        plan, path, at = self.plan, self.out / "film.mp4", 0.0
-        for step in plan.steps:
-            step.start_s = round(at, 3)
-            at += sum(duration_of(self.out / clip) for clip in step.clips)
-            step.end_s = round(at, 3)
-        chapters = [_chapter(step) for step in plan.steps]
-        clips = [self.out / clip for step in plan.steps for clip in step.clips]
-        texts = [[chapter.title, chapter.text] for chapter in chapters]
-        key = digest_of("film", plan.goal, texts, [mp4_key(clip) for clip in clips])
-        sheet, subtitles = self.out / "contact_sheet.png", self.out / "film.srt"
-        shown = digest_of(key, *pictures)
-        kept = mp4_key(path) == key and png_key(sheet) == shown and subtitles.is_file()
-        if not kept:
-            subtitles.write_text(as_srt(chapters), encoding="utf-8")
-            write_png(sheet, self._sheet(chapters, pictures), shown)
-            join(path, clips, chapters, title=plan.goal, key=key)
-        plan.film = path.name
+        kept = assemble(self.plan, self.out, pictures)
         self._save()
         self._report("film", 0, kept=kept)
-
-    def _sheet(self, chapters: Sequence[Chapter], pictures: Sequence[Picture]) -> Picture:
-        rows = []
-        for step, chapter, picture in zip(self.plan.steps, chapters, pictures, strict=True):
-            video = [frame for clip in step.clips for frame in clip_frames(self.out / clip)]
-            places = np.linspace(0, len(video) - 1, FRAMES_ON_SHEET).round().astype(int)
-            shown = [picture, *(video[at] for at in places)]
-            rows.append(SheetRow(title=chapter.title, text=_shown_text(step), pictures=shown))
-        return contact_sheet(self.plan.goal, rows)
 
     def _sweep(self) -> None:
         """Remove the files of steps and clips that are no longer part of the film."""
@@ -502,36 +466,3 @@ class _FilmJob:
 
 def _one_picture(retriever: Retriever, source: Source) -> Pictures:
     return retriever.picture(source)[None]
-
-
-def _chapter(step: PlannedStep) -> Chapter:
-    assert step.start_s is not None and step.end_s is not None
-    lines = dict.fromkeys((step.action, step.caption))
-    text = "\n".join([*lines, *([] if step.source is None else [credit_of(step.source)])])
-    # An empty line would end a subtitle.
-    text = "\n".join(line for line in text.splitlines() if line.strip())
-    return Chapter(
-        start_s=step.start_s, end_s=step.end_s, title=f"{step.step}. {step.action}".strip(), text=text
-    )
-
-
-def _shown_text(step: PlannedStep) -> str:
-    """Return what stands under a step's title on the contact sheet."""
-    return step.caption if step.source is None else f"{step.caption} [{credit_of(step.source)}]"
-
-
-def _array(state: Tensor) -> NDArray[np.float32]:
-    return state.detach().cpu().float().numpy()
-
-
-def _write_state(path: Path, state: Tensor, key: str) -> None:
-    with whole_file(path) as part:
-        save_file({"state": state.detach().cpu().float().contiguous()}, part, metadata={KEY: key})
-
-
-def _read_state(path: Path, key: str) -> Tensor | None:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.get_tensor("state") if (file.metadata() or {}).get(KEY) == key else None
-    except (OSError, SafetensorError):
-        return None

@@ -43,7 +43,7 @@ class TextPainter:
 
     memory, cells, uses_hints = 0, 1, False
 
-    def __init__(self, pipeline: DiffusionPipeline, options: config.Painter, identity: str) -> None:
+    def __init__(self, pipeline: DiffusionPipeline, options: config.PainterSettings, identity: str) -> None:
         self.identity = identity
         self._pipeline = pipeline
         self._options = options
@@ -66,7 +66,7 @@ class RollingPainter:
 
     cells = CELLS
 
-    def __init__(self, pipeline: DiffusionPipeline, options: config.Painter, identity: str) -> None:
+    def __init__(self, pipeline: DiffusionPipeline, options: config.PainterSettings, identity: str) -> None:
         self.identity = identity
         self.memory = options.memory
         self.uses_hints = options.strength < 1
@@ -95,7 +95,7 @@ class RollingPainter:
         return np.ascontiguousarray(rows.swapaxes(1, 2).reshape(grid.shape)[len(known) : len(captions)])
 
 
-def load_painter(folder: Path, options: config.Painter) -> TextPainter | RollingPainter:
+def load_painter(folder: Path, options: config.PainterSettings) -> TextPainter | RollingPainter:
     """A painter from a pipeline's folder, as ``save_pretrained`` writes it; safetensors only.
 
     Raises:
@@ -124,7 +124,7 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _run(
-    pipeline: DiffusionPipeline, options: config.Painter, seed: int, side_px: int, **inputs: Any
+    pipeline: DiffusionPipeline, options: config.PainterSettings, seed: int, side_px: int, **inputs: Any
 ) -> Picture:
     chosen = {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
     # Without a value the pipeline's own default holds: it differs much between models.

@@ -121,7 +121,7 @@ def film_models(
     planning: DirectorParts,
     painting: PainterParts,
     rendering: GeneratorParts,
-    options: config.Generator,
+    options: config.GeneratorSettings,
 ) -> FilmModels:
     """Return the models of a film from their three parts."""
     from generation.film.parts import FilmModels

@@ -18,7 +18,7 @@ from generation.generator.ltx import LtxBackbone
 from generation.generator.wan import NewWan, WanBackbone
 from pipeline.platform.config import ConfigError
 
-FAMILIES: dict[str, Callable[[config.Generator, VideoCodec], VideoBackbone]] = {
+FAMILIES: dict[str, Callable[[config.GeneratorSettings, VideoCodec], VideoBackbone]] = {
     "WanTransformer3DModel": lambda options, codec: WanBackbone.load(options.transformer, codec),
     "LTXVideoTransformer3DModel": LtxBackbone.load,
 }
@@ -26,7 +26,7 @@ FAMILIES: dict[str, Callable[[config.Generator, VideoCodec], VideoBackbone]] = {
 
 
 def load_video_backbone(
-    options: config.Generator,
+    options: config.GeneratorSettings,
     codec: VideoCodec,
     latent_shape: tuple[int, int, int, int],
     *,
@@ -52,7 +52,10 @@ def load_video_backbone(
 
 
 def _loaded(
-    options: config.Generator, codec: VideoCodec, latent_shape: tuple[int, int, int, int], text_width: int
+    options: config.GeneratorSettings,
+    codec: VideoCodec,
+    latent_shape: tuple[int, int, int, int],
+    text_width: int,
 ) -> VideoBackbone:
     folder = options.transformer.path
     if folder is None:

@@ -8,7 +8,7 @@ import torch
 from diffusers import LTXVideoTransformer3DModel
 from torch import Tensor, nn
 
-from generation.config import Generator
+from generation.config import GeneratorSettings
 from generation.encoders.codecs import VideoCodec
 from generation.generator.backbone import Condition, VideoBackbone, show_states
 from pipeline.platform.config import ConfigError
@@ -47,7 +47,7 @@ class LtxBackbone(VideoBackbone):
         self._scale = (codec.temporal_stride / fps, codec.spatial_stride, codec.spatial_stride)
 
     @classmethod
-    def load(cls, options: Generator, codec: VideoCodec) -> LtxBackbone:
+    def load(cls, options: GeneratorSettings, codec: VideoCodec) -> LtxBackbone:
         """Load the transformer of a folder."""
         chosen = options.transformer
         transformer = LTXVideoTransformer3DModel.from_pretrained(

@@ -58,7 +58,9 @@ class GeneratorModel(Learner):
     null_mask: Tensor
     unknown: Tensor | None
 
-    def __init__(self, options: config.Generator, state: config.State, statistics: Statistics) -> None:
+    def __init__(
+        self, options: config.GeneratorSettings, state: config.State, statistics: Statistics
+    ) -> None:
         super().__init__()
         self.options, self.state, self.statistics = options, state, statistics
         self.codec = load_codec(options.codec)
@@ -341,7 +343,7 @@ class GeneratorModel(Learner):
 
 def _check(
     backbone: VideoBackbone,
-    options: config.Generator,
+    options: config.GeneratorSettings,
     state: config.State,
     latent_shape: tuple[int, int, int, int],
 ) -> None:
@@ -390,6 +392,6 @@ def _check(
         )
 
 
-def _group(options: config.Generator) -> int:
+def _group(options: config.GeneratorSettings) -> int:
     """Rows that are together whatever the number of processes is: of one lane, in one accumulated part."""
     return options.train.batch_size // (options.train.lanes * options.train.accumulate)

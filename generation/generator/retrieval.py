@@ -53,7 +53,9 @@ class RetrievalGenerator(Learner):
     latents: Tensor
     names: Tensor
 
-    def __init__(self, options: config.Generator, state: config.State, statistics: Statistics) -> None:
+    def __init__(
+        self, options: config.GeneratorSettings, state: config.State, statistics: Statistics
+    ) -> None:
         super().__init__()
         self.options, self.statistics = options, statistics
         self.codec = load_codec(options.codec)

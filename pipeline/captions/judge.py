@@ -40,7 +40,7 @@ JUDGEMENTS = "judgements.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class CaptionJudgement:
     """The score of one caption, or why there is none; the reason is the judge's own words."""
 
     clip: CaptionedClip
@@ -49,7 +49,9 @@ class Judgement:
     problem: str = ""
 
 
-def judge_captions(clips: Sequence[CaptionedClip], shown: Shown, client: LanguageClient) -> list[Judgement]:
+def judge_captions(
+    clips: Sequence[CaptionedClip], shown: Shown, client: LanguageClient
+) -> list[CaptionJudgement]:
     """Ask for every clip that has pictures.
 
     Raises:
@@ -59,7 +61,7 @@ def judge_captions(clips: Sequence[CaptionedClip], shown: Shown, client: Languag
     answers = client.ask([question(clip, shown.pictures[clip.key]) for clip in visible])
     judged = [_judgement(clip, answer) for clip, answer in zip(visible, answers, strict=True)]
     unseen = [
-        Judgement(clip=clip, score=None, problem=shown.problems[clip.key])
+        CaptionJudgement(clip=clip, score=None, problem=shown.problems[clip.key])
         for clip in clips
         if clip.key not in shown.pictures
     ]
@@ -77,7 +79,9 @@ def question(clip: CaptionedClip, pictures: Sequence[bytes]) -> Question:
     )
 
 
-def judged_figures(name: str, judgements: Sequence[Judgement], *, judge: str, seed: int) -> list[Figure]:
+def judged_figures(
+    name: str, judgements: Sequence[CaptionJudgement], *, judge: str, seed: int
+) -> list[Figure]:
     """Two figures of a dataset; captions without a usable answer are counted in the note."""
     of = f"captions {name}"
     judged = [each for each in judgements if each.score is not None]
@@ -96,14 +100,16 @@ def judged_figures(name: str, judgements: Sequence[Judgement], *, judge: str, se
     ]
 
 
-def judged_differences(judgements: dict[str, list[Judgement]], *, judge: str, seed: int) -> list[Figure]:
+def judged_differences(
+    judgements: dict[str, list[CaptionJudgement]], *, judge: str, seed: int
+) -> list[Figure]:
     """Return how much more later datasets' captions score than the first's, on shared clips."""
     points = {name: _points(each) for name, each in judgements.items()}
     videos = {each.clip.key: each.clip.video_id for some in judgements.values() for each in some}
     return compared(SCORE, points, videos, note=f"judged by {judge}", seed=seed)
 
 
-def write_judgements(judgements: dict[str, list[Judgement]], out: Path) -> None:
+def write_judgements(judgements: dict[str, list[CaptionJudgement]], out: Path) -> None:
     """Every score with its reason, one JSON object a line."""
     lines = [
         json.dumps(
@@ -124,18 +130,18 @@ def write_judgements(judgements: dict[str, list[Judgement]], out: Path) -> None:
     (out / JUDGEMENTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _points(judgements: Sequence[Judgement]) -> dict[Key, float]:
+def _points(judgements: Sequence[CaptionJudgement]) -> dict[Key, float]:
     """Scores on the scale to 100."""
     return {each.clip.key: 100 * each.score / HIGHEST for each in judgements if each.score is not None}
 
 
-def _judgement(clip: CaptionedClip, answer: Answer) -> Judgement:
+def _judgement(clip: CaptionedClip, answer: Answer) -> CaptionJudgement:
     if answer.content is None:
-        return Judgement(clip=clip, score=None, problem=str(answer.problem))
+        return CaptionJudgement(clip=clip, score=None, problem=str(answer.problem))
     score, reason = answer.content.get("score"), answer.content.get("reason")
     if not is_score(score, LOWEST, HIGHEST) or not isinstance(reason, str):
-        return Judgement(
+        return CaptionJudgement(
             clip=clip, score=None, problem=f"no score from {LOWEST} to {HIGHEST} with a reason"
         )
     assert isinstance(score, int)
-    return Judgement(clip=clip, score=score, reason=" ".join(reason.split())[:MAX_REASON])
+    return CaptionJudgement(clip=clip, score=score, reason=" ".join(reason.split())[:MAX_REASON])

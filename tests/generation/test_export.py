@@ -32,7 +32,7 @@ def shake(model: torch.nn.Module) -> None:
 @pytest.mark.parametrize("experts", [1, 2])
 def test_diffusers_loads_a_generator_s_adapters(experts: int, tmp_path: Path) -> None:
     folder = save_wan22(tmp_path / "wan", experts=experts)
-    options = config.Generator.model_validate({
+    options = config.GeneratorSettings.model_validate({
         "transformer": {"path": folder / "transformer", "train": "lora", "lora": {"rank": 2, "alpha": 8}},
         "codec": {"kind": "wan", "path": folder / "vae"},
         "text": {"kind": "pretrained", "path": folder / "text_encoder", "max_tokens": 8},
@@ -56,7 +56,7 @@ def test_diffusers_loads_a_generator_s_adapters(experts: int, tmp_path: Path) ->
 
 def test_a_generator_s_whole_transformer_is_the_base_class_s(tmp_path: Path) -> None:
     folder = save_wan22(tmp_path / "wan", experts=1)
-    options = config.Generator.model_validate({
+    options = config.GeneratorSettings.model_validate({
         "transformer": {"path": folder / "transformer"},
         "codec": {"kind": "wan", "path": folder / "vae"},
         "text": {"kind": "pretrained", "path": folder / "text_encoder", "max_tokens": 8},
@@ -81,7 +81,9 @@ def test_peft_loads_a_director_s_adapter(tmp_path: Path) -> None:
     ).save_pretrained(base)  # fmt: skip
     tokenizer().save_pretrained(base)
     backbone = {"kind": "pretrained", "path": base, "train": "lora", "lora": {"rank": 2, "alpha": 8}}
-    model = DirectorModel(config.Director.model_validate({"backbone": backbone}), STATE, STATISTICS).eval()
+    model = DirectorModel(
+        config.DirectorSettings.model_validate({"backbone": backbone}), STATE, STATISTICS
+    ).eval()
     shake(model)
     written = export_director(model, tmp_path / "out")
 

@@ -77,7 +77,7 @@ class Size:
 class _Codec:
     channels, temporal_stride, spatial_stride = 16, 4, 8
 
-    def latent_shape(self, options: config.Generator) -> tuple[int, int, int, int]:
+    def latent_shape(self, options: config.GeneratorSettings) -> tuple[int, int, int, int]:
         return 16, (options.frames - 1) // 4 + 1, options.height_px // 8, options.width_px // 8
 
 

@@ -24,11 +24,11 @@ from tests.support.networks import save_tiny_clip, save_tiny_videomae
 from tests.support.ratings import ratings
 
 RECIPE = config.Recipe(
-    director=config.Director(
+    director=config.DirectorSettings(
         backbone=config.Backbone(width=32, layers=1, heads=2),
         sampling=config.Sampling(max_action_tokens=6, max_caption_tokens=6),
     ),
-    generator=config.Generator(
+    generator=config.GeneratorSettings(
         transformer=config.Transformer(heads=2, head_width=12, layers=1),
         frames=5, height_px=16, width_px=16, sample_steps=2, guidance=1.0,
     ),

@@ -22,12 +22,12 @@ from pipeline.platform.config import ConfigError
 GOAL = "How to make spring rolls?"
 RECIPE = config.Recipe(
     state=config.State(picture_px=32),
-    director=config.Director(
+    director=config.DirectorSettings(
         backbone=config.Backbone(width=32, layers=1, heads=2),
         sampling=config.Sampling(max_action_tokens=6, max_caption_tokens=8),
     ),
     decoder=config.Decoder(channels=(32, 32), sample_steps=2),
-    generator=config.Generator(
+    generator=config.GeneratorSettings(
         transformer=config.Transformer(heads=2, head_width=16, layers=1),
         frames=5, height_px=16, width_px=16, sample_steps=2,
     ),

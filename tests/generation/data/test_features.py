@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from generation.config import Features, Generator, Recipe, State
+from generation.config import Features, GeneratorSettings, Recipe, State
 from generation.core.states import Statistics
 from generation.core.story import prompt_of
 from generation.data import maker as feature_maker
@@ -34,7 +34,9 @@ from tests.support.narrated import (
     write_dataset,
 )
 
-RECIPE = Recipe(state=State(picture_px=32), generator=Generator(frames=5, height_px=16, width_px=24, fps=5))
+RECIPE = Recipe(
+    state=State(picture_px=32), generator=GeneratorSettings(frames=5, height_px=16, width_px=24, fps=5)
+)
 
 
 @pytest.fixture(scope="module")

@@ -24,27 +24,46 @@ def data() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return said, states, 0.5 * recalled
 
 
-def hits(queries: torch.Tensor, states: torch.Tensor, places: torch.Tensor) -> float:
-    scores = F.normalize(queries, dim=1) @ F.normalize(states, dim=1).T
+def hits(scores: torch.Tensor, places: torch.Tensor) -> float:
+    scores = scores.clone()
     for row, place in enumerate(places):
-        scores[row, place - 1] = -2
+        scores[row, place - 1] = -torch.inf
     return float((scores.argmax(1) == places).float().mean())
+
+
+def cosines(some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    return F.normalize(some, dim=1) @ F.normalize(others, dim=1).T
 
 
 def test_text_and_earlier_pictures_together_find_the_next_one() -> None:
     said, states, recalled = data()
-    head = Alignment(SAID, (WIDTH // 2, WIDTH // 2))
+    head = Alignment(SAID, STEPS, (WIDTH // 2, WIDTH // 2))
     head.fit(said, states, recalled, [STEPS] * STORIES)
     places = torch.arange(1, len(said), STEPS)
-    found = torch.stack([head(said[at], recalled[at], states[at - 1 : at]) for at in places])
-    both = hits(found, states, places)
-    assert both > hits(recalled[places], states, places) and both > hits(states[places - 1], states, places)
+    found = torch.stack([head(said[at], 1, recalled[at], states[at - 1 : at], states) for at in places])
+    both = hits(found, places)
+    by_text, by_copy = cosines(recalled[places], states), cosines(states[places - 1], states)
+    assert both > hits(by_text, places) and both > hits(by_copy, places)
     assert both > 0.8
 
 
-def test_with_few_stories_the_recalled_state_stands() -> None:
+def test_with_few_stories_the_recalled_state_alone_ranks() -> None:
     said, states, recalled = data()
-    head = Alignment(SAID, (WIDTH,))
+    head = Alignment(SAID, STEPS, (WIDTH,))
     head.fit(said[:6], states[:6], recalled[:6], [3, 3])
-    assert torch.equal(head(said[1], recalled[1], states[:1]), recalled[1])
-    assert head.order(said[:3], recalled[:3]).shape == (3, WIDTH)
+    found = head(said[1], 1, recalled[1], states[:1], states)
+    assert torch.allclose(found, cosines(recalled[1:2], states)[0])
+    assert head.order(said[:3], recalled[:3], states).shape == (3, len(states))
+
+
+def test_the_place_of_a_picture_in_its_story_is_learned() -> None:
+    """Texts say nothing and stories share nothing; only pictures of one number look alike."""
+    random = torch.Generator().manual_seed(0)
+    of_number = torch.randn(1, STEPS, WIDTH, generator=random)
+    states = (of_number + 0.5 * torch.randn(STORIES, STEPS, WIDTH, generator=random)).flatten(0, 1)
+    nothing = torch.randn(len(states), SAID, generator=random)
+    head = Alignment(SAID, STEPS, (WIDTH,))
+    head.fit(nothing, states, torch.zeros_like(states), [STEPS] * STORIES)
+    scores = head(nothing[2], 2, torch.zeros(WIDTH), states[:2], states)
+    best = scores.topk(STORIES).indices
+    assert (best % STEPS == 2).float().mean() > 0.8

@@ -27,7 +27,7 @@ STORIES = {
     "How to repair a puncture?": ["Take the wheel off the bicycle.", "Glue a patch on the tube."],
 }  # fmt: skip
 STATE = config.State(tokens=1, width=16)
-OPTIONS = config.Director(kind="closed", sentences="minilm", chain=("action", "caption"))
+OPTIONS = config.DirectorSettings(kind="closed", sentences="minilm", chain=("action", "caption"))
 
 
 def rows() -> list[dict[str, Any]]:

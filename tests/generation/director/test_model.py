@@ -46,7 +46,7 @@ def row(number: int, steps: int) -> dict[str, Any]:
 
 def director(**options: Any) -> DirectorModel:
     torch.manual_seed(0)
-    made = new_director(config.Director(**{"backbone": SMALL, **options}), STATE, STATISTICS)
+    made = new_director(config.DirectorSettings(**{"backbone": SMALL, **options}), STATE, STATISTICS)
     return made.eval()
 
 
@@ -318,4 +318,4 @@ def test_language_models_of_the_real_classes(tmp_path: Path, make: Any, train: s
 @pytest.mark.parametrize("file", sorted(config.RECIPES.glob("director-*.yaml")), ids=lambda file: file.stem)
 def test_ready_recipes_load(file: Path) -> None:
     recipe = load(file, (), config.Recipe).config
-    assert recipe.director != config.Director()
+    assert recipe.director != config.DirectorSettings()

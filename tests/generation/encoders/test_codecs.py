@@ -74,10 +74,15 @@ def test_wrong_numbers_of_frames_are_refused_with_the_nearest_right_one(wan: Pat
     with pytest.raises(ValueError, match=r"4k \+ 1 frames, not 8: set generator\.frames to 9"):
         codec.encode(video(8))
     with pytest.raises(ConfigError, match=r"generator\.frames: .* not 8; 9 would do"):
-        codec.latent_shape(config.Generator(frames=8))
+        codec.latent_shape(config.GeneratorSettings(frames=8))
     with pytest.raises(ConfigError, match=r"generator\.width_px: the codec takes multiples of 8, not 50"):
-        codec.latent_shape(config.Generator(width_px=50))
-    assert codec.latent_shape(config.Generator(frames=81, height_px=480, width_px=832)) == (4, 21, 60, 104)
+        codec.latent_shape(config.GeneratorSettings(width_px=50))
+    assert codec.latent_shape(config.GeneratorSettings(frames=81, height_px=480, width_px=832)) == (
+        4,
+        21,
+        60,
+        104,
+    )
 
 
 def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class Echo:
     """A generator that paints the state it is given, and noise without one; it notes what it was asked."""
 
     def __init__(self, condition: str) -> None:
-        self.options = config.Generator(condition=condition)
+        self.options = config.GeneratorSettings(condition=condition)
         self.codec = Pixels()
         self.calls: list[dict[str, Any]] = []
 

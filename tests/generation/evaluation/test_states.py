@@ -7,10 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from generation.evaluation.states import assignment_exact, cosine, mse, recall, retrieval
+from generation.evaluation.states import assignment_exact, cosine, cosines, mse, recall, retrieval
 
 RANDOM = np.random.default_rng(0)
 
@@ -26,52 +25,56 @@ def test_retrieval_ranks_by_cosine_not_by_length() -> None:
     truth = np.array([[1.0, 0.0], [100.0, 100.0], [0.0, 1.0]])
     pred = np.array([[0.1, 0.01], [0.1, 0.01], [0.1, 0.01]])
     index = np.array([0, 1, 2])
-    assert retrieval(pred, truth, index).tolist() == [1, 2, 3]
-    assert recall(pred, truth, index, k=2).tolist() == [1, 1, 0]
+    assert retrieval(cosines(pred, truth), index).tolist() == [1, 2, 3]
+    assert recall(cosines(pred, truth), index, k=2).tolist() == [1, 1, 0]
 
 
 def test_retrieval_gives_tied_candidates_their_mean_rank() -> None:
     """The second and the third candidate point the same way, in float32 of different lengths."""
     direction = RANDOM.normal(size=300).astype(np.float32)
     truth = np.stack([-direction, direction, direction * 2, RANDOM.normal(size=300)])
-    ranks = retrieval(direction[None], truth, np.array([2]))
+    ranks = retrieval(cosines(direction[None], truth), np.array([2]))
     assert ranks.tolist() == [1.5]
-    assert recall(direction[None], truth, np.array([2]), k=1).tolist() == [0.5]
-    assert recall(direction[None], truth, np.array([2]), k=2).tolist() == [1]
+    assert recall(cosines(direction[None], truth), np.array([2]), k=1).tolist() == [0.5]
+    assert recall(cosines(direction[None], truth), np.array([2]), k=2).tolist() == [1]
 
 
 def test_a_prediction_without_direction_gets_chance() -> None:
     truth = RANDOM.normal(size=(10, 7))
     nothing, index = np.zeros((10, 7)), np.arange(10)
-    assert retrieval(nothing, truth, index).tolist() == [5.5] * 10
-    assert recall(nothing, truth, index, k=1) == pytest.approx([0.1] * 10)
-    assert recall(nothing, truth, index, k=5) == pytest.approx([0.5] * 10)
+    assert retrieval(cosines(nothing, truth), index).tolist() == [5.5] * 10
+    assert recall(cosines(nothing, truth), index, k=1) == pytest.approx([0.1] * 10)
+    assert recall(cosines(nothing, truth), index, k=5) == pytest.approx([0.5] * 10)
 
 
 @pytest.mark.parametrize("items", [1, 2, 3, 5])
 def test_a_constant_prediction_is_assigned_by_chance(items: int) -> None:
     true = RANDOM.normal(size=(20, items, 33)).astype(np.float32)
     constant = np.repeat(RANDOM.normal(size=(20, 1, 33)), items, axis=1).astype(np.float32)
-    assert assignment_exact(constant, true) == pytest.approx([1 / math.factorial(items)] * 20)
-    assert assignment_exact(np.zeros_like(true), true) == pytest.approx([1 / math.factorial(items)] * 20)
+    assert assignment_exact(cosines(constant, true)) == pytest.approx([1 / math.factorial(items)] * 20)
+    assert assignment_exact(cosines(np.zeros_like(true), true)) == pytest.approx(
+        [1 / math.factorial(items)] * 20
+    )
 
 
 def test_assignment_of_the_truth_to_itself() -> None:
     true = RANDOM.normal(size=(8, 4, 16))
-    assert assignment_exact(true, true).tolist() == [1] * 8
-    assert assignment_exact(true[:, [1, 0, 2, 3]], true).tolist() == [0] * 8
+    assert assignment_exact(cosines(true, true)).tolist() == [1] * 8
+    assert assignment_exact(cosines(true[:, [1, 0, 2, 3]], true)).tolist() == [0] * 8
     true[:, 3] = true[:, 2] * 3
-    assert assignment_exact(true, true).tolist() == [0.5] * 8, "two true states cannot be told apart"
+    assert assignment_exact(cosines(true, true)).tolist() == [0.5] * 8, (
+        "two true states cannot be told apart"
+    )
 
 
 @pytest.mark.parametrize("items", [3, 6])
 def test_assignment_agrees_with_brute_force_and_with_scipy(items: int) -> None:
     true = RANDOM.normal(size=(60, items, 5))
     pred = true + 1.5 * RANDOM.normal(size=true.shape)
-    found = assignment_exact(pred, true)
+    found = assignment_exact(cosines(pred, true))
     assert 0 < found.mean() < 1, "both outcomes are compared"
     for group in range(len(true)):
-        score = _cosines(pred[group], true[group])
+        score = cosines(pred[group], true[group])
         order = max(
             itertools.permutations(range(items)), key=lambda p: sum(score[i, j] for i, j in enumerate(p))
         )
@@ -79,17 +82,11 @@ def test_assignment_agrees_with_brute_force_and_with_scipy(items: int) -> None:
         assert found[group] == (linear_sum_assignment(-score)[1].tolist() == list(range(items)))
 
 
-def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b)]
-    product: NDArray[np.float64] = unit[0] @ unit[1].T
-    return product
-
-
 def test_many_items_are_assigned_too() -> None:
     true = RANDOM.normal(size=(2, 10, 40))
-    assert assignment_exact(true + 0.01, true).tolist() == [1, 1]
+    assert assignment_exact(cosines(true + 0.01, true)).tolist() == [1, 1]
     with pytest.raises(ValueError, match="from 1 to 12 items"):
-        assignment_exact(np.ones((1, 13, 2)), np.ones((1, 13, 2)))
+        assignment_exact(cosines(np.ones((1, 13, 2)), np.ones((1, 13, 2))))
 
 
 def test_wrong_input_is_refused() -> None:
@@ -98,6 +95,6 @@ def test_wrong_input_is_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
         cosine(np.full((1, 2), np.nan), np.ones((1, 2)))
     with pytest.raises(ValueError, match="outside the 2 candidates"):
-        retrieval(np.ones((1, 2)), np.ones((2, 2)), np.array([2]))
+        retrieval(cosines(np.ones((1, 2)), np.ones((2, 2))), np.array([2]))
     with pytest.raises(ValueError, match="1 predictions, but 2 indices"):
-        retrieval(np.ones((1, 2)), np.ones((2, 2)), np.array([0, 1]))
+        retrieval(cosines(np.ones((1, 2)), np.ones((2, 2))), np.array([0, 1]))

@@ -179,7 +179,8 @@ def test_an_edit_makes_again_only_what_depends_on_it(tmp_path: Path) -> None:
 def test_an_edit_that_only_touches_captions_keeps_the_other_clips(tmp_path: Path) -> None:
     """Where captions alone condition the generator, a new state is no reason for a new clip."""
     options = config.Recipe(
-        film=OPTIONS.film, generator=config.Generator(condition="caption", text=config.TextEncoder())
+        film=OPTIONS.film,
+        generator=config.GeneratorSettings(condition="caption", text=config.TextEncoder()),
     )
     Studio().make(tmp_path, options=options)
     studio = Studio()

@@ -30,7 +30,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def build(folder: Path, codec: str, *, lora: bool, **options: Any) -> GeneratorModel:
     torch.manual_seed(0)
     adapters = {"train": "lora", "lora": {"rank": 2, "alpha": 4}} if lora else {}
-    recipe = config.Generator.model_validate({
+    recipe = config.GeneratorSettings.model_validate({
         "transformer": {"path": folder / "transformer", **adapters},
         "codec": {"kind": codec, "path": folder / "vae"},
         "text": {"kind": "pretrained", "path": folder / "text_encoder", "max_tokens": 8},

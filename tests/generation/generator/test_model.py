@@ -27,16 +27,16 @@ STATE = config.State(width=8)
 CAPTION = "chop the onion"
 
 
-def tiny(**options: Any) -> config.Generator:
+def tiny(**options: Any) -> config.GeneratorSettings:
     """A clip of 3 frames, 8 x 12 pixels."""
     transformer = {"heads": 2, "head_width": 12, "layers": 1, "patch": (1, 4, 4)} | options.pop(
         "transformer", {}
     )
     sizes = {"frames": 3, "height_px": 8, "width_px": 12, "text": {"max_tokens": 6}, "sample_steps": 3}
-    return config.Generator.model_validate({**sizes, "transformer": transformer, **options})
+    return config.GeneratorSettings.model_validate({**sizes, "transformer": transformer, **options})
 
 
-def build(options: config.Generator, state: config.State = STATE) -> GeneratorModel:
+def build(options: config.GeneratorSettings, state: config.State = STATE) -> GeneratorModel:
     torch.manual_seed(0)
     shape = (state.tokens, state.width)
     return GeneratorModel(options, state, Statistics(torch.full(shape, 2.0), torch.full(shape, 3.0)))
@@ -322,9 +322,9 @@ def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def real(folder: Path, *, transformer: str = "transformer", **options: Any) -> config.Generator:
+def real(folder: Path, *, transformer: str = "transformer", **options: Any) -> config.GeneratorSettings:
     lora = {"train": "lora", "lora": {"rank": 2, "alpha": 4}} if options.pop("lora", False) else {}
-    return config.Generator.model_validate(
+    return config.GeneratorSettings.model_validate(
         {
             "transformer": {"path": folder / transformer, **lora, **options.pop("weights", {})},
             "codec": {"kind": "wan", "path": folder / "vae"},

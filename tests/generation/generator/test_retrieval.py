@@ -30,8 +30,8 @@ COLOURS = {"a": (220, 40, 30), "b": (40, 180, 60), "c": (30, 60, 200)}
 TEXTS = {"a": "Cut the tomato.", "b": "Wash the salad.", "c": "Boil water in a pot."}
 
 
-def options(retrieval: str) -> config.Generator:
-    return config.Generator.model_validate(
+def options(retrieval: str) -> config.GeneratorSettings:
+    return config.GeneratorSettings.model_validate(
         {"retrieval": retrieval, "codec": {"kind": "dct"},
          "frames": FRAMES, "height_px": PX, "width_px": PX,
          "blend": 0.9, "sample_steps": 4, "guidance": 1.0,
