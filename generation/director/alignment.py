@@ -18,6 +18,7 @@ stories that the regressions and the whitening have not seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -85,10 +86,11 @@ class Alignment(nn.Module):
             rest = owner % FOLDS != fold
             self._fit_maps(said[rest], states[rest], places[rest], owner[rest])
             shown = states[chosen]
+            pictures = self.candidates(shown)
             for at, place in enumerate(places[chosen].tolist()):
                 if place:
                     texts, expected = said[chosen][at], recalled[chosen][at]
-                    found = self.similarities(texts, place, expected, shown[at - place : at], shown)
+                    found = self.similarities(texts, place, expected, shown[at - place : at], pictures)
                     examples[place > 1].append(_Example(found, at, place))
         self._fit_maps(said, states, places, owner)
         for row, some in enumerate(examples):
@@ -115,13 +117,23 @@ class Alignment(nn.Module):
         self.within.copy_(directions @ axes / (variances + FLOOR * variances.mean() + 1e-9).sqrt())
 
     def forward(
-        self, said: Tensor, place: int, recalled: Tensor, earlier: Tensor, pictures: Tensor
+        self, said: Tensor, place: int, recalled: Tensor, earlier: Tensor, pictures: Candidates
     ) -> Tensor:
         """Return scores ``[c]`` of pictures as the next one; see :meth:`similarities`."""
         return self.weights[min(place - 1, 1)] @ self.similarities(said, place, recalled, earlier, pictures)
 
+    def candidates(self, states: Tensor) -> Candidates:
+        """Return what the head reads from pictures, of their standardised states ``[c, d]``."""
+        return Candidates(
+            wholes=F.normalize(states, dim=1),
+            parts=[F.normalize(part, dim=1) for part in torch.split(states, self._parts, 1)],
+            within=F.normalize(states @ self.within, dim=1),
+            texts=F.normalize(states @ self.to_text, dim=1),
+            places=states @ self.to_place,
+        )
+
     def similarities(
-        self, said: Tensor, place: int, recalled: Tensor, earlier: Tensor, pictures: Tensor
+        self, said: Tensor, place: int, recalled: Tensor, earlier: Tensor, pictures: Candidates
     ) -> Tensor:
         """Return the similarities ``[s, c]`` of a step with pictures.
 
@@ -130,23 +142,42 @@ class Alignment(nn.Module):
             place: the step's number, from 1.
             recalled: state recalled for its texts, ``[d]``.
             earlier: standardised states of the story so far, ``[steps, d]``, at least one.
-            pictures: standardised states to choose from, ``[c, d]``.
+            pictures: to choose from.
         """
         known = torch.stack([earlier[-1], earlier[0], recalled])
-        parts = zip(torch.split(known, self._parts, 1), torch.split(pictures, self._parts, 1), strict=True)
         number = min(place, self.to_place.shape[1] - 1)
+        parts = zip(torch.split(known, self._parts, 1), pictures.parts, strict=True)
         return torch.cat([
-            _cosines(known, pictures),
-            *(_cosines(some, others) for some, others in parts),
-            _cosines(earlier.mean(0, keepdim=True) @ self.within, pictures @ self.within),
-            _cosines((said - self.centre)[None], pictures @ self.to_text),
-            (pictures @ self.to_place[:, number])[None],
+            F.normalize(known, dim=1) @ pictures.wholes.T,
+            *(F.normalize(some, dim=1) @ others.T for some, others in parts),
+            F.normalize(earlier.mean(0, keepdim=True) @ self.within, dim=1) @ pictures.within.T,
+            F.normalize((said - self.centre)[None], dim=1) @ pictures.texts.T,
+            pictures.places[:, number][None],
         ])  # fmt: skip
 
-    def order(self, said: Tensor, recalled: Tensor, pictures: Tensor) -> Tensor:
+    def order(self, said: Tensor, recalled: Tensor, pictures: Candidates) -> Tensor:
         """Return scores ``[n, c]`` for steps without any picture: text to picture, and back."""
         backward = (said - self.centre) @ self.to_text.T
-        return _cosines(recalled, pictures) + _cosines(backward, pictures)
+        return (F.normalize(recalled, dim=1) + F.normalize(backward, dim=1)) @ pictures.wholes.T
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Pictures to choose from.
+
+    Attributes:
+        wholes: states of length one, ``[c, d]``.
+        parts: parts of the states, each of length one.
+        within: states with differences within stories whitened, of length one.
+        texts: sentence vectors read from the pictures, of length one.
+        places: fit with each step number, ``[c, places]``.
+    """
+
+    wholes: Tensor
+    parts: list[Tensor]
+    within: Tensor
+    texts: Tensor
+    places: Tensor
 
 
 class _Example:
@@ -157,11 +188,6 @@ class _Example:
         keep = torch.ones(similarities.shape[1], dtype=torch.bool)
         keep[earlier] = False
         self.similarities, self.truth = similarities[:, keep], truth - place
-
-
-def _cosines(some: Tensor, others: Tensor) -> Tensor:
-    """Return the cosine of all pairs of ``[n, d]`` and ``[c, d]``."""
-    return F.normalize(some, dim=1) @ F.normalize(others, dim=1).T
 
 
 @torch.enable_grad()

@@ -159,16 +159,16 @@ class ClosedFormDirector(Learner):
             history: with ``true`` the true pictures of the steps before are known; with ``own``, and for
                 first steps, texts alone decide.
         """
-        found = []
+        found, candidates = [], self.alignment.candidates(pictures)
         for story in stories:
             said = self._said(story.steps)
             recalled = self.memory(said, torch.arange(len(said))).flatten(1)
-            scores = self.alignment.order(said, recalled, pictures)
+            scores = self.alignment.order(said, recalled, candidates)
             if history == "true":
                 states = self.statistics.standardise(states_of(story)).flatten(1)
                 for place in range(1, len(said)):
                     earlier = states[:place]
-                    scores[place] = self.alignment(said[place], place, recalled[place], earlier, pictures)
+                    scores[place] = self.alignment(said[place], place, recalled[place], earlier, candidates)
             found.append(scores)
         return found
 

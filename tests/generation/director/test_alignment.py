@@ -39,8 +39,8 @@ def test_text_and_earlier_pictures_together_find_the_next_one() -> None:
     said, states, recalled = data()
     head = Alignment(SAID, STEPS, (WIDTH // 2, WIDTH // 2))
     head.fit(said, states, recalled, [STEPS] * STORIES)
-    places = torch.arange(1, len(said), STEPS)
-    found = torch.stack([head(said[at], 1, recalled[at], states[at - 1 : at], states) for at in places])
+    places, pictures = torch.arange(1, len(said), STEPS), head.candidates(states)
+    found = torch.stack([head(said[at], 1, recalled[at], states[at - 1 : at], pictures) for at in places])
     both = hits(found, places)
     by_text, by_copy = cosines(recalled[places], states), cosines(states[places - 1], states)
     assert both > hits(by_text, places) and both > hits(by_copy, places)
@@ -51,9 +51,9 @@ def test_with_few_stories_the_recalled_state_alone_ranks() -> None:
     said, states, recalled = data()
     head = Alignment(SAID, STEPS, (WIDTH,))
     head.fit(said[:6], states[:6], recalled[:6], [3, 3])
-    found = head(said[1], 1, recalled[1], states[:1], states)
+    found = head(said[1], 1, recalled[1], states[:1], head.candidates(states))
     assert torch.allclose(found, cosines(recalled[1:2], states)[0])
-    assert head.order(said[:3], recalled[:3], states).shape == (3, len(states))
+    assert head.order(said[:3], recalled[:3], head.candidates(states)).shape == (3, len(states))
 
 
 def test_the_place_of_a_picture_in_its_story_is_learned() -> None:
@@ -64,6 +64,6 @@ def test_the_place_of_a_picture_in_its_story_is_learned() -> None:
     nothing = torch.randn(len(states), SAID, generator=random)
     head = Alignment(SAID, STEPS, (WIDTH,))
     head.fit(nothing, states, torch.zeros_like(states), [STEPS] * STORIES)
-    scores = head(nothing[2], 2, torch.zeros(WIDTH), states[:2], states)
+    scores = head(nothing[2], 2, torch.zeros(WIDTH), states[:2], head.candidates(states))
     best = scores.topk(STORIES).indices
     assert (best % STEPS == 2).float().mean() > 0.8
