@@ -58,7 +58,7 @@ class Alignment(nn.Module):
 
     def __init__(self, said: int, places: int, parts: Sequence[int]) -> None:
         super().__init__()
-        self._parts, width = tuple(parts), sum(parts)
+        self._parts, width = list(parts), sum(parts)
         self.register_buffer("to_text", torch.zeros(width, said))
         self.register_buffer("to_place", torch.zeros(width, places))
         self.register_buffer("within", torch.zeros(width, min(DIRECTIONS, width)))
