@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic_core import to_json
+
 from models.errors import ReportedError
 from models.files import json_digest, write_whole
 from models.redaction import Redactor
@@ -25,6 +27,7 @@ from pipeline.dataset.schema import SCHEMA_VERSION
 from pipeline.platform.config import Loaded
 from pipeline.platform.packages import ROOT
 from pipeline.platform.storage import SECRETS
+from stages.base import Stage
 
 RUN_FILE = "run.json"
 MADE_FROM = "made_from"
@@ -116,14 +119,18 @@ def made_from(sources: Iterable[Source], root: str, config: Config, memo: Path |
     settings = config.model_dump(mode="json")
     settings["run"] = {name: value for name, value in settings["run"].items() if name not in ENGINE_ONLY}
     found = hashlib.sha256()
+    stages = build_stages(config)
+    beside = [stage for stage in stages if type(stage).also_reads is not Stage.also_reads]
     for source in sources:
         found.update(f"{source.uri}\n{source.identity}\n{source.problem or ''}\n".encode())
+        # Files beside a video need not be among the sources.
+        found.update(to_json([stage.also_reads(source.video()) for stage in beside]))
     return json_digest(
         {
             "files": found.hexdigest(),
             "input_root": root,
             "config": settings,
-            "stages": [stage.signature for stage in build_stages(config)],
+            "stages": [stage.signature for stage in stages],
             "memo": str(memo.absolute()) if isinstance(memo, Path) else memo,
             "program": program_digest(),
         }
