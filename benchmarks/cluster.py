@@ -173,7 +173,9 @@ def cluster(nodes: int, *, dashboard: bool = False) -> Iterator[Any]:
             found.add_node(num_cpus=1, object_store_memory=200_000_000)
         yield found
     finally:
-        found.shutdown()  # type: ignore[no-untyped-call]
+        # Gracefully would ask a store that is gone with the first cluster of this process.
+        for node in [*found.worker_nodes, *([found.head_node] if found.head_node else [])]:
+            found.remove_node(node, allow_graceful=False)
 
 
 def scaling(bench: Bench) -> tuple[float, str]:
@@ -193,7 +195,8 @@ def lost_node(bench: Bench) -> tuple[bool, int]:
     with cluster(2) as found:
         process = bench.start(found.address, bench.videos, "lost_node")
         bench.wait_for_probes(bench.videos // 3)
-        found.remove_node(next(node for node in found.list_all_nodes() if node is not found.head_node))
+        (node,) = found.worker_nodes
+        found.remove_node(node, allow_graceful=False)
         ended = process.wait() == 0
     return ended and bench.tables("lost_node") == bench.tables("on1"), bench.probes() - bench.videos
 
@@ -213,7 +216,7 @@ def lost_head(bench: Bench) -> tuple[bool, int]:
     with cluster(2) as found:
         process = bench.start(found.address, bench.videos, "lost_head")
         bench.wait_for_probes(bench.videos // 3)
-        found.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+        found.remove_node(found.head_node, allow_graceful=False)
         # A driver that lost its cluster waits for it; a job submitted to the head is gone with it.
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -36,7 +36,8 @@ from generation.service.remote import Remote, remote_models
 from generation.service.replicas import DirectorReplica, GeneratorReplica, PainterReplica
 from generation.service.results import Results
 from models.errors import ReportedError
-from pipeline.platform.cluster import cluster_address, connected
+from pipeline.platform.address import cluster_address
+from pipeline.platform.cluster import connected
 from pipeline.platform.config import ConfigError
 from pipeline.platform.packages import check_packages
 

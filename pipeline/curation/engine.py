@@ -12,13 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.curation import runners, servers
+from pipeline.curation import child_runner, runners, servers
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
 from pipeline.curation.crashes import collect, remembered_crash
 from pipeline.curation.runners import Site
 from pipeline.curation.servers import Running
 from pipeline.curation.worker import EventSink, crashed, remembered
+from pipeline.platform.address import cluster_address
 from pipeline.platform.memo import Memo
 from stages.base import Stage
 from stages.duplicates import FingerprintClips
@@ -61,7 +62,7 @@ class Engine:
         self._memo = memo
         self._sink = sink
         self._stack = ExitStack()
-        self._runner: tuple[Serve, Runner] | None = None
+        self._connected = False
         self._running: Running | None = None
 
     def __enter__(self) -> Self:
@@ -94,7 +95,7 @@ class Engine:
         unfinished.sort(key=lambda video: -size_of(video))
         passed = set.intersection(*(set(video.passed) for video in unfinished))
         remaining = [stage for stage in stages if stage.name not in passed]
-        serve, run = self._start_runner()
+        serve, run = self._start_runner(len(unfinished))
         site = self._site(serve, remaining)
         fit, unfit = _sorted_by_crashes(unfinished, site, self._memo)
         yield from unfit
@@ -104,18 +105,22 @@ class Engine:
                 self._running.check()
             yield video
 
-    def _start_runner(self) -> tuple[Serve, Runner]:
-        """Return the configured runner and starter of servers, on a connected cluster."""
-        if self._runner is None and self._config.run.runner == "ray":
-            # Ray takes seconds to import; the sequential runner must not pay for it.
-            from pipeline.curation import ray_runner, ray_servers
-            from pipeline.platform.cluster import connected
+    def _start_runner(self, videos: int) -> tuple[Serve, Runner]:
+        """Return the runner for so many videos and the starter of servers; on Ray, the cluster is there."""
+        run = self._config.run
+        if run.runner == "local":
+            return servers.started_here, runners.run_local
+        joins = cluster_address(run.ray_address) is not None
+        if not self._connected and child_runner.suits(self._config, videos, joins=joins):
+            return servers.started_here, child_runner.run_in_child
+        # Ray takes seconds to import; the other runners must not pay for it.
+        from pipeline.curation import ray_runner, ray_servers
+        from pipeline.platform.cluster import connected
 
-            self._stack.enter_context(connected(self._config.run.ray_address))
-            self._runner = ray_servers.started, ray_runner.run_ray
-        elif self._runner is None:
-            self._runner = servers.started_here, runners.run_local
-        return self._runner
+        if not self._connected:
+            self._stack.enter_context(connected(run.ray_address))
+            self._connected = True
+        return ray_servers.started, ray_runner.run_ray
 
     def _site(self, serve: Serve, remaining: Sequence[Stage]) -> Site:
         """Return the site of these stages; the servers are up if one of them asks."""

@@ -15,7 +15,7 @@ from models.server import Server, ServerError
 from models.serving import Capability
 from pipeline.curation.config import Config
 from pipeline.curation.servers import HERE, Running, ServerGroup, needed, refused, reserved_cpus
-from pipeline.platform.cluster import cluster_address
+from pipeline.platform.address import cluster_address
 from pipeline.platform.config import ConfigError
 
 CLOSE_S = 15.0

@@ -10,14 +10,10 @@ from contextlib import contextmanager
 import ray
 
 from pipeline import PASSED_VARIABLES
+from pipeline.platform.address import cluster_address
 from pipeline.platform.packages import ROOT
 
 METRICS_PORT_VARIABLE = "VIDEOAUTEUR_METRICS_PORT"
-
-
-def cluster_address(configured: str | None) -> str | None:
-    """Return the address of the cluster to join; None if one is started on this machine."""
-    return configured or os.environ.get("RAY_ADDRESS")
 
 
 def _metrics_port(joined: str | None) -> int | None:
