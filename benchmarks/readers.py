@@ -21,7 +21,7 @@ from pathlib import Path
 import obstore
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from obstore.store import from_url
+from obstore.store import S3Store
 
 from benchmarks.bucket_server import make_bucket, server
 from benchmarks.machine import machine, markdown
@@ -55,8 +55,9 @@ def with_duckdb(place: str, table: str) -> int:
     import duckdb
 
     rows = ds.dataset(f"{place}/{table}")
-    assert rows is not None
-    return int(duckdb.sql("SELECT count(*) FROM rows").fetchall()[0][0])
+    found = duckdb.sql("SELECT count(*) FROM rows")
+    assert rows is not None and found is not None
+    return int(found.fetchall()[0][0])
 
 
 def with_datasets(place: str, table: str) -> int:
@@ -159,7 +160,7 @@ def bucket() -> Iterator[str]:
 
 def upload(path: Path) -> str:
     """Put a shard into the bucket; return an address that may read it for an hour."""
-    store = from_url(f"s3://{BUCKET}")
+    store = S3Store(BUCKET)
     obstore.put(store, f"shards/{path.name}", path)
     return str(obstore.sign(store, "GET", f"shards/{path.name}", timedelta(hours=1)))
 
