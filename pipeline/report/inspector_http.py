@@ -103,7 +103,7 @@ class Server:
             Route("/frames/{id}/{time_ms:int}", self._frame),
         ]
         hosts = sorted({host, "localhost", "127.0.0.1"}) if host not in ("0.0.0.0", "::") else ["*"]
-        return Starlette(
+        app = Starlette(
             routes=[*pages, *routes, *media],
             middleware=[
                 Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
@@ -111,6 +111,9 @@ class Server:
             ],
             exception_handlers={DatasetError: _refused, ReportedError: _refused},
         )
+        # An address that is none gets no redirection to a similar one.
+        app.router.redirect_slashes = False
+        return app
 
     async def data(self, output: Path | str) -> Inspected:
         """Return the tables, read again if the run has written them anew.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -133,14 +135,18 @@ def test_two_runs_are_compared_clip_by_clip(output: Path, tmp_path: Path) -> Non
 
 
 def get(output: Path | str, path: str, host: str = "127.0.0.1", **headers: str) -> httpx.Response:
-    import asyncio
+    return answered(output, [(path, headers)], host)[0]
 
-    async def answer() -> httpx.Response:
+
+def answered(
+    output: Path | str, requests: list[tuple[str, dict[str, str]]], host: str = "127.0.0.1"
+) -> list[httpx.Response]:
+    async def answers() -> list[httpx.Response]:
         transport = httpx.ASGITransport(Server(output).app("127.0.0.1"), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
-            return await client.get(path, headers=headers)
+            return [await client.get(path, headers=headers) for path, headers in requests]
 
-    return asyncio.run(answer())
+    return asyncio.run(answers())
 
 
 def test_media_come_by_range_and_from_this_dataset_only(output: Path) -> None:
@@ -160,6 +166,41 @@ def test_media_come_by_range_and_from_this_dataset_only(output: Path) -> None:
         assert answer.status_code == 404 and "secret" not in answer.text, name
         answer = get(output, f"/frames/{name}/0")
         assert answer.status_code == 404 and "secret" not in answer.text, name
+
+
+PIECES = (
+    "..", ".", "/", "//", "\\", "%2f", "%252f", "%5c", "%00", "%2e%2e", "%c0%af", "%ff", "\u202e", ";", "~",
+    "file:", "file%3a%2f%2f", "etc/passwd", "secret.txt", "my%20video.mp4", "0", "f",
+    VIDEO, VIDEO[:15], "\u0660",
+)  # fmt: skip
+
+
+def test_no_generated_address_leads_out_of_the_dataset(output: Path) -> None:
+    dice = random.Random(0)
+    names = ["".join(dice.choices(PIECES, k=dice.randrange(1, 7))) for _ in range(300)]
+    paths = [f"/{route}/{name}" for name in names if name != VIDEO for route in ("media", "frames")]
+    answers = answered(output, [(path, {}) for path in paths])
+    for path, answer in zip(paths, answers, strict=True):
+        assert answer.status_code in (400, 404) or VIDEO in path, path
+        assert answer.status_code < 500 and "secret" not in answer.text, path
+
+
+def test_generated_ranges_are_answered_with_their_bytes(output: Path) -> None:
+    film = (output.parent / "my video.mp4").read_bytes()
+    dice = random.Random(0)
+    ends = ["", "0", "1", "9", str(len(film) - 1), str(len(film)), "9" * 20, "-1", "x", " "]
+    one = [f"bytes={dice.choice(ends)}-{dice.choice(ends)}" for _ in range(150)]
+    many = [f"{dice.choice(one)},{dice.choice(ends)}-{dice.choice(ends)}" for _ in range(50)]
+    ranges = [*one, *many, "bytes", "bytes=", "=", "octets=0-1", "bytes=0-0," * 50]
+    answers = answered(output, [(f"/media/{VIDEO}", {"Range": text}) for text in ranges])
+    for text, answer in zip(ranges, answers, strict=True):
+        assert answer.status_code in (200, 206, 400, 416), (text, answer.status_code)
+        place = answer.headers.get("content-range", "")
+        if answer.status_code == 206 and place:
+            first, last = place.removeprefix("bytes ").partition("/")[0].split("-")
+            assert answer.content == film[int(first) : int(last) + 1], text
+        if answer.status_code == 200:
+            assert answer.content == film
 
 
 def test_only_videos_are_given_away(output: Path, tmp_path: Path) -> None:
