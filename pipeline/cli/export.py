@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.platform.command import DONE, FAILED, Commands, positive
+from pipeline.platform.storage import is_url, place
 
 LAYOUTS = {
     "clips": "clips in one folder with manifests for datasets, DiffSynth, musubi-tuner and finetrainers",
@@ -47,7 +48,7 @@ def add(commands: Commands) -> Commands:
 
 
 def _add_cut_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="of `videoauteur curate`")
+    parser.add_argument("output", metavar="OUTPUT", type=place, help="of `videoauteur curate`, or its URL")
     parser.add_argument(
         "--height", type=positive, metavar="PX", help="of the pictures; default: as they are"
     )
@@ -56,11 +57,13 @@ def _add_cut_options(parser: argparse.ArgumentParser) -> None:
 
 def _media(parsed: argparse.Namespace) -> int:
     from models.media.cutter import CutSettings
-    from pipeline.dataset.media import MEDIA, export_media
+    from pipeline.dataset.media import MEDIA, export_media, upload_media
 
     outcomes = export_media(parsed.output, CutSettings(height_px=parsed.height, fps=parsed.fps))
+    if is_url(parsed.output):
+        upload_media(parsed.output)
     print(
-        f"{parsed.output / MEDIA}: {', '.join(f'{n} {what}' for what, n in outcomes.items()) or 'no clips'}"
+        f"{parsed.output}/{MEDIA}: {', '.join(f'{n} {what}' for what, n in outcomes.items()) or 'no clips'}"
     )
     return DONE if outcomes.keys() <= {"copied", "encoded", "there"} else FAILED
 

@@ -42,7 +42,7 @@ from models.media import open_media, picture_stream
 from models.media.cutter import CutSettings
 from models.media.spans import read_span
 from pipeline import __version__
-from pipeline.dataset.media import MEDIA, export_media
+from pipeline.dataset.media import export_media, media_folder
 from pipeline.dataset.reading import open_dataset
 
 JPEG_QUALITY = 90
@@ -78,7 +78,7 @@ class Shot:
         return {name: value for name, value in asdict(self).items() if name != "file"}
 
 
-def export_clips(output: Path, target: Path, settings: CutSettings) -> int:
+def export_clips(output: Path | str, target: Path, settings: CutSettings) -> int:
     """Write the layout ``clips``; return the number of clips.
 
     Raises:
@@ -109,7 +109,7 @@ def export_clips(output: Path, target: Path, settings: CutSettings) -> int:
     return len(shots)
 
 
-def export_multishot(output: Path, target: Path, settings: CutSettings) -> int:
+def export_multishot(output: Path | str, target: Path, settings: CutSettings) -> int:
     """Write the layout ``multishot``; return the number of stories.
 
     Raises:
@@ -131,7 +131,7 @@ def export_multishot(output: Path, target: Path, settings: CutSettings) -> int:
     return stories
 
 
-def export_webdataset(output: Path, target: Path, settings: CutSettings, *, shard_bytes: int) -> int:
+def export_webdataset(output: Path | str, target: Path, settings: CutSettings, *, shard_bytes: int) -> int:
     """Write the layout ``webdataset``; return the number of shards.
 
     The same clips give the same bytes. A clip's key frame is the picture in its middle.
@@ -162,7 +162,7 @@ def export_webdataset(output: Path, target: Path, settings: CutSettings, *, shar
     return total
 
 
-def _shots(output: Path, settings: CutSettings) -> Iterator[Shot]:
+def _shots(output: Path | str, settings: CutSettings) -> Iterator[Shot]:
     """Cut all clips, and yield them with their texts in the dataset's order."""
     for problem, number in export_media(output, settings).items():
         if problem not in ("copied", "encoded", "there"):
@@ -186,7 +186,7 @@ def _shots(output: Path, settings: CutSettings) -> Iterator[Shot]:
         for row in batch.to_pylist():
             yield Shot(
                 clip_id=row["clip_id"], video_id=row["video_id"],
-                file=output / MEDIA / f"{row['clip_id']}.mp4",
+                file=media_folder(output) / f"{row['clip_id']}.mp4",
                 start_s=row["start_s"], end_s=row["end_s"], caption=row["caption"] or "",
                 actions=tuple(text for _, text in sorted(matched.get(row["clip_id"], []))),
                 title=titles.get(row["video_id"]) or "",

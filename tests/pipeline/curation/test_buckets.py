@@ -107,6 +107,10 @@ def test_clips_of_videos_in_a_bucket_are_decoded_in_workers(
     assert [row["clip_id"] for row in here] == [row["clip_id"] for row in there] != []
     assert here[0]["frames"].shape == (2, 24, 32, 3)
     assert (here[0]["frames"] == there[0]["frames"]).all()
+    assert main(["export", "media", url]) == 0
+    assert [found.key for found in Store(url).list("media") if found.key.endswith(".mp4")] == sorted(
+        f"media/{row['clip_id']}.mp4" for row in here
+    )
 
 
 def test_objects_are_sources_with_the_store_s_identity(bucket: str, tmp_path: Path) -> None:
