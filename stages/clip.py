@@ -1,7 +1,7 @@
 """Cut a video into clips.
 
-Clips follow shots. A long shot is divided, at a pause in the speech where there is one near; short
-shots that follow each other are joined. Together the candidate clips cover the whole video, so that
+Clips follow shots. A long shot is divided, at a pause in the speech where there is one near, otherwise
+where little moves; short shots that follow each other are joined. Together the candidate clips cover the whole video, so that
 every second is either kept or dropped with a reason.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from statistics import fmean, median
 from typing import ClassVar, Literal, Self
 
@@ -18,6 +19,10 @@ from pydantic import model_validator
 from models.settings import NonNegative, Positive, Section, Share
 from stages.base import Pool, Stage
 from stages.records import Clip, Drop, Evidence, Interval, Kind, Reason, Video
+
+
+CALM = 0.5
+"""Share of the motion halfway below which a long shot is rather divided elsewhere."""
 
 
 class ClipMeasuring(Section):
@@ -58,7 +63,7 @@ class CutClips(Stage):
     """Makes clips from shots and gives up those that are too short, dark, bright, blurred or still."""
 
     name: ClassVar[str] = "clip"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     pool: ClassVar[Pool] = "media"
     reads = ("video_id", "evidence", "transcript")
     writes = ("clips",)
@@ -77,11 +82,12 @@ class CutClips(Stage):
             for before, after in itertools.pairwise(spoken)
             if after.start_s >= before.end_s
         ]
+        moments = list(zip(video.evidence.frame_times_s, video.evidence.motion, strict=True))
         parts = [
             (part, num_shots)
             for run in between([*video.evidence.gaps, *video.evidence.transitions], video.evidence.shots)
             for shot, num_shots in joined(run, self.settings)
-            for part in divided(shot, self.settings, pauses)
+            for part in divided(shot, self.settings, pauses, moments)
         ]
         clips = [self._clip(video, index, part, num_shots) for index, (part, num_shots) in enumerate(parts)]
         return video.with_results(clips=clips)
@@ -209,8 +215,15 @@ def joined(shots: list[Interval], settings: ClipMeasuring) -> list[tuple[Interva
     return [(_span(group), len(group)) for group in result]
 
 
-def divided(shot: Interval, settings: ClipMeasuring, pauses: list[float]) -> list[Interval]:
-    """Split a long shot into as few equal parts as fit, moved to pauses where that stays in bounds."""
+def divided(
+    shot: Interval, settings: ClipMeasuring, pauses: list[float], moments: Sequence[tuple[float, float]]
+) -> list[Interval]:
+    """Split a long shot into as few equal parts as fit, moved to pauses or calm moments near their edges.
+
+    Args:
+        pauses: in the speech, times in seconds.
+        moments: (time, motion) of the packed frames.
+    """
     count = math.ceil(shot.duration_s / settings.max_s - 1e-9)
     if count <= 1:
         return [shot]
@@ -221,10 +234,25 @@ def divided(shot: Interval, settings: ClipMeasuring, pauses: list[float]) -> lis
         rest = count - number
         low = max(edges[-1] + settings.min_s, shot.end_s - rest * settings.max_s)
         high = min(edges[-1] + settings.max_s, shot.end_s - rest * settings.min_s)
-        near = [pause for pause in pauses if low <= pause <= high and abs(pause - even) <= step / 4]
-        edges.append(min(near, key=lambda pause: abs(pause - even)) if near else min(max(even, low), high))
+        even = min(max(even, low), high)
+        low, high = max(low, even - step / 4), min(high, even + step / 4)
+        near = [pause for pause in pauses if low <= pause <= high]
+        edges.append(
+            min(near, key=lambda pause: abs(pause - even))
+            if near
+            else calmest([moment for moment in moments if low <= moment[0] <= high], even)
+        )
     edges.append(shot.end_s)
     return [Interval(start_s=a, end_s=b) for a, b in itertools.pairwise(edges)]
+
+
+def calmest(moments: Sequence[tuple[float, float]], even: float) -> float:
+    """Return the moment of least motion, or ``even`` where it is hardly calmer there."""
+    if not moments:
+        return even
+    _, usual = min(moments, key=lambda moment: abs(moment[0] - even))
+    time_s, motion = min(moments, key=lambda moment: (moment[1], abs(moment[0] - even)))
+    return time_s if motion < CALM * usual else even
 
 
 def _span(shots: list[Interval]) -> Interval:

@@ -103,6 +103,15 @@ def test_a_long_shot_is_divided_at_pauses(spoken: list[Span], edges: list[float]
     assert [clip.end_s for clip in video.clips] == pytest.approx([*edges, 70])
 
 
+def test_without_a_pause_a_long_shot_is_divided_where_little_moves() -> None:
+    video = video_of(in_a_row(50))
+    assert video.evidence is not None
+    # At the grid of the packed frames: 28.5 s, and a calmer moment too far from the middle.
+    video.evidence.motion[57] = 0.001
+    video.evidence.motion[80] = 0.0
+    assert [clip.end_s for clip in stage().measure(video).clips] == [28.5, 50]
+
+
 def test_divided_parts_stay_in_bounds_wherever_the_pauses_are() -> None:
     rng = np.random.default_rng(2)
     moved = 0
@@ -114,7 +123,8 @@ def test_divided_parts_stay_in_bounds_wherever_the_pauses_are() -> None:
         start_s = float(rng.uniform(0, 50))
         shot = Interval(start_s=start_s, end_s=start_s + max_s * float(rng.uniform(0.5, 4.5)))
         pauses = sorted(rng.uniform(shot.start_s - 5, shot.end_s + 5, int(rng.integers(0, 40))).tolist())
-        parts = divided(shot, settings, pauses)
+        moments = [(time_s, float(rng.random())) for time_s in np.arange(0, shot.end_s, 0.5).tolist()]
+        parts = divided(shot, settings, pauses, moments)
         assert (parts[0].start_s, parts[-1].end_s) == (shot.start_s, shot.end_s)
         assert all(before.end_s == after.start_s for before, after in pairwise(parts))
         moved += sum(part.end_s in pauses for part in parts)
