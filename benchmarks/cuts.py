@@ -1,6 +1,6 @@
 """Random spans cut out of videos: are they the right frames and the right sound?
 
-``python -m benchmarks.cuts VIDEO... [--spans 100] [--seed N]`` cuts every span with
+``python -m benchmarks.cuts [VIDEO ...] [--spans 100] [--seed N]`` cuts every span with
 :func:`models.media.cutter.cut` and compares the clip with the source: number of frames, the first and the
 last one, and by how much the sound is displaced. A third of the spans begins and ends at key frames.
 """
@@ -8,6 +8,7 @@ last one, and by how much the sound is displaced. A third of the spans begins an
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import tempfile
@@ -15,14 +16,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.footage import data_files
 from benchmarks.machine import machine, markdown
 from models.media import SAMPLE_RATE, frames, open_media, picture_stream, read_audio, start_of
-from models.media.cutter import CutSettings, cut
+from models.media.cutter import CutSettings, Means, cut
 
+FOLDERS = ("real", "recipes", "scenes")
 SIDE_PX = 32
 MAX_LEVELS = 8.0
 """Mean difference of 256 levels that encoding may make of a frame."""
@@ -64,14 +68,20 @@ class Check:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Cut and compare, print a table, then one JSON object."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cuts", description=__doc__)
-    parser.add_argument("videos", type=Path, nargs="+", metavar="VIDEO")
+    parser.add_argument("videos", type=Path, nargs="*", metavar="VIDEO", help="default: the trial footage")
     parser.add_argument("--spans", type=int, default=100, help="in all (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
+    videos = given.videos or data_files(FOLDERS)
+    if not videos:
+        parser.error("name videos, or set VIDEOAUTEUR_DATA to the folder of trial data")
     chance = random.Random(given.seed)
-    sources = [decode(path) for path in given.videos]
+    sources = [decode(path) for path in videos]
     started = time.perf_counter()
-    checks = [check(sources[n % len(sources)], chance, at_keys=n % 3 == 0) for n in range(given.spans)]
+    checks = [
+        check(source, *random_span(source, chance, at_keys=number % 3 == 0))
+        for number, source in zip(range(given.spans), itertools.cycle(sources), strict=False)
+    ]
     seconds = time.perf_counter() - started
     print(f"{machine()}\n")
     rows = []
@@ -79,11 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         own = [one for one in checks if one.file == source.path.name]
         lags = [abs(one.lag_s) for one in own if not np.isnan(one.lag_s)]
         rows.append(
-            [source.path.name, len(own), sum(one.means == "copied" for one in own),
+            [source.path.name, len(own),
+             *(sum(one.means == means for one in own) for means in get_args(Means)),
              sum(one.right for one in own), max((abs(one.frames_off) for one in own), default=0),
              max((max(one.first_off, one.last_off) for one in own), default=0.0), max(lags, default=0.0)]
         )  # fmt: skip
-    head = ["video", "spans", "copied", "right", "frames off", "levels off", "lag (s)"]
+    head = ["video", "spans", *get_args(Means), "right", "frames off", "levels off", "lag (s)"]
     print(markdown(head, rows), "\n")
     wrong = [asdict(one) for one in checks if not one.right]
     right = len(checks) - len(wrong)
@@ -113,14 +124,19 @@ def _thumbnails(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     return np.array([time_s for time_s, _ in found]), np.array([small for _, small in found], np.float32)
 
 
-def check(source: Source, chance: random.Random, *, at_keys: bool) -> Check:
-    """Cut one random span and compare it."""
+def random_span(source: Source, chance: random.Random, *, at_keys: bool) -> tuple[float, float]:
+    """Draw a span of half a second to twenty, or one between two key frames."""
     first_s, last_s = float(source.times_s[0]), float(source.times_s[-1])
     if at_keys and len(source.keys_s) > 1:
         start_s, end_s = sorted(chance.sample(source.keys_s, 2))
     else:
         start_s = chance.uniform(first_s, max(first_s, last_s - 1))
-        end_s = min(last_s, start_s + chance.uniform(0.5, 10))
+        end_s = min(last_s, start_s + chance.uniform(0.5, 20))
+    return start_s, end_s
+
+
+def check(source: Source, start_s: float, end_s: float) -> Check:
+    """Cut one span and compare it."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "clip.mp4"
         means = cut(source.path, target, start_s, end_s, CutSettings())

@@ -1,8 +1,8 @@
 """Cut a video into clips.
 
 Clips follow shots. A long shot is divided, at a pause in the speech where there is one near, otherwise
-where little moves; short shots that follow each other are joined. Together the candidate clips cover the whole video, so that
-every second is either kept or dropped with a reason.
+where little moves; short shots that follow each other are joined. Together the candidate clips cover the
+whole video, so that every second is either kept or dropped with a reason.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pydantic import model_validator
 from models.settings import NonNegative, Positive, Section, Share
 from stages.base import Pool, Stage
 from stages.records import Clip, Drop, Evidence, Interval, Kind, Reason, Video
-
 
 CALM = 0.5
 """Share of the motion halfway below which a long shot is rather divided elsewhere."""

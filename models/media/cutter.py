@@ -1,13 +1,15 @@
 """Cutting clips out of a video, as files of their own.
 
 A clip that begins and ends at key frames is copied: no quality is lost and it costs no encoding. Shots
-often do, because encoders place key frames at cuts. Every other clip is encoded, from its first frame
-to its last. Sound is always encoded, because packets of sound rarely begin where pictures do.
+often do, because encoders place key frames at cuts. Of other clips of H.264 only the pictures before the
+first and after the last key frame are encoded, see :mod:`models.media.splice`; the rest are encoded as a
+whole. Sound is always encoded, because packets of sound rarely begin where pictures do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 from models.errors import MediaError
 from models.files import whole_file
+from models.media import splice
 from models.media.container import decoded, open_media, packets, picture_stream, start_of
 from models.media.losses import AnyPacket
 from models.media.pictures import Bounds, Frame, frames
@@ -38,7 +41,7 @@ COPIED_CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "mpeg4"})
 """Codecs that an MP4 file may hold."""
 X264 = {"preset": "veryfast", "crf": "18", "flags": "+bitexact", "threads": "1"}
 
-Means = Literal["copied", "encoded"]
+Means = Literal["copied", "spliced", "encoded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ def cut(source: Path, target: Path, start_s: float, end_s: float, settings: CutS
     with whole_file(target) as part:
         if settings.may_copy and _copied(source, part, start_s, end_s, sound):
             return "copied"
+        if settings.may_copy and _spliced(source, part, start_s, end_s, sound):
+            return "spliced"
         _encoded(source, part, start_s, end_s, settings, sound)
         return "encoded"
 
@@ -89,13 +94,9 @@ def _copied(source: Path, target: Path, start_s: float, end_s: float, sound: NDA
         found = _whole_groups(packets(container, stream), stream.time_base, origin_s, start_s, end_s)
         if not found:
             return False
-        with _writer(target) as output:
+        with _writer(target, stream.time_base) as output:
             copy = output.add_stream_from_template(stream)
-            first = round((origin_s + start_s) / stream.time_base)
-            for packet in found:
-                packet.stream = copy
-                packet.pts = None if packet.pts is None else packet.pts - first
-                packet.dts = None if packet.dts is None else packet.dts - first
+            _move(found, copy, round((origin_s + start_s) / stream.time_base))
             _mux(output, found, sound)
     return True
 
@@ -124,6 +125,51 @@ def _whole_groups(
     return found
 
 
+def _move(found: Sequence[AnyPacket], target: VideoStream, zero: int) -> None:
+    """Let packets belong to another stream, with times that count from ``zero`` on."""
+    # A picture may begin a little before the span; a negative time would cost the last picture.
+    zero = min(zero, *(packet.pts for packet in found if packet.pts is not None))
+    for packet in found:
+        packet.stream = target
+        packet.pts = None if packet.pts is None else packet.pts - zero
+        packet.dts = None if packet.dts is None else packet.dts - zero
+
+
+def _spliced(source: Path, target: Path, start_s: float, end_s: float, sound: NDArray[np.float32]) -> bool:
+    """Copy the whole groups of a span and encode the pictures around them; False where that is no use."""
+    with open_media(source) as container:
+        stream = picture_stream(container)
+        if stream is None or stream.codec_context.name != "h264" or stream.time_base is None:
+            return False
+        units = splice.Units.of(stream)
+        if container.format.name == "avi" or units is None:
+            return False
+        origin_s, base = start_of(container), stream.time_base
+        first, last = (round((origin_s + time_s) / base) for time_s in (start_s, end_s))
+        _seek(container, stream, origin_s + start_s)
+        inside = splice.whole_groups(packets(container, stream), units, first, last)
+        if inside is None or (inside.end - inside.start) * base < splice.MIN_COPIED_S:
+            return False
+        delay = (inside.packets[0].pts or 0) - (inside.packets[0].dts or 0)
+        edges = []
+        for low_s, high_s in (
+            (start_s, float(inside.start * base) - origin_s),
+            (float(inside.end * base) - origin_s, end_s),
+        ):
+            with _shown(source, low_s, high_s) as (_, shown):
+                edges.append(splice.encoded(shown, stream, units, origin_s, delay))
+        before, after = edges
+        if before is None or after is None:
+            return False
+        head = splice.with_parameters(inside.packets[0], units)
+        joined = [*before, head, *inside.packets[1:], *after]
+        with _writer(target, base) as output:
+            copy = output.add_stream_from_template(stream)
+            _move(joined, copy, first)
+            _mux(output, joined, sound)
+    return True
+
+
 def _encoded(
     source: Path,
     target: Path,
@@ -132,25 +178,18 @@ def _encoded(
     settings: CutSettings,
     sound: NDArray[np.float32],
 ) -> None:
-    with open_media(source) as container:
-        stream = picture_stream(container)
-        if stream is None:
-            raise MediaError("no pictures in it")
-        # AVI's times follow from the first packet on.
-        if container.format.name != "avi":
-            _seek(container, stream, start_of(container) + start_s)
-        shown = _span(frames(container, bounds=Bounds(max_span_s=1e6, max_hold_s=1e6)), start_s, end_s)
+    with _shown(source, start_s, end_s) as (stream, shown):
         first = next(shown, None)
         if first is None or first.time_s < start_s - NEAR_S:
             raise MediaError(f"no pictures from {start_s:.3f} s to {end_s:.3f} s")
         width, height = _size(first.picture, stream.sample_aspect_ratio, settings.height_px)
         rate = Fraction(settings.fps or stream.average_rate or 25).limit_denominator(1001)
-        with _writer(target) as output:
+        with _writer(target, Fraction(1, CLOCK)) as output:
             made = output.add_stream("libx264", rate=rate, options=X264)
             made.width, made.height, made.pix_fmt = width, height, "yuv420p"
             made.codec_context.time_base = Fraction(1, CLOCK)
             timed: Iterator[tuple[float, Frame]] = (
-                (frame.time_s - start_s, frame) for frame in _chained(first, shown)
+                (max(0.0, frame.time_s - start_s), frame) for frame in _chained(first, shown)
             )
             if settings.fps is not None:
                 timed = _at_rate(timed, settings.fps, end_s - start_s)
@@ -160,6 +199,20 @@ def _encoded(
                 picture.pts, picture.time_base = round(time_s * CLOCK), Fraction(1, CLOCK)
                 encoded += made.encode(picture)
             _mux(output, [*encoded, *made.encode()], sound)
+
+
+@contextmanager
+def _shown(source: Path, start_s: float, end_s: float) -> Iterator[tuple[VideoStream, Iterator[Frame]]]:
+    """The frames of a span, decoded from the key frame before it, and their stream."""
+    with open_media(source) as container:
+        stream = picture_stream(container)
+        if stream is None:
+            raise MediaError("no pictures in it")
+        # AVI's times follow from the first packet on.
+        if container.format.name != "avi":
+            _seek(container, stream, start_of(container) + start_s)
+        shown = frames(container, bounds=Bounds(max_span_s=1e6, max_hold_s=1e6))
+        yield stream, _span(shown, start_s, end_s)
 
 
 def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
@@ -254,8 +307,15 @@ def _seek(container: InputContainer, stream: VideoStream | AudioStream, time_s: 
         container.seek(max(0, round((time_s + NEAR_S) / stream.time_base)), stream=stream)
 
 
-def _writer(target: Path) -> OutputContainer:
-    return av.open(target, "w", format="mp4", container_options={"fflags": "+bitexact"})
+def _writer(target: Path, base: Fraction) -> OutputContainer:
+    """Open an MP4 file to write.
+
+    Args:
+        base: of the pictures' times. The edit list must count in it: in milliseconds it may end a little
+            before the last picture does, and players leave that picture out.
+    """
+    options = {"fflags": "+bitexact", "movie_timescale": str(base.denominator)}
+    return av.open(target, "w", format="mp4", container_options=options)
 
 
 def _mux(output: OutputContainer, pictures: list[AnyPacket], sound: NDArray[np.float32]) -> None:
