@@ -4,7 +4,7 @@ A cut is a change that stands out from the changes around it, that lasts, and af
 are others. So a flash is no cut (the picture returns), a fast pan or a shaking camera is none (the changes
 around are as large), a jump in time within one shot is none (colours and shapes stay).
 
-The evidence is weighed by a logistic model; ``python -m benchmarks.train_shots`` fits it.
+A small network weighs the evidence; ``python -m benchmarks.train_shots`` fits it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
+from models.perceptron import Perceptron
 from stages.scan.thumbnails import Thumbnail, alignment, difference, least_change, shared_colours
 
 Evidence: TypeAlias = tuple[float, ...]
@@ -33,9 +35,7 @@ LOST_S = (0.1, 0.5)
 """Distances of two pictures between which others may have been lost; a longer one is a still picture."""
 ENOUGH_LASTS = 0.6
 """Share of a change that lasts, from which more says nothing more."""
-WEIGHTS = (-0.146, 2.229, -2.299, -0.638, -0.962, 28.984, 0.511)
-BIAS = -22.974
-"""Of what :func:`weigh` returns, in its order."""
+WEIGHTS_FILE = Path(__file__).with_name("cuts.safetensors")
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Change:
 class CutFinder:
     """Finds hard cuts in a sequence of thumbnails.
 
-    Attributes:
-        witness: called with the time and the evidence of every change that is weighed; for training.
+    Args:
+        odds: log odds of a cut by the time and the evidence of a change; the trained network by default.
     """
 
-    def __init__(self) -> None:
-        self.witness: Callable[[float, Evidence], None] | None = None
+    def __init__(self, odds: Callable[[float, Evidence], float] | None = None) -> None:
+        self._odds = odds or trained(Perceptron.load(WEIGHTS_FILE))
         self._found: list[tuple[float, float]] = []
         self._changes: list[Change] = []
         self._next = 1
@@ -109,15 +109,18 @@ class CutFinder:
                 break
             evidence = weigh(changes, self._next)
             if evidence is not None:
-                odds = BIAS + sum(w * x for w, x in zip(WEIGHTS, evidence, strict=True))
-                self._found.append((round(centre.time_s - centre.lost_s / 2, 6), odds))
-                if self.witness:
-                    self.witness(centre.time_s, evidence)
+                time_s = round(centre.time_s - centre.lost_s / 2, 6)
+                self._found.append((time_s, self._odds(centre.time_s, evidence)))
             self._next += 1
         # What lies behind is compared with for a while.
         while self._next > 40:
             del changes[:20]
             self._next -= 20
+
+
+def trained(network: Perceptron) -> Callable[[float, Evidence], float]:
+    """Return a judge of evidence at any time."""
+    return lambda _, evidence: network.odds(evidence)
 
 
 def weigh(changes: Sequence[Change], index: int) -> Evidence | None:

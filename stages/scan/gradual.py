@@ -5,8 +5,8 @@ one to the other, by way of the pictures between, is hardly longer than the dire
 the camera move, each picture differs from all others, and the path is several times as long. A fade is a
 dissolve to one colour.
 
-Windows of several lengths slide over samples of the video; a logistic model weighs each, and every window
-votes for the samples that it covers. ``python -m benchmarks.train_shots`` fits the model.
+Windows of several lengths slide over samples of the video; a small network weighs each, and every window
+votes for the samples that it covers. ``python -m benchmarks.train_shots`` fits the network.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.perceptron import Perceptron
 from stages.records import Interval
-from stages.scan.thumbnails import Thumbnail, alignment, difference, shared_colours
+from stages.scan.thumbnails import Thumbnail, active_area, contrast, difference, shared_colours
 
 Evidence: TypeAlias = tuple[float, ...]
 
@@ -31,12 +33,9 @@ LENGTHS = (4, 6, 8, 12, 16, 20)
 MIN_CHANGE = 25.0
 MAX_PATH = 1.9
 """Bounds on a window's evidence beyond which it is not weighed."""
-WEIGHTS = (-1.471, 6.972, -1.752, -19.735, -8.407, -0.707, -1.971, -1.832)
-BIAS = 15.02
-"""Of what :func:`weigh` returns, in its order."""
+WEIGHTS_FILE = Path(__file__).with_name("gradual.safetensors")
 MIN_VOTE = 0.3
 """Probability below which a window does not vote."""
-MIN_ODDS = math.log(MIN_VOTE / (1 - MIN_VOTE))
 MIN_VOTES = 3.0
 MIN_PEAK = 5.0
 EDGE_SHARE = 0.5
@@ -46,12 +45,13 @@ EDGE_SHARE = 0.5
 class GradualFinder:
     """Finds gradual transitions in a sequence of thumbnails.
 
-    Attributes:
-        witness: called with start, end and evidence of every window that is weighed; for training.
+    Args:
+        probability: that a window holds a transition, by its start, its end and the evidence; that of the
+            trained network by default.
     """
 
-    def __init__(self) -> None:
-        self.witness: Callable[[float, float, Evidence], None] | None = None
+    def __init__(self, probability: Callable[[float, float, Evidence], float] | None = None) -> None:
+        self._probability = probability or trained(Perceptron.load(WEIGHTS_FILE))
         self._recent: list[Thumbnail] = []
         self._times_s: list[float] = []
         self._votes: list[float] = []
@@ -69,14 +69,11 @@ class GradualFinder:
             if len(self._recent) < length + 2 * margin + 1:
                 break
             end = len(self._recent) - margin
-            least = -math.inf if self.witness else MIN_ODDS
-            evidence = weigh(self._recent[end - length - 1 - margin :], length, margin, least)
+            evidence = weigh(self._recent[end - length - 1 - margin :], length, margin)
             if evidence is None:
                 continue
-            if self.witness:
-                window = self._recent[end - length - 1 : end]
-                self.witness(window[0].time_s, window[-1].time_s, evidence)
-            vote = probability(evidence)
+            window = self._recent[end - length - 1 : end]
+            vote = self._probability(window[0].time_s, window[-1].time_s, evidence)
             if vote >= MIN_VOTE:
                 last = len(self._votes) - margin
                 for place in range(last - length - 1, last):
@@ -101,25 +98,17 @@ class GradualFinder:
         ]
 
 
-def probability(evidence: Evidence) -> float:
-    """Probability that a window covers a transition."""
-    return 1 / (1 + math.exp(-min(30.0, max(-30.0, log_odds_of(evidence)))))
+def trained(network: Perceptron) -> Callable[[float, float, Evidence], float]:
+    """Return a judge of evidence at any time."""
+    return lambda _, __, evidence: network.probability(evidence)
 
 
-def log_odds_of(evidence: Evidence) -> float:
-    """Log-odds of evidence, or of the first parts of it."""
-    return BIAS + sum(w * x for w, x in zip(WEIGHTS, evidence, strict=False))
-
-
-def weigh(
-    samples: Sequence[Thumbnail], length: int, margin: int, least: float = -math.inf
-) -> Evidence | None:
+def weigh(samples: Sequence[Thumbnail], length: int, margin: int) -> Evidence | None:
     """Return the evidence that a window holds a transition; None where there is no need to look.
 
     Args:
         samples: the window, with ``margin`` samples before and after it.
         length: of the window, in steps from its first to its last sample.
-        least: log-odds; a window that cannot reach them is not weighed to the end.
     """
     window = samples[margin : margin + length + 1]
     first, middle, last = window[0], window[length // 2], window[-1]
@@ -133,22 +122,19 @@ def weigh(
         return None
     step = max(distance(a, b) for a, b in pairwise(window)) / whole * length
     outside = (distance(samples[0], first) + distance(last, samples[-1])) / whole
-    uniform = min(first.spread, last.spread) < 10
-    spread = (first.spread + last.spread) / 2 + 1
+    area = active_area(first, last)
+    contrasts = [contrast(one, area) for one in (first, middle, last)]
+    uniform = min(contrasts[0], contrasts[2]) < 10
     mixed = cv2.addWeighted(first.pixels, 0.5, last.pixels, 0.5, 0)
-    evidence = (
+    return (
         math.log(change),
         sum(legs),
         min(step, 6.0),
         float(cv2.norm(middle.pixels, mixed, cv2.NORM_L1)) / whole,
         shared_colours(first, last),
         min(outside, 1.0),
-        0.0 if uniform else middle.spread / spread,
+        0.0 if uniform else 2 * contrasts[1] / (contrasts[0] + contrasts[2] + 2),
     )
-    # The alignment costs more than all other evidence; it lies in [-1, 1].
-    if log_odds_of(evidence) + abs(WEIGHTS[-1]) < least:
-        return None
-    return (*evidence, alignment(first, last))
 
 
 def distance(a: Thumbnail, b: Thumbnail) -> float:

@@ -25,6 +25,9 @@ PLANAR = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yu
 BLACK = 24
 """Luma up to which a pixel is black: bars and their coding noise."""
 MIN_LIT_SHARE = 0.1
+BAR_SHARE = 0.04
+MIN_ACTIVE = 12
+"""Share of a line's pixels up to which it belongs to a black bar, and least lines between two bars."""
 BLOCKS = (8, 6)
 """Columns and rows of blocks in which changes are compared."""
 REACH = (6, 4)
@@ -52,16 +55,6 @@ class Thumbnail:
     def lit(self) -> NDArray[np.bool_]:
         """Pixels that are not black, ``[36, 64]``."""
         return self.luma > BLACK
-
-    @cached_property
-    def spread(self) -> float:
-        """Standard deviation of luma."""
-        return float(cv2.meanStdDev(self.luma)[1][0, 0])
-
-    @cached_property
-    def smooth(self) -> Pixels:
-        """Blurred luma, ``[36, 64]``."""
-        return np.asarray(cv2.GaussianBlur(self.luma, (0, 0), 1.5), np.uint8)
 
     @cached_property
     def colours(self) -> NDArray[np.float64]:
@@ -121,11 +114,33 @@ def shared_colours(a: Thumbnail, b: Thumbnail) -> float:
     return float(np.minimum(a.colours, b.colours).sum())
 
 
+def active_area(a: Thumbnail, b: Thumbnail) -> tuple[slice, slice]:
+    """Return the rows and columns of luma inside the black bars that two pictures share."""
+    lit = a.lit | b.lit
+    area = []
+    for axis in (1, 0):
+        lines = np.flatnonzero(lit.mean(axis=axis) > BAR_SHARE)
+        wide = lines.size and lines[-1] + 1 - lines[0] >= MIN_ACTIVE
+        area.append(slice(int(lines[0]), int(lines[-1]) + 1) if wide else slice(None))
+    return area[0], area[1]
+
+
+def contrast(a: Thumbnail, area: tuple[slice, slice]) -> float:
+    """Return the standard deviation of luma in some rows and columns, in grey levels."""
+    return float(cv2.meanStdDev(np.ascontiguousarray(a.luma[area]))[1][0, 0])
+
+
 def alignment(a: Thumbnail, b: Thumbnail) -> float:
-    """Correlation of two pictures' luma at the best of some shifts, in [-1, 1]."""
+    """Return the correlation of two pictures' luma at the best of some shifts, in [-1, 1].
+
+    Black bars are left out: they are alike in any two pictures.
+    """
     across, down = REACH
-    padded = cv2.copyMakeBorder(a.smooth, down, down, across, across, cv2.BORDER_REPLICATE)
-    return float(cv2.matchTemplate(padded, b.smooth, cv2.TM_CCOEFF_NORMED).max())
+    area = active_area(a, b)
+    smooth = cv2.GaussianBlur(np.ascontiguousarray(a.luma[area]), (0, 0), 1.5)
+    padded = cv2.copyMakeBorder(smooth, down, down, across, across, cv2.BORDER_REPLICATE)
+    moved = cv2.GaussianBlur(np.ascontiguousarray(b.luma[area]), (0, 0), 1.5)
+    return float(cv2.matchTemplate(padded, moved, cv2.TM_CCOEFF_NORMED).max())
 
 
 def least_change(a: Thumbnail, b: Thumbnail) -> float:
