@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import cv2
 import numpy as np
@@ -23,6 +25,9 @@ SIZES = ((640, 360), (480, 360), (360, 360), (480, 270), (270, 480), (426, 240))
 SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi"}
 MAX_S = 60.0
 """Footage that is taken of one file, from its start."""
+TRAINING = ("clips/Corn_Dog", "real/making_cake.mp4", "scenes/goldeneye-vfr-drop3.mp4")
+HELD_OUT = ("clips/BLT_Sandwich", "clips/Spring_Roll", "real/birthday.mp4")
+"""Footage below ``$VIDEOAUTEUR_DATA`` that detectors of overlays are trained and measured on."""
 MIN_EDGES = 2.0
 """Least mean gradient of a picture, in grey levels a pixel: fades and blank pictures show nothing."""
 
@@ -73,34 +78,91 @@ def video_files(folders: Sequence[Path], skip: Iterable[str]) -> list[Path]:
     )
 
 
-def random_film(rng: Generator, footage: Sequence[Footage], shots: int) -> list[Picture]:
-    """Join stretches of footage, each cropped, scaled and graded at random, to RGB pictures.
+def data_files(places: Iterable[str]) -> list[Path]:
+    """Return the video files at some places below ``$VIDEOAUTEUR_DATA``; none where it is not set."""
+    data = os.environ.get("VIDEOAUTEUR_DATA")
+    paths = [Path(data) / place for place in places] if data else []
+    return [file for path in paths for file in (video_files([path], ()) if path.is_dir() else [path])]
 
-    Half of the films take all their stretches from one folder.
+
+@dataclass(frozen=True, slots=True)
+class Film(Sequence[Picture]):
+    """Pictures of a film, each rendered when it is asked for.
+
+    Attributes:
+        stretches: of footage, in order.
+        shown: for each picture, the number of its stretch and of the picture in it.
     """
-    width, height = SIZES[int(rng.integers(len(SIZES)))]
+
+    stretches: Sequence[Stretch]
+    shown: Sequence[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.shown)
+
+    @overload
+    def __getitem__(self, index: int) -> Picture: ...
+    @overload
+    def __getitem__(self, index: slice) -> Film: ...
+    def __getitem__(self, index: int | slice) -> Picture | Film:
+        if isinstance(index, slice):
+            return Film(self.stretches, self.shown[index])
+        number, place = self.shown[index]
+        return self.stretches[number].picture(place)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A stretch of footage, cropped, scaled, graded and perhaps mirrored."""
+
+    jpegs: Sequence[NDArray[np.uint8]]
+    size: tuple[int, int]
+    area: float
+    at: NDArray[np.float64]
+    grade: NDArray[np.uint8]
+    mirrored: bool
+
+    def picture(self, index: int) -> Picture:
+        """Return a picture, RGB ``[h, w, 3]``."""
+        picture = cv2.cvtColor(cv2.imdecode(self.jpegs[index], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        picture = _cropped(np.asarray(picture, np.uint8), *self.size, self.area, self.at)
+        return self.grade[picture[:, ::-1] if self.mirrored else picture]
+
+
+def random_film(rng: Generator, footage: Sequence[Footage], shots: int) -> Film:
+    """Join stretches of footage, each cropped, scaled and graded at random.
+
+    Half of the films take all their stretches from one folder. A film shows something most of the time.
+    """
+    while True:
+        film = _drawn_film(rng, footage, shots)
+        if worth_showing(film):
+            return film
+
+
+def _drawn_film(rng: Generator, footage: Sequence[Footage], shots: int) -> Film:
+    size = SIZES[int(rng.integers(len(SIZES)))]
     if rng.random() < 0.5:
         groups = sorted({one.group for one in footage})
         group = groups[int(rng.integers(len(groups)))]
         footage = [one for one in footage if one.group == group]
-    pictures: list[Picture] = []
+    stretches: list[Stretch] = []
     for _ in range(shots):
         one = footage[int(rng.integers(len(footage)))]
         shortest = 6.0 if shots == 1 else 2.5
         length = min(len(one.jpegs), round(rng.uniform(shortest, max(shortest + 1, 20 / shots)) * FPS))
         begin = int(rng.integers(0, len(one.jpegs) - length + 1))
-        grade = _grade(rng)
-        area = rng.uniform(0.6, 1.0)
-        at = rng.random(2)
-        flip = rng.random() < 0.5
-        for jpeg in one.jpegs[begin : begin + length]:
-            picture = cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-            picture = _cropped(np.asarray(picture, np.uint8), width, height, area, at)
-            pictures.append(grade[picture[:, ::-1] if flip else picture])
+        stretches.append(
+            Stretch(
+                jpegs=one.jpegs[begin : begin + length], size=size, area=rng.uniform(0.6, 1.0),
+                at=rng.random(2), grade=_grade(rng), mirrored=rng.random() < 0.5,
+            )
+        )  # fmt: skip
+    shown = [(number, place) for number, one in enumerate(stretches) for place in range(len(one.jpegs))]
     # The pipeline takes no file of less than five seconds.
-    while len(pictures) < 5.5 * FPS:
-        pictures += pictures[::-1]
-    return pictures
+    while len(shown) < 5.5 * FPS:
+        shown += shown[::-1]
+    return Film(stretches, shown)
 
 
 def graded_crop(rng: Generator, picture: Picture, width: int, height: int) -> Picture:
@@ -111,8 +173,8 @@ def graded_crop(rng: Generator, picture: Picture, width: int, height: int) -> Pi
 def worth_showing(pictures: Sequence[Picture]) -> bool:
     """Return whether the film shows something most of the time."""
     edges = [
-        float(np.abs(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_32F)).mean())
-        for picture in pictures[:: max(1, len(pictures) // 8)]
+        float(np.abs(cv2.Laplacian(cv2.cvtColor(pictures[index], cv2.COLOR_RGB2GRAY), cv2.CV_32F)).mean())
+        for index in range(0, len(pictures), max(1, len(pictures) // 8))
     ]
     return float(np.median(edges)) > MIN_EDGES
 

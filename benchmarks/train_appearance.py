@@ -1,16 +1,14 @@
 """Train the network that tells drawn overlays from scenes.
 
-``python -m benchmarks.train_appearance STILLS --videos FILE...`` writes
-``stages/watermark/appearance.json``. Random overlays (:mod:`benchmarks.overlays`) lie over
-stills and over pictures of the given videos; printed labels in the scene are shown as what is no overlay.
-None of these files should be among those that figures are reported for.
+``python -m benchmarks.train_appearance --samples FILE`` writes ``stages/watermark/appearance.safetensors``.
+Random overlays (:mod:`benchmarks.overlays`) lie over stills and over pictures of the training videos
+(:data:`benchmarks.footage.TRAINING`); printed labels in the scene are examples without an overlay. The same
+arguments and files give the same weights. The files must not be among those that figures are reported for.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,45 +18,73 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from torch import nn
 
-from benchmarks.footage import FPS, SIZES, Picture, graded_crop, read_footage
-from benchmarks.overlays import KINDS, label, pasted, random_overlay
+from benchmarks.footage import FPS, SIZES, TRAINING, Picture, data_files, graded_crop, read_footage
+from benchmarks.overlays import KINDS, Overlay, label, pasted, random_overlay
 from stages.watermark.appearance import LAYERS, STRIDE, WEIGHTS_FILE
 from stages.watermark.evidence import SIDE_PX
 
+Plane = NDArray[np.uint8]
 CROP = (128, 192)
 COUNT = 48
-"""Pictures of a film that stands for one picture: long enough for subtitles and cards to show up."""
+"""Pictures of a film that stands for one picture: long enough for subtitles and cards to appear."""
+BATCH = 16
+RATE = 4e-3
+STILL_PX = 1080
+"""Short side to which stills are reduced; parts of them are shown at several scales."""
 
 
 def main() -> None:
     """Make samples, train, and write the weights."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_appearance", description=__doc__)
-    parser.add_argument("stills", type=Path, help="folder of pictures")
-    parser.add_argument("--videos", type=Path, nargs="*", default=[], help="footage without overlays")
-    parser.add_argument("--samples", type=int, default=2400)
-    parser.add_argument("--seconds", type=float, default=300, help="time to train")
+    parser.add_argument("--videos", type=Path, nargs="*", help="footage without overlays")
+    parser.add_argument("--stills", type=Path, nargs="*", default=[], help="folders of photographs")
+    parser.add_argument("--pictures", type=int, default=12_000, help="two samples are cut from each")
+    parser.add_argument("--steps", type=int, default=9_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=Path, required=True, help="made if it does not exist")
     parser.add_argument("--out", type=Path, default=WEIGHTS_FILE)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
     cv2.setNumThreads(1)
-    rng = np.random.default_rng(arguments.seed)
-    stills = [path.read_bytes() for path in sorted(arguments.stills.rglob("*.jpg"))]
-    shots = [bytes(jpeg) for one in read_footage(arguments.videos) for jpeg in one.jpegs]
-    started = time.perf_counter()
-    made = [
-        sample(rng, stills if not shots or rng.random() < 0.5 else shots) for _ in range(arguments.samples)
-    ]
-    pictures = torch.from_numpy(np.stack([picture for picture, _, _ in made]))
-    targets = torch.from_numpy(np.stack([target for _, target, _ in made]))
-    weights = torch.from_numpy(np.stack([weight for _, _, weight in made]))
-    print(f"{len(made)} samples, {time.perf_counter() - started:.0f} s", flush=True)
+    if not arguments.samples.exists():
+        videos = data_files(TRAINING) if arguments.videos is None else arguments.videos
+        made = samples(arguments.seed, videos, arguments.stills, arguments.pictures)
+        np.save(arguments.samples, made)
+    made = np.load(arguments.samples, mmap_mode="r")
     net = network()
-    train(net, pictures, targets, weights, rng, arguments.seconds)
-    save(net, arguments.out)
+    train(net, made, np.random.default_rng(arguments.seed), arguments.steps)
+    save(net, arguments.out, f"{len(made)} samples, {arguments.steps} steps, seed {arguments.seed}")
+
+
+def samples(seed: int, videos: Sequence[Path], stills: Sequence[Path], count: int) -> NDArray[np.uint8]:
+    """Make samples ``[2 * count, 160, 192]``: a crop of 128 rows, then its target and its weights."""
+    rng = np.random.default_rng(seed)
+    sources = [
+        [_reduced(path) for path in sorted(folder.rglob("*.jpg"))] for folder in stills
+    ] + [[bytes(jpeg) for one in read_footage(videos) for jpeg in one.jpegs]] * 2  # fmt: skip
+    started = time.perf_counter()
+    rows, columns = (side // STRIDE for side in CROP)
+    made = np.zeros((2 * count, CROP[0] + 2 * rows, CROP[1]), np.uint8)
+    for number in range(count):
+        chosen = sources[int(rng.integers(len(sources)))]
+        for half, (gray, target, weight) in enumerate(sample(rng, chosen)):
+            one = made[2 * number + half]
+            one[: CROP[0]] = gray
+            one[CROP[0] : CROP[0] + rows, :columns], one[CROP[0] + rows :, :columns] = target, weight
+    print(f"{len(made)} samples, {time.perf_counter() - started:.0f} s", flush=True)
+    return made
+
+
+def _reduced(path: Path) -> bytes:
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    scale = min(1.0, STILL_PX / min(picture.shape[:2]))
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
 def network() -> nn.Sequential:
@@ -74,115 +100,133 @@ def network() -> nn.Sequential:
     return nn.Sequential(*parts)
 
 
-def train(
-    net: nn.Sequential,
-    pictures: torch.Tensor,
-    targets: torch.Tensor,
-    weights: torch.Tensor,
-    rng: Generator,
-    seconds: float,
-) -> None:
-    """Fit to the targets for some time, with a rate that falls to zero; the last tenth is held out."""
-    optimiser = torch.optim.AdamW(net.parameters(), lr=4e-3, weight_decay=1e-3)
-    held = len(pictures) // 10
-    fit = len(pictures) - held
-    started, step, shown = time.perf_counter(), 0, 0.0
-    while (spent := (time.perf_counter() - started) / seconds) < 1:
+def train(net: nn.Sequential, made: NDArray[np.uint8], rng: Generator, steps: int) -> None:
+    """Fit to the samples with a rate that falls to zero; the last twentieth is held out and reported."""
+    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-3)
+    fit = len(made) - len(made) // 20
+    for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = 4e-3 * min(1.0, (step + 1) / 30) * (1 - spent)
-        chosen = torch.from_numpy(rng.integers(0, fit, 16))
-        batch = pictures[chosen].float() / 64 - 2
-        truth, weight = targets[chosen].float(), weights[chosen].float()
-        if rng.random() < 0.5:
-            batch = -batch
-        logits = net(batch[:, None])[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, truth, weight)
+            group["lr"] = RATE * min(1.0, (step + 1) / 30) * (1 - step / steps)
+        picture, target, weight = batch(made[np.sort(rng.integers(0, fit, BATCH))])
+        # Other contrast and brightness, and light for dark.
+        shape = (len(picture), 1, 1)
+        gain = rng.uniform(0.6, 1.2, shape) * rng.choice([-1, 1], shape)
+        picture = picture * torch.from_numpy(gain).float()
+        picture += torch.from_numpy(rng.uniform(-0.3, 0.3, shape)).float()
+        loss = nn.functional.binary_cross_entropy_with_logits(net(picture[:, None])[:, 0], target, weight)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
-        step += 1
-        if spent >= shown:
-            shown += 0.1
-            with torch.no_grad():
-                logits = torch.cat(
-                    [net(part[:, None].float() / 64 - 2)[:, 0] for part in torch.split(pictures[fit:], 32)]
-                )
-            truth, known = targets[fit:] > 0, weights[fit:] > 0
-            hit = ((logits > 0) & truth & known).sum() / (truth & known).sum()
-            false = ((logits > 0) & ~truth & known).sum() / (~truth & known).sum()
-            print(
-                f"step {step}, loss {loss.item():.4f}, held out: found {hit:.3f}, false {false:.4f}",
-                flush=True,
-            )
+        if step % (steps // 10) == 0 or step == steps - 1:
+            print(f"step {step}, loss {loss.item():.4f}, {held_out(net, made[fit:])}", flush=True)
 
 
-def save(net: nn.Sequential, path: Path) -> None:
-    """Write weights and biases as half floats."""
+def batch(made: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return pictures ``[n, 128, 192]``, scaled, and targets and weights ``[n, 16, 24]``."""
+    rows, columns = (side // STRIDE for side in CROP)
+    data = torch.from_numpy(np.array(made)).float()
+    below = data[:, CROP[0] :, :columns]
+    return data[:, : CROP[0]] / 64 - 2, below[:, :rows], below[:, rows:]
+
+
+def held_out(net: nn.Sequential, made: NDArray[np.uint8]) -> str:
+    """Return the shares of cells found and of false ones at two thresholds, in words."""
+    with torch.no_grad():
+        parts = [batch(part) for part in np.array_split(made, max(1, len(made) // 32))]
+        logits = torch.cat([net(picture[:, None])[:, 0] for picture, _, _ in parts])
+    truth, known = (torch.cat([part[n] for part in parts]) > 0 for n in (1, 2))
+    found = [float(((logits > least) & truth & known).sum() / (truth & known).sum()) for least in (0, 2)]
+    false = [float(((logits > least) & ~truth & known).sum() / (~truth & known).sum()) for least in (0, 2)]
+    return f"found {found[0]:.3f} and {found[1]:.3f}, false {false[0]:.5f} and {false[1]:.5f}"
+
+
+def save(net: nn.Sequential, path: Path, note: str) -> None:
+    """Write weights and biases as half floats, with a note of how they were made."""
     convolutions = [part for part in net if isinstance(part, nn.Conv2d)]
-    content = [
-        {
-            name: base64.b64encode(value.detach().numpy().astype("<f2").tobytes()).decode()
-            for name, value in part.named_parameters()
-        }
-        for part in convolutions
-    ]
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    tensors = {
+        f"{index}.{name}": value.detach().numpy().astype(np.float16)
+        for index, part in enumerate(convolutions)
+        for name, value in part.named_parameters()
+    }
+    save_file(tensors, path, {"made": note})
 
 
-def sample(
-    rng: Generator, sources: Sequence[bytes]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-    """A grey crop, its target and its weight at the network's stride."""
-    jpeg = np.frombuffer(sources[int(rng.integers(len(sources)))], np.uint8)
-    source = np.asarray(cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
-    width, height = SIZES[int(rng.integers(len(SIZES)))]
-    picture: Picture = graded_crop(rng, source, width, height)
-    if rng.random() < 0.35:
-        plate = label(rng, min(width, height))
-        free = np.maximum([width - plate.shape[1], height - plate.shape[0]], 0)
-        x, y = (rng.random(2) * free).astype(int)
-        picture = pasted(picture, plate, (int(x), int(y)))
-    alpha = np.zeros((height, width), np.float32)
+def sample(rng: Generator, sources: Sequence[bytes]) -> list[tuple[Plane, Plane, Plane]]:
+    """Return two grey crops of one picture, each with target and weight of every cell.
+
+    The first crop lies around an overlay, if there is one.
+    """
+    picture = _scene(rng, sources[int(rng.integers(len(sources)))])
+    height, width = picture.shape[:2]
+    ink = np.zeros((height, width), np.float32)
     opacity = 1.0
-    if rng.random() < 0.6:
+    if rng.random() < 0.65:
         overlay = random_overlay(rng, str(rng.choice(KINDS)), width, height, COUNT, FPS)
         opacity = overlay.opacity
         index = next(
             (int(i) for i in rng.permutation(COUNT) if any(track(int(i)) for _, track in overlay.stamps)), 0
         )
-        black, white = (overlay.draw(np.full_like(picture, level), index) for level in (0, 255))
-        # The plate of a title card is no ink.
-        alpha = 1 - (white.astype(np.float32) - black).mean(2) / 255
-        if overlay.kind == "title_card" and alpha.min() > 0.1:
-            alpha = np.abs(black.astype(np.float32) - np.median(black, (0, 1))).max(2) / 255
+        ink = _ink(overlay, index, picture.shape)
         picture = overlay.draw(picture, index)
-    _, coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 92))])
+    quality = int(rng.integers(30, 92))
+    _, coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     gray = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+    assert gray is not None
     scale = min(1.0, SIDE_PX / min(width, height))
     size = (round(width * scale), round(height * scale))
-    gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    ink = cv2.resize((alpha > 0.12 * opacity + 0.02).astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    ink = cv2.morphologyEx(ink, cv2.MORPH_CLOSE, np.ones((5, 9), np.uint8))
-    return _cut(rng, gray, ink, faint=opacity < 0.3)
+    gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
+    ink = np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA), np.float32)
+    ink = np.asarray(cv2.morphologyEx(ink, cv2.MORPH_CLOSE, np.ones((5, 9), np.uint8)), np.float32)
+    return [_cut(rng, gray, ink, around=around, faint=opacity < 0.3) for around in (True, False)]
+
+
+def _scene(rng: Generator, jpeg: bytes) -> Picture:
+    """A part of a picture at a size of films, often with printed labels in it."""
+    source = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert source is not None
+    source = np.asarray(source[..., ::-1], np.uint8)
+    width, height = SIZES[int(rng.integers(len(SIZES)))]
+    side = min(source.shape[:2])
+    if side > 400:
+        # Of a large still, a part at any scale.
+        part = int(np.exp(rng.uniform(np.log(300), np.log(side))))
+        top, left = (int(rng.integers(0, n - part + 1)) for n in source.shape[:2])
+        source = source[top : top + part, left : left + part]
+    picture = graded_crop(rng, source, width, height)
+    while rng.random() < 0.35:
+        plate = label(rng, min(width, height))
+        free = np.maximum([width - plate.shape[1], height - plate.shape[0]], 0)
+        x, y = (rng.random(2) * free).astype(int)
+        picture = pasted(picture, plate, (int(x), int(y)))
+    return picture
+
+
+def _ink(overlay: Overlay, index: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return where an overlay covers a picture, ``[h, w]``, 0 or 1; the plate of a card is no ink."""
+    black, white = (overlay.draw(np.full(shape, level, np.uint8), index) for level in (0, 255))
+    alpha = 1 - (white.astype(np.float32) - black).mean(2) / 255
+    if overlay.kind == "title_card" and alpha.min() > 0.1:
+        alpha = np.abs(black.astype(np.float32) - np.median(black, (0, 1))).max(2) / 255
+    return np.asarray(alpha > 0.12 * overlay.opacity + 0.02, np.float32)
 
 
 def _cut(
-    rng: Generator, gray: NDArray[np.uint8], ink: NDArray[np.float32], *, faint: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-    """A crop of a picture, mostly around its overlay, with the target of every cell."""
+    rng: Generator, gray: Plane, ink: NDArray[np.float32], *, around: bool, faint: bool
+) -> tuple[Plane, Plane, Plane]:
+    """A crop of a picture, around its overlay or anywhere, with target and weight of every cell."""
     high, wide = CROP
     gray = np.pad(gray, ((0, max(0, high - gray.shape[0])), (0, max(0, wide - gray.shape[1]))), mode="edge")
     ink = np.pad(ink, ((0, gray.shape[0] - ink.shape[0]), (0, gray.shape[1] - ink.shape[1])))
     top, left = (int(rng.integers(0, n - m + 1)) for n, m in zip(gray.shape, CROP, strict=True))
     rows, columns = np.nonzero(ink > 0.3)
-    if len(rows) and rng.random() < 0.7:
+    if len(rows) and around:
         k = int(rng.integers(len(rows)))
         top = int(np.clip(rows[k] - rng.integers(high), 0, gray.shape[0] - high))
         left = int(np.clip(columns[k] - rng.integers(wide), 0, gray.shape[1] - wide))
     gray, ink = gray[top : top + high, left : left + wide], ink[top : top + high, left : left + wide]
     cells = cv2.resize(ink, (wide // STRIDE, high // STRIDE), interpolation=cv2.INTER_AREA)
     target = (cells > 0.25).astype(np.uint8)
-    # Cells at the rim of an overlay, and marks that are hardly seen, teach nothing.
+    # Cells at the rim of an overlay are neither; marks that are hardly seen would teach false ones.
     near = cv2.dilate(target, np.ones((3, 3), np.uint8))
     weight = ((near == target) & ((cells < 0.02) | (cells > 0.25))).astype(np.uint8)
     if faint:

@@ -2,13 +2,12 @@
 
 Two witnesses: regions that persist while the scene changes (:mod:`stages.watermark.persistence`), and
 places that look drawn in single pictures (:mod:`stages.watermark.appearance`). What both say of one place
-is a *candidate*; a small network weighs the two and the place (``head.json``, trained by
+is a *candidate*; a small network weighs the two and the place (``head.safetensors``, trained by
 ``benchmarks/train_watermark.py``).
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,11 +30,11 @@ DRAWN = 0.5
 MIN_CELLS = 2
 SAME_PLACE = 0.25
 """Share of the smaller of two boxes from which they are one place."""
-HEAD_FILE = Path(__file__).with_name("head.json")
+HEAD_FILE = Path(__file__).with_name("head.safetensors")
 FEATURES = (
     "excess", "persistence", "chance", "length", "weight", "alignment", "drawn", "drawn_peak",
     "drawn_share", "drawn_scenes", "elsewhere", "views", "area", "width", "height", "rim_x", "rim_y",
-    "off_centre", "y",
+    "off_centre", "y", "settled", "settled_mean", "typical", "inside", "around",
 )  # fmt: skip
 
 
@@ -85,14 +84,15 @@ def candidates(grays: Sequence[Gray], appearance: Appearance) -> list[Candidate]
     regions = persistent_regions(fields)
     maps = [appearance.probability(gray) for gray in grays]
     places = drawn_places(maps)
+    changes = deviation(grays)
     found: list[Candidate] = []
     taken: set[int] = set()
     for region in regions:
         near = [n for n, place in enumerate(places) if shared(place.box, region.box) > SAME_PLACE]
         taken |= {n for n in near if shared(places[n].box, region.box) > 0.7}
-        found.append(_candidate(region, [places[n] for n in near], maps, members, len(fields)))
+        found.append(_candidate(region, [places[n] for n in near], maps, members, len(fields), changes))
     found += [
-        _candidate(None, [place], maps, members, len(fields))
+        _candidate(None, [place], maps, members, len(fields), changes)
         for n, place in enumerate(places)
         if n not in taken
     ]
@@ -147,6 +147,7 @@ def _candidate(
     maps: Sequence[NDArray[np.float32]],
     members: Sequence[int],
     num_views: int,
+    changes: NDArray[np.float32],
 ) -> Candidate:
     """Put together what both witnesses say of one place."""
     pictures = len(maps)
@@ -191,6 +192,8 @@ def _candidate(
         min(y0, 1 - y1),
         abs(x0 + x1 - 1),
         (y0 + y1) / 2,
+        *_settled([cells for cells, seen in zip(maps, shown, strict=True) if seen] or maps, box),
+        *_changes(changes, box),
     )
     return Candidate(
         box=box, features=values,
@@ -198,6 +201,36 @@ def _candidate(
         persistent=float((region.weights > 0).mean()) if region else 0.0,
         drifts=region is None and bool((spread > 1.5 * own_size).any()),
     )  # fmt: skip
+
+
+def _settled(maps: Sequence[NDArray[np.float32]], box: Box) -> tuple[float, float, float]:
+    """How drawn a place looks on average of some pictures: its peak, its mean and its usual best cells."""
+    high, wide = maps[0].shape
+    y0, x0 = int(box[1] * high), int(box[0] * wide)
+    y1, x1 = max(math.ceil(box[3] * high), y0 + 1), max(math.ceil(box[2] * wide), x0 + 1)
+    parts = np.stack([cells[y0:y1, x0:x1] for cells in maps]).reshape(len(maps), -1)
+    mean = parts.mean(0)
+    best = np.quantile(parts, 0.75, axis=1)
+    return float(mean.max()), float(mean.mean()), float(np.median(best))
+
+
+def deviation(grays: Sequence[Gray]) -> NDArray[np.float32]:
+    """Standard deviation over time of every fourth pixel of every fourth row, in grey levels."""
+    pixels = np.stack([gray[::4, ::4] for gray in grays]).astype(np.float32)
+    return np.asarray(pixels.std(axis=0), np.float32)
+
+
+def _changes(changes: NDArray[np.float32], box: Box) -> tuple[float, float]:
+    """How much a place changes over time, relative to its surroundings, and how much these change."""
+    high, wide = changes.shape
+    y0, x0 = int(box[1] * high), int(box[0] * wide)
+    y1, x1 = max(math.ceil(box[3] * high), y0 + 1), max(math.ceil(box[2] * wide), x0 + 1)
+    rim = max(3, min(y1 - y0, x1 - x0) // 2)
+    outer = changes[max(0, y0 - rim) : y1 + rim, max(0, x0 - rim) : x1 + rim]
+    inner = changes[y0:y1, x0:x1]
+    pixels = outer.size - inner.size
+    around = (float(outer.sum()) - float(inner.sum())) / pixels if pixels else float(inner.mean())
+    return float(inner.mean()) / (around + 4), math.log1p(max(0.0, around))
 
 
 def _peak(cells: NDArray[np.float32], box: Box) -> float:
@@ -214,20 +247,3 @@ def shared(a: Box, b: Box) -> float:
     if width <= 0 or height <= 0:
         return 0.0
     return width * height / max(1e-9, min((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)))
-
-
-class Head:
-    """The network that scores candidates: one hidden layer on normalised features."""
-
-    def __init__(self, path: Path = HEAD_FILE) -> None:
-        saved = json.loads(path.read_text())
-        self._mean, self._scale, self._in, self._bias, self._out = (
-            np.asarray(saved[name], np.float32) for name in ("mean", "scale", "in", "bias", "out")
-        )
-        self._offset = float(saved["offset"])
-
-    def score(self, features: Sequence[float]) -> float:
-        """Return the probability that a candidate is an overlay."""
-        x = (np.asarray(features, np.float32) - self._mean) / self._scale
-        hidden = np.tanh(self._in @ x + self._bias)
-        return 1 / (1 + math.exp(-float(self._out @ hidden) - self._offset))

@@ -7,12 +7,13 @@ length of a video. Text is read only where an overlay was found.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import cv2
 import numpy as np
 
+from models.perceptron import Perceptron
 from models.screen_text import TextReader
 from models.settings import Count, Section, Share
 from stages.base import Pool, Stage, Workspace
@@ -20,7 +21,7 @@ from stages.clip import drop_clip, frames_in
 from stages.frames import read_frames
 from stages.records import Box, Clip, Finding, OverlayKind, Reason, Video, Watermark
 from stages.watermark.appearance import Appearance
-from stages.watermark.evidence import SIDE_PX, Candidate, Gray, Head, candidates, shared
+from stages.watermark.evidence import HEAD_FILE, SIDE_PX, Candidate, Gray, candidates, shared
 from stages.watermark.kinds import kind_of
 
 LONG_PX = 640
@@ -58,17 +59,35 @@ class WatermarkSettings(WatermarkMeasuring):
         min_crop_area: share of the picture that cropping must leave; otherwise the clip is dropped.
     """
 
-    threshold: Share = 0.85
+    threshold: Share = 0.5
     crop: tuple[OverlayKind, ...] = ()
     keep: tuple[OverlayKind, ...] = (OverlayKind.SUBTITLES, OverlayKind.TITLE_CARD)
     min_crop_area: Share = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Consecutive clips of a video and some of their packed frames.
+
+    Attributes:
+        times_s: of the frames, in order.
+        jpegs: the frames.
+    """
+
+    clips: Sequence[Clip]
+    times_s: Sequence[float]
+    jpegs: Sequence[bytes]
+
+    def grays(self) -> list[Gray]:
+        """Return the frames as they are looked at; see :func:`small_gray`."""
+        return [small_gray(jpeg) for jpeg in self.jpegs]
 
 
 class FilterWatermarks(Stage):
     """Finds the overlays of every clip, and drops or crops clips by their kind."""
 
     name: ClassVar[str] = "watermark"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "evidence", "kept_clips")
     writes = ("watermarks",)
@@ -84,7 +103,7 @@ class FilterWatermarks(Stage):
 
     def open(self, workspace: Workspace) -> None:
         super().open(workspace)
-        self._appearance, self._head = Appearance(), Head()
+        self._appearance, self._head = Appearance(), Perceptron.load(HEAD_FILE)
 
     def close(self) -> None:
         self._reader = None
@@ -92,8 +111,8 @@ class FilterWatermarks(Stage):
     def measure(self, video: Video) -> Video:
         assert video.evidence is not None
         findings: dict[str, list[Finding]] = {clip.clip_id: [] for clip in video.kept_clips}
-        for clips, times in self._windows(video):
-            for finding, clip_id in self._findings(video, clips, times):
+        for window in self.windows(video):
+            for finding, clip_id in self._findings(window):
                 findings[clip_id].append(finding)
         marks = []
         for clip_id, found in findings.items():
@@ -102,13 +121,13 @@ class FilterWatermarks(Stage):
             marks.append(Watermark(clip_id=clip_id, findings=found, screen_text=list(dict.fromkeys(lines))))
         return video.with_results(watermarks=marks)
 
-    def _windows(self, video: Video) -> Iterator[tuple[list[Clip], list[float]]]:
-        """Consecutive clips and the times of the pictures to look at."""
+    def windows(self, video: Video) -> Iterator[Window]:
+        """Yield consecutive clips with the pictures in which their overlays are searched."""
         assert video.evidence is not None
         size = WINDOW_PICTURES // MIN_PICTURES
         count = -(-len(video.kept_clips) // size)
         for number in range(count):
-            # Windows of about the same size: a last one of a single clip would tell little.
+            # Windows of about the same size: a last one of a single clip would hold little evidence.
             first, last = (n * len(video.kept_clips) // count for n in (number, number + 1))
             clips = video.kept_clips[first:last]
             inside = [video.evidence.frame_times_s[frames_in(video.evidence, clip)] for clip in clips]
@@ -118,19 +137,19 @@ class FilterWatermarks(Stage):
                 wanted = max(MIN_PICTURES, round(WINDOW_PICTURES * len(own) / total))
                 wanted = min(wanted, len(own))
                 times += [own[int((k + 0.5) * len(own) / wanted)] for k in range(wanted)]
-            yield clips, times
+            yield Window(clips, times, read_frames(self.workspace.frames_path(video), list(times)))
 
-    def _findings(
-        self, video: Video, clips: Sequence[Clip], times: Sequence[float]
-    ) -> Iterator[tuple[Finding, str]]:
+    def _findings(self, window: Window) -> Iterator[tuple[Finding, str]]:
         """The overlays of some clips, each with the clip that it is seen in."""
-        jpegs = read_frames(self.workspace.frames_path(video), list(times))
-        grays = [small_gray(jpeg) for jpeg in jpegs]
-        scored = [(self._head.score(one.features), one) for one in candidates(grays, self._appearance)]
+        times = window.times_s
+        scored = [
+            (self._head.probability(one.features), one)
+            for one in candidates(window.grays(), self._appearance)
+        ]
         scored = merged([(score, one) for score, one in scored if score >= MIN_SCORE])
         for score, one in scored:
             text = ""
-            for clip in clips:
+            for clip in window.clips:
                 seen = [
                     n
                     for n, time_s in enumerate(times)
@@ -138,9 +157,9 @@ class FilterWatermarks(Stage):
                 ]
                 if not seen:
                     continue
-                # What does not persist says something else in every clip.
+                # An overlay that does not persist may say something else in every clip.
                 if score >= READ_FROM and (not text or not one.persistent):
-                    text = self._read(jpegs[seen[len(seen) // 2]], one.box)
+                    text = self._read(window.jpegs[seen[len(seen) // 2]], one.box)
                 kind = kind_of(
                     one.box,
                     text,
