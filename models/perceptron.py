@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,12 @@ class Perceptron:
     offset: Values
 
     @classmethod
+    @cache
     def load(cls, path: Path, name: str = "") -> Perceptron:
-        """Read a network from a safetensors file that may hold several, each with a name as prefix."""
+        """Read a network from a safetensors file that may hold several, each with a name as prefix.
+
+        A process reads each only once.
+        """
         saved = load_file(path)
         return cls(**{field: saved[f"{name}{field}"] for field in cls.__slots__})
 
