@@ -15,7 +15,6 @@ work done twice is seen.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from benchmarks.commands import parser_of
 from benchmarks.free_stages import FreeSite, write_files
 from benchmarks.machine import machine, markdown
 from pipeline.curation import engine, job
@@ -227,11 +227,7 @@ def lost_head(bench: Bench) -> tuple[bool, int]:
 
 def main() -> None:
     """Measure, print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cluster",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("cluster", __doc__)
     parser.add_argument("--videos", type=int, default=40, help="in a measured run (default 40)")
     parser.add_argument("--warm", type=int, default=4, help="in a run that is subtracted (default 4)")
     parser.add_argument("--work", type=float, default=1.0, help="seconds of a probe (default 1)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import time
@@ -25,6 +26,15 @@ class Cost:
     wall_s: float
     cpu_s: float
     peak_mb: float
+
+
+def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
+    """Return a parser for the options of a benchmark; its docstring is the description."""
+    return argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def run(command: Sequence[str]) -> Cost:

@@ -23,7 +23,6 @@ scaled: each is of the size beside it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -37,7 +36,7 @@ from unittest.mock import patch
 
 import pyarrow.parquet as pq
 
-from benchmarks.commands import Cost, run
+from benchmarks.commands import Cost, parser_of, run
 from benchmarks.free_stages import CLIPS, FreeSite, write_files
 from benchmarks.machine import machine, markdown
 from examples.make_videos import SOUP
@@ -98,11 +97,7 @@ class Sizes:
 
 def main() -> None:
     """Measure, print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.engine",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("engine", __doc__)
     parser.add_argument("--videos", type=int, default=4000, help="known videos (default 4000)")
     parser.add_argument("--new", type=int, default=600, help="new videos in free stages (default 600)")
     parser.add_argument("--rejects", type=int, default=3000, help="files that are no videos (default 3000)")
