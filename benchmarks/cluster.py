@@ -4,8 +4,8 @@ The nodes are real Ray nodes on this machine, with one processor each. Videos ar
 burns ``--work`` seconds of processor time, the other stages are free, and each probe leaves a mark, so that
 work done twice is seen.
 
-- ``ratio``: wall seconds of the videos on one node over those on two, both beyond the time of ``--warm``
-  videos, so that starting processes does not count; at most what the machine's processors allow;
+- ``ratio``: probes a second on two nodes over those on one, both in the second half of the run, so that
+  starting processes does not count; at most what the machine's processors allow;
 - ``lost_node``: the run with one node removed in the middle ended by itself with the tables of an
   undisturbed run (1 or 0); ``lost_node_twice``: probes that were done again for it;
 - ``submitted_twice``: probes that a second ``ray job submit`` of the same command did again;
@@ -75,7 +75,7 @@ class _Burning:
         while time.process_time() < end_s:
             pass
         with Path(os.environ[MARKS_VARIABLE]).open("a") as marks:
-            marks.write(f"{id_of(video)}\n")
+            marks.write(f"{time.time()} {id_of(video)}\n")
         return self._measure(video)
 
 
@@ -94,12 +94,12 @@ class Bench:
     Attributes:
         work: everything is in here.
         videos: in a measured run.
-        warm: in a run whose time is subtracted.
+        submitted: in a run that is submitted twice.
     """
 
     work: Path
     videos: int
-    warm: int
+    submitted: int
 
     @property
     def marks(self) -> Path:
@@ -129,13 +129,17 @@ class Bench:
             raise SystemExit(f"ray job submit: {found.stdout[-2000:]}{found.stderr[-2000:]}")
         return found.stdout[-500:]
 
-    def timed(self, address: str, number: int, name: str) -> float:
-        """Run to the end; return wall seconds."""
-        started = time.perf_counter()
-        process = self.start(address, number, name)
-        if process.wait():
-            raise SystemExit(f"the run {name} failed with {process.returncode}")
-        return time.perf_counter() - started
+    def run_to_end(self, address: str, number: int, name: str) -> None:
+        """Run the driver to its end; see :meth:`start`."""
+        status = self.start(address, number, name).wait()
+        if status:
+            raise SystemExit(f"the run {name} failed with {status}")
+
+    def rate(self) -> float:
+        """Return probes a second, in the second half of those that were done."""
+        times = sorted(float(line.partition(" ")[0]) for line in self.marks.read_text().splitlines())
+        half = len(times) // 2
+        return (len(times) - 1 - half) / (times[-1] - times[half])
 
     def probes(self) -> int:
         """Return the number of probes done since the last call."""
@@ -179,15 +183,15 @@ def cluster(nodes: int, *, dashboard: bool = False) -> Iterator[Any]:
 
 
 def scaling(bench: Bench) -> tuple[float, str]:
-    """Return the ratio of the times on one node and on two, and what it is made of."""
-    walls = []
+    """Return the ratio of the rates on two nodes and on one, and what it is made of."""
+    rates = []
     for nodes in (1, 2):
         with cluster(nodes) as found:
-            warm_s = bench.timed(found.address, bench.warm, f"warm{nodes}")
-            walls.append(bench.timed(found.address, bench.videos, f"on{nodes}") - warm_s)
-    bench.probes()
-    one_s, two_s = walls
-    return one_s / two_s, f"{one_s:.1f} s on one node, {two_s:.1f} s on two, beyond {bench.warm} videos"
+            bench.run_to_end(found.address, bench.videos, f"on{nodes}")
+        rates.append(bench.rate())
+        bench.probes()
+    one, two = rates
+    return two / one, f"{one:.2f} probes a second on one node, {two:.2f} on two"
 
 
 def lost_node(bench: Bench) -> tuple[bool, int]:
@@ -205,9 +209,9 @@ def submitted_twice(bench: Bench) -> int:
     """Submit the same command twice as a job of the cluster; return probes that the second one did."""
     with cluster(2, dashboard=True) as found:
         address = f"http://{found.webui_url}" if found.webui_url else "http://127.0.0.1:8265"
-        bench.submit(address, bench.warm, "submitted")
+        bench.submit(address, bench.submitted, "submitted")
         bench.probes()
-        bench.submit(address, bench.warm, "submitted")
+        bench.submit(address, bench.submitted, "submitted")
     return bench.probes()
 
 
@@ -221,7 +225,7 @@ def lost_head(bench: Bench) -> tuple[bool, int]:
         process.send_signal(signal.SIGKILL)
         process.wait()
     with cluster(2) as found:
-        bench.timed(found.address, bench.videos, "lost_head")
+        bench.run_to_end(found.address, bench.videos, "lost_head")
     return bench.tables("lost_head") == bench.tables("on1"), bench.probes() - bench.videos
 
 
@@ -229,13 +233,11 @@ def main() -> None:
     """Measure, print a table, then one JSON object."""
     parser = parser_of("cluster", __doc__)
     parser.add_argument("--videos", type=int, default=40, help="in a measured run (default 40)")
-    parser.add_argument("--warm", type=int, default=4, help="in a run that is subtracted (default 4)")
     parser.add_argument("--work", type=float, default=1.0, help="seconds of a probe (default 1)")
-    parser.add_argument("--quick", action="store_true", help="12 videos, 2 to warm up")
+    parser.add_argument("--quick", action="store_true", help="12 videos")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        videos, warm = (12, 2) if given.quick else (given.videos, given.warm)
-        bench = Bench(work=Path(folder), videos=videos, warm=warm)
+        bench = Bench(work=Path(folder), videos=12 if given.quick else given.videos, submitted=4)
         os.environ[WORK_VARIABLE], os.environ[MARKS_VARIABLE] = str(given.work), str(bench.marks)
         os.environ["PYTHONPATH"] = str(ROOT)
         ratio, detail = scaling(bench)
@@ -249,7 +251,7 @@ def main() -> None:
         ["two nodes over one", ratio, detail],
         ["a node lost in the middle", int(node), f"{node_twice} probes done again"],
         ["the head lost, the command repeated", int(head), f"{head_twice} probes done again"],
-        ["submitted twice", again, f"of {bench.warm} probes done again"],
+        ["submitted twice", again, f"of {bench.submitted} probes done again"],
     ]
     print(f"{machine()}; two nodes of one processor on this machine\n")
     print(markdown(["what", "value", "made of"], rows), "\n")
