@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -229,7 +230,10 @@ def _dataset(blocks: Sequence[Sequence[Video]], site: Site, board: Any) -> ray.d
     warnings.simplefilter("ignore", RayDeprecationWarning)
     chain = groups(site.stages())
     sizes = [pool_size(group, site) for group in chain]
-    at_once = sum(size.first for size in sizes) + max(size.most - size.first for size in sizes)
+    first = sum(size.first for size in sizes)
+    grown = first + max(size.most - size.first for size in sizes)
+    # The first workers of all pools fit on any one node, so that a run goes on when the others are lost.
+    at_once = max(grown, math.ceil(first * _processors(0) / _smallest_node()))
     for group, size in zip(chain, sizes, strict=True):
         dataset = dataset.map_batches(
             _GroupWorker,
@@ -276,6 +280,13 @@ def pool_size(group: Group, site: Site) -> PoolSize:
         most = max(most, LANGUAGE_WORKERS)
         return PoolSize(first=LANGUAGE_WORKERS, most=most)
     return PoolSize(first=options.workers or 1, most=most)
+
+
+def _smallest_node() -> float:
+    """Return the processors of the smallest node that has any."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    found = [node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"]]
+    return min((each for each in found if each > 0), default=1.0)
 
 
 def _processors(reserved: float) -> float:
