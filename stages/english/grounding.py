@@ -7,6 +7,7 @@ whatever share of the words it is. What passes was spoken, whoever told the mode
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -103,6 +104,7 @@ def same_action(text: str, other: str) -> bool:
     return _core(text) == _core(other)
 
 
+@functools.lru_cache(maxsize=256)  # An action is compared with all that were said shortly before it.
 def _core(text: str) -> tuple[Counter[tuple[Fraction | str, str]], list[str]]:
     reading = read(text)
     return reading.decisive, [word.removesuffix("s") for word in reading.words if word not in ADDED_FREELY]
