@@ -8,11 +8,13 @@ and the reading of sound on each through the worker, in processes that are resta
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import hashlib
 import json
 import multiprocessing
 import random
 import resource
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -47,6 +49,8 @@ LENGTH_S = 6
 FPS = 25
 CHUNK = 20
 """Mutations that a process takes at a time."""
+HANG_S = 60.0
+"""A mutation that takes longer ends its process, and counts as a crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ def run(folder: Path, numbers: Sequence[int], seed: int, workers: int) -> list[V
             for chunk, job in jobs:
                 try:
                     verdicts += job.result()
+                    print(f"{len(verdicts)} of {len(numbers)}", file=sys.stderr, flush=True)
                 except BrokenProcessPool:
                     if len(chunk) == 1:
                         verdicts.append(
@@ -137,6 +142,7 @@ def judged(folder: Path, numbers: Sequence[int], seed: int) -> list[Verdict]:
             path.write_bytes(content)
             name = hashlib.sha256(content).hexdigest()
             started = time.perf_counter()
+            faulthandler.dump_traceback_later(HANG_S, exit=True, file=2)
             video = worker.process(
                 Video(uri=path.as_uri(), video_id=name[:16], content_id=name), lambda event: None
             )
@@ -148,6 +154,7 @@ def judged(folder: Path, numbers: Sequence[int], seed: int) -> list[Verdict]:
                         read_audio(path, until_s=video.facts.end_s + 1, track=track.index)
             except Exception as error:
                 outcome, detail = "bug", f"sound: {type(error).__name__}: {error}"
+            faulthandler.cancel_dump_traceback_later()
             if outcome == "bug":
                 detail = f"mutation {number} ({kind}): {detail}"
             peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

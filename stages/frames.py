@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +23,13 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 def packed_frames(scratch: Path, video_id: str) -> Path:
     """Return the path of a video's packed frames; absent if the scratch folder was cleared."""
     return scratch / "frames" / video_id[:2] / f"{video_id}.zip"
+
+
+def remove_frames(scratch: Path, *, kept: Collection[str]) -> None:
+    """Remove the packed frames of all videos but some, by id."""
+    for path in packed_frames(scratch, "00").parents[1].glob("*/*.zip"):
+        if path.stem not in kept:
+            path.unlink(missing_ok=True)
 
 
 class FramePacker:

@@ -51,12 +51,15 @@ class Run(Section):
     Attributes:
         error_budget: share of videos that may fail by our fault before exit code 3.
         cache_bytes: disk of each node for copies of videos in buckets, in the folder VIDEOAUTEUR_CACHE.
+        keep_frames: keep packed frames, 250 MB for an hour of video, when no stage needs them any more.
+            A later run that does reads the video again.
         retry_crashed: process videos again that crashed their process, or took too long, in two runs.
     """
 
     runner: Literal["ray", "local"] = "ray"
     ray_address: str | None = None
     video_deadline_s: Positive = 3600.0
+    keep_frames: bool = False
     retry_crashed: bool = False
     cache_bytes: Count = CACHE_BYTES
     transient_retries: WholeNumber = 2

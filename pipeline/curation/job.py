@@ -35,6 +35,7 @@ from pipeline.dataset.versions import LOCK, VERSIONS, VersionWriter, recover
 from pipeline.platform.config import ConfigError, Loaded
 from pipeline.platform.log import log
 from pipeline.platform.storage import is_url
+from stages.frames import remove_frames
 from stages.records import FAILURES, Drop, Reason, Video
 
 BUGS = "bugs.log"
@@ -165,6 +166,7 @@ class _Job:
         self._ledger.resume()
         self._stages: dict[str, dict[str, float]] = {}
         self._final = True
+        self._unfinished: set[str] = set()
 
     def run(self, sources: Sequence[Source], root: str, memo: GuardedMemo, place: Path | str) -> None:
         """Run all videos, and add their rows to the version.
@@ -200,6 +202,8 @@ class _Job:
             for video in curated:
                 if video.rejected is not None:
                     self._ended(video.rejected)
+                    if video.rejected.reason in FAILURES:
+                        self._unfinished.add(video.video_id)
                 rows.add(video)
                 self._run.done += 1
         self._stages = tally.figures()
@@ -245,6 +249,8 @@ class _Job:
             status = "budget_spent" if self.spent else "done"
             run.finish(version.folder / RUN_FILE, status, **made, **summary)
             version.commit()
+            if not self._config.run.keep_frames:
+                remove_frames(self._output / SCRATCH, kept=self._unfinished)
         except OSError as error:
             raise unwritable(self._output, error) from error
         return summary

@@ -36,6 +36,7 @@ from pipeline.dataset.tables import TableWriter
 from pipeline.platform.config import load
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError
+from stages.frames import packed_frames, remove_frames
 from stages.probe import Probe
 from stages.records import Interval, Reason, Video
 from stages.view import file_of, path_of
@@ -142,6 +143,18 @@ def test_every_file_has_the_outcome_that_it_deserves(curated: Path, given: Path)
     (copy,) = [row for row in table(curated, "videos") if row["status"] == "duplicate"]
     assert unquote(copy["duplicate_of"]) == "Bread Soup.mp4"
     assert Path(path_of(open_dataset(curated).uri(copy["uri"]))) == given / "later" / "copy of soup.mov"
+
+
+def test_packed_frames_of_finished_videos_go_and_those_of_others_stay(
+    curated: Path, tmp_path: Path
+) -> None:
+    assert list((curated / "_work").rglob("*.zip")) == []
+    for video_id in ("aa00", "bb00"):
+        path = packed_frames(tmp_path, video_id)
+        path.parent.mkdir(parents=True)
+        path.touch()
+    remove_frames(tmp_path, kept={"bb00"})
+    assert list(tmp_path.rglob("*.zip")) == [packed_frames(tmp_path, "bb00")]
 
 
 def test_clips_are_exported_as_files_once(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
