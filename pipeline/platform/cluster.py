@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import ray
+from ray._private import ray_constants
+from ray._private.node import Node
 
 from pipeline import PASSED_VARIABLES
 from pipeline.platform.address import cluster_address
@@ -30,23 +33,49 @@ def connected(address: str | None = None) -> Iterator[None]:
     if not joined:
         # Ray's own processes warn on the terminal of things that neither we nor our user can change.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    with nullcontext() if joined else _private_to_this_machine():
+        _init(joined)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _private_to_this_machine() -> Iterator[None]:
+    """Have Ray start a cluster that other machines can neither reach nor hear of.
+
+    Ray listens on all interfaces unless it takes loopback for its node's address, which it does on desktop
+    systems by this constant. Its API server, which does nothing else without a dashboard, asks the metadata
+    services of three clouds where it runs, also with usage statistics off.
+    """
+    changed: tuple[tuple[Any, str, Any], ...] = (
+        (ray_constants, "ENABLE_RAY_CLUSTER", False),
+        (Node, "start_api_server", lambda self, **_: None),
+    )
+    before = [getattr(owner, name) for owner, name, _ in changed]
+    for owner, name, value in changed:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for (owner, name, _), value in zip(changed, before, strict=True):
+            setattr(owner, name, value)
+
+
+def _init(joined: str | None) -> None:
     ray.init(
         # Without "local" Ray would join whatever cluster somebody else runs on this machine.
         address=joined or "local",
         namespace="videoauteur",
         log_to_driver=False,
         logging_level=logging.ERROR,
-        _node_ip_address=None if joined else "127.0.0.1",
         include_dashboard=None if joined else False,
         _metrics_export_port=_metrics_port(joined),
         runtime_env={
             "env_vars": {"PYTHONPATH": str(ROOT)} | {name: os.environ[name] for name in PASSED_VARIABLES}
         },
     )
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager
