@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 import ray
 from prometheus_client.parser import text_string_to_metric_families
@@ -167,6 +168,17 @@ def fed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Zoo, d
     """All of them run together."""
     site = zoo(tmp_path_factory.mktemp("zoo"))
     return site, *run(site, *NAMES)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_of_our_own_listens_on_loopback_alone() -> None:
+    listening = {
+        connection.laddr.ip
+        for process in psutil.Process().children(recursive=True)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening and listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 def outcome(found: Video) -> str:
