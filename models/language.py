@@ -12,6 +12,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from models.errors import BudgetError, EndpointError, StoreError
 from models.failover import Failover
 from models.ledger import Ledger
 from models.pacing import Pace
-from models.redaction import Redactor
+from models.redaction import without
 from models.structured import json_object, mismatch
 
 __all__ = ["Answer", "AnswerStore", "Endpoint", "LanguageClient", "Problem", "Question", "request_key"]
@@ -252,12 +253,12 @@ def request_key(request: dict[str, Any]) -> str:
 def _packed(completion: Completion, place: Endpoint) -> str:
     usage = completion.usage
     # A server can put the key that it was sent into its answer, which ends in published tables.
-    hide = Redactor([place.api_key_env]).known
+    key = [os.environ.get(place.api_key_env, "")]
     return json.dumps(
         {
-            "text": hide(completion.text),
-            "finish": hide(completion.finish),
-            "refusal": hide(completion.refusal),
+            "text": without(completion.text, key),
+            "finish": without(completion.finish, key),
+            "refusal": without(completion.refusal, key),
             "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]} if usage else None,
             "model": place.model,
         }

@@ -45,17 +45,11 @@ class Redactor:
     def __init__(self, variables: Iterable[str] = (), values: Iterable[str] = ()) -> None:
         named = [name for name in os.environ if KEY_VARIABLE.search(name)]
         values = {*values, *(os.environ.get(name, "") for name in (*variables, *named))}
-        self._values = sorted((value for value in values if len(value) >= MIN_CHARACTERS), reverse=True)
-
-    def known(self, text: str) -> str:
-        """Return a text without the known secrets; all else is as it was."""
-        for value in self._values:
-            text = text.replace(value, HIDDEN)
-        return text
+        self._values = tuple(values)
 
     def text(self, text: str) -> str:
         """Return a text without known secrets and without text that looks like one."""
-        text = self.known(text)
+        text = without(text, self._values)
         for pattern in PATTERNS:
             text = pattern.sub(rf"\1{HIDDEN}", text)
         return text
@@ -72,6 +66,15 @@ class Redactor:
                 for index, item in enumerate(value)
             ]
         return value
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without some secrets; all else is as it was."""
+    # A longer one first, which may begin with a shorter one.
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= MIN_CHARACTERS:
+            text = text.replace(secret, HIDDEN)
+    return text
 
 
 def secret_arguments(arguments: Iterable[str]) -> list[str]:
