@@ -44,7 +44,8 @@ def serve(folder: str, port: int) -> None:
 
     from generation import config
     from generation.service.http import build_app
-    from generation.service.jobs import Jobs, Limits, Work
+    from generation.service.jobs import Jobs
+    from generation.service.records import Limits, Work
 
     def make(work: Work) -> None:
         raise RuntimeError("there are no models here")
