@@ -133,6 +133,14 @@ class Stage:
     settings: Section
     packer: Stage | None = None
 
+    def __init_subclass__(cls) -> None:
+        """Refuse a stage whose results would be found for another content."""
+        opens = cls.reads_file or cls.needs_frames
+        if opens and isinstance(cls.reads, tuple) and "content_id" not in cls.reads:
+            raise TypeError(
+                f"{cls.__name__} opens the video's file or frames: `reads` must name content_id"
+            )
+
     def measures_with(self) -> object:
         """Return the part of the configuration that changes what is measured, as plain JSON values."""
         if self.measuring is None:

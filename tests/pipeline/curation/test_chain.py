@@ -9,6 +9,7 @@ import pytest
 from pipeline.curation.chain import build_stages, groups
 from pipeline.curation.config import Config
 from pipeline.platform.config import load
+from stages.base import Stage
 from stages.records import Video
 
 EVERYTHING = ("duplicates.drop=true", "relevance.topic=cooking")
@@ -70,3 +71,13 @@ def test_neighbours_of_a_pool_share_its_workers() -> None:
         ("refine", "match", "caption", "narrate"),
     ]
     assert len({group.pool for group in made}) == len(made) - 1
+
+
+def test_a_stage_that_opens_the_file_must_name_its_content() -> None:
+    with pytest.raises(TypeError, match="`reads` must name content_id"):
+
+        class Loudness(Stage):
+            name = "loudness"
+            pool = "media"
+            reads = ("facts",)
+            reads_file = True

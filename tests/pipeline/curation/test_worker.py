@@ -14,20 +14,19 @@ import pytest
 
 from models.budget import Budget, Cost, Usage
 from models.errors import BudgetError, EndpointError, MediaError, TransientError
-from models.language import Endpoint
 from models.ledger import Ledger
 from pipeline.curation import worker
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from pipeline.curation.results import memo_key
-from pipeline.curation.worker import DIED_TWICE, ChainWorker, StageEvent, crashed
+from pipeline.curation.worker import DIED_TWICE, StageEvent, crashed
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Pool, Stage, Workspace
 from stages.records import Clip, Drop, Facts, Kind, Reason, Transcript, Video
 from stages.view import file_of, identity_of
+from tests.support.worker import VIDEO, Bench
 
 AT = r"{} at test_worker.py:\d+ in measure: {}"
-VIDEO = Video(uri="file:///soup.mp4", video_id="a" * 16, content_id="a" * 64)
 
 
 class Fake(Stage):
@@ -106,31 +105,6 @@ class Cut(Fake):
                 for letter in vowels
             )
         )
-
-
-class Bench:
-    """Runs one video through stages with a memo of its own, and keeps the events."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.workspace = Workspace(
-            scratch=folder / "work",
-            answers=Memo(folder / "answers"),
-            language=Endpoint(base_url="http://127.0.0.1:9/v1", model="none"),
-            vision=None,
-        )
-
-    def run(
-        self, *stages: Stage, video: Video = VIDEO, packer: Stage | None = None, retries: int = 2
-    ) -> tuple[Video, list[StageEvent]]:
-        events: list[StageEvent] = []
-        memo = Memo(self.folder / "memo")
-        chain = ChainWorker(stages, packer=packer, workspace=self.workspace, memo=memo, retries=retries)
-        done = chain.process(video, events.append)
-        chain.close()
-        assert all(event.seconds >= 0 for event in events)
-        self.tracebacks = [event.traceback for event in events if event.traceback]
-        return done, [replace(event, seconds=0.0, traceback="", detail="") for event in events]
 
 
 @pytest.fixture

@@ -123,13 +123,10 @@ def shared_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_topic_nothing_is_judged() -> None:
-    names = [stage.name for stage in build_stages(Config())]
-    assert names == [
-        "probe", "scan", "transcribe", "clip", "watermark", "refine", "match", "caption", "narrate"
-    ]  # fmt: skip
+    names = {stage.name for stage in build_stages(Config())}
+    assert not names & {"relevance", "clip_roles"}
     config = Config.model_validate({"relevance": {"topic": "cooking"}})
-    names = [stage.name for stage in build_stages(config)]
-    assert names[5:] == ["refine", "relevance", "match", "caption", "clip_roles", "narrate"]
+    assert {stage.name for stage in build_stages(config)} - names == {"relevance", "clip_roles"}
     with pytest.raises(ConfigError, match=r"relevance\.topic"):
         load(None, ["relevance.topic='  '"], Config)
 
