@@ -147,7 +147,7 @@ def _run_all(bench: Bench, upstream: str, reference: Mapping[str, bytes]) -> Non
                 bench.ratio = sum(n for path, n in proxy.read.items() if path.startswith(prefix)) / size
             url = f"{BUCKET}/{run}"
             bench.same[run] = code in (0, 3) and _tables(url) == reference
-            problems = check_dataset(url).problems if code in (0, 3) else [log[-500:]]
+            problems = check_dataset(url).problems if code in (0, 3) else log.strip().splitlines()[-1:]
             bench.rows.append(
                 [bench.name, run, seconds, proxy.requests.total(), proxy.faults.total(), bench.same[run],
                  "; ".join(problems) or "sound"]

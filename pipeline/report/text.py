@@ -10,7 +10,7 @@ LENGTHS = ("seconds", "video_s")
 """Keys of a stage that are no outcome."""
 
 
-def as_text(summary: Mapping[str, Any], output: Path) -> str:
+def as_text(summary: Mapping[str, Any], output: Path | str) -> str:
     """Return the summary for a terminal."""
     rows, length = summary["rows"], summary["duration_s"]
     lines = [
@@ -34,7 +34,7 @@ def as_text(summary: Mapping[str, Any], output: Path) -> str:
         lines.append("asked of models, in all runs of this output")
         lines += [f"  {row['stage']:<11}{_asked(row)}" for row in summary["ledger"]]
     lines.append(f"wall time   {summary['seconds']:.1f} s")
-    lines.append(f"look at     {output / 'report.html'}, tables in {output}")
+    lines.append(f"look at     {output}/report.html, tables in {output}")
     return "\n".join(lines)
 
 

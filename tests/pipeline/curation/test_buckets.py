@@ -72,7 +72,8 @@ def test_tables_from_buckets_are_those_from_folders(
     size = upload(bucket, given, "in")
     with Proxy(s3_server) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        run(f"{bucket}/in", f"{bucket}/out")
+        silent = [word for setting in SILENT for word in ("--set", setting)]
+        assert main(["curate", f"{bucket}/in", f"{bucket}/out", "--runner", "local", *silent]) == 0
         fetched = sum(count for path, count in proxy.read.items() if "/in/" in path)
         assert fetched == size, "every video is read once"
         proxy.read.clear()
