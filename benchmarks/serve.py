@@ -228,7 +228,7 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="at once, by level")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each level")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of each level")
     parser.add_argument("--generators", type=int, default=1, help="replicas")
     parser.add_argument("--quick", action="store_true", help="two short levels")
     arguments = parser.parse_args()

@@ -35,6 +35,7 @@ async function attempt(action) {
 
 async function list() {
   const { narratives } = await (await call("GET", `${API}?limit=50`)).json();
+  at("none").hidden = narratives.length > 0;
   at("films").replaceChildren(...narratives.map((each) => {
     const item = document.createElement("li"), button = document.createElement("button");
     const goal = document.createElement("bdi"), small = document.createElement("small");

@@ -36,7 +36,7 @@ const videoLink = (id, text, time) => el("a", { href: `#/video?id=${id}${time ==
 
 function table(head, rows) {
   return el("div", { class: "wide" }, el("table", {},
-    el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col", text })))),
+    el("thead", {}, el("tr", {}, ...head.map((text, index) => el("th", { scope: "col", class: typeof rows[0]?.[index] === "number" ? "num" : null, text })))),
     el("tbody", {}, ...rows.map((cells) => el("tr", {}, ...cells.map((cell) =>
       cell instanceof Node ? el("td", {}, cell) : typeof cell === "number" ? el("td", { class: "num", text: number(cell) }) : el("td", { dir: "auto", text: cell ?? "" })))))));
 }
@@ -155,7 +155,7 @@ async function videoPage(id, time) {
   const seek = (s) => { if (playable) player.currentTime = s; cursor(s); };
   function cursor(s) {
     for (const place of places) place.style.left = `${at(s)}%`;
-    for (const row of lines.querySelectorAll("tr")) row.classList.toggle("now", s >= row.dataset.start && s < row.dataset.end);
+    for (const row of lines.querySelectorAll("tbody tr")) row.classList.toggle("now", s >= row.dataset.start && s < row.dataset.end);
   }
   function lane(name, items) {
     const needle = el("i");
@@ -175,7 +175,7 @@ async function videoPage(id, time) {
   const spoken = actions.filter((row) => row.asr_text);
   const row = (each, ...cells) => { const line = el("tr", { "data-start": each.start_s, "data-end": each.end_s }); line.append(el("td", {}, el("button", { type: "button", text: clock(each.start_s), "aria-label": `play from ${clock(each.start_s)}`, on: { click: () => seek(each.start_s) } })), ...cells.map((text) => el("td", { dir: "auto", text }))); return line; };
   const iou = (key) => best.has(key) ? best.get(key).toFixed(2) : "";
-  const lines = el("div", { class: "wide" }, el("table", {}, el("tbody", {}, ...clips.map((each) => row(each, "clip", each.caption ?? "no caption", iou(each.clip_id))), ...actions.map((each) => row(each, "action", each.text, iou(each.action_id))))));
+  const lines = el("div", { class: "wide" }, el("table", {}, el("thead", {}, el("tr", {}, ...["Start", "What", "Text", "Best IoU"].map((text) => el("th", { scope: "col", text })))), el("tbody", {}, ...clips.map((each) => row(each, "clip", each.caption ?? "no caption", iou(each.clip_id))), ...actions.map((each) => row(each, "action", each.text, iou(each.action_id))))));
   show(el("h2", { dir: "auto", text: `${nameOf(video.uri)} – ${video.status}` }),
     el("p", { class: "soft", dir: "auto", text: [narratives[0]?.title, clock(video.duration_s), video.width_px && `${video.width_px} x ${video.height_px}`, video.video_codec, video.language].filter(Boolean).join(", ") }),
     ...rejects.filter((each) => each.kind === "file").map((each) => el("div", {}, el("p", { text: `Dropped by ${each.stage}: ${each.reason}` }), evidence({ ...each, start_s: each.start_s ?? 0 }))),
@@ -228,7 +228,7 @@ async function tunePage() {
   const off = el("input", { type: "checkbox", checked: chosen["match.sufficient_iou"] === null, on: { change: (event) => { chosen["match.sufficient_iou"] = event.target.checked ? null : Number(document.getElementById("match.sufficient_iou").value); recount().catch((error) => say(error.message)); } } });
   show(el("h2", { text: "What would pass" }),
     el("p", { class: "soft", text: "Counted from the stored times and scores. A clip that a later stage would drop (no caption, off topic) is counted as kept." }), counts, el("h2", { text: "To make it so" }), command, el("h2", { text: "Matching rule" }),
-    el("div", { class: "sliders" }, slider("match.max_start_diff_s", 20, 0.5), slider("match.min_iou", 1, 0.01), el("div", {}, slider("match.sufficient_iou", 1, 0.01), el("label", { text: "no sufficient overlap " }, off))),
+    el("div", { class: "sliders" }, slider("match.max_start_diff_s", 20, 0.5), slider("match.min_iou", 1, 0.01), el("div", {}, slider("match.sufficient_iou", 1, 0.01), el("label", { class: "beside" }, off, "no overlap is sufficient by itself"))),
     el("h2", { text: "Scores of clips" }), el("p", { class: "legend soft" }, el("b", { style: { background: "var(--main)" } }), "kept", el("b", { style: { background: "var(--drop)" } }), "dropped for this score"),
     el("div", { class: "sliders" }, ...Object.values(histograms).map((each) => slider(each.setting, each.top, each.top / 500, histogram(each)))));
   await recount();
