@@ -25,11 +25,11 @@ CLOSE_S = 0.2
 """Time between two possible cuts within which all pictures are looked at."""
 LONG_S = 0.09
 """Distance of two pictures from which one may have been lost between them."""
-AROUND_CUT_S = 1.0
-INNER_S = 0.8
+AROUND_CUT_S = 0.6
+INNER_S = 0.5
 """Seconds decoded around an uncertain cut, and those at either end that only serve as surroundings."""
 MIN_PEAK = 2.0
-AROUND_GRADUAL_S = 2.5
+AROUND_GRADUAL_S = 1.0
 """Votes from which a gradual transition is possible, and seconds decoded around it."""
 
 

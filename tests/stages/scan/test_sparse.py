@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from examples.drawing import moving_blobs
+from examples.media import Scene, write_video
 from models.errors import MediaError
 from models.language import Endpoint
-from models.media import open_media
+from models.media import Bounds, Frame, Losses, NotSparseError, Skipped, frames, open_media, sparse_frames
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Workspace
 from stages.records import Evidence, Facts, Video
@@ -21,14 +24,14 @@ SUFFIXES = {".mp4", ".mkv", ".ts", ".avi", ".webm"}
 
 
 def footage() -> Iterator[Path]:
-    """All videos of the footage, of clips those of one recipe."""
+    """Yield all videos of the footage."""
     for path in sorted(Path(DATA).rglob("*")) if DATA else ():
         if path.suffix in SUFFIXES:
             yield path
 
 
 def scanned(path: Path, scratch: Path, decode: str) -> tuple[Evidence | str, bytes]:
-    """Evidence, or why there is none, and the packed frames."""
+    """Return the evidence, or why there is none, and the packed frames."""
     scan = Scan(ScanSettings.model_validate({"decode": decode}))
     nowhere = Endpoint(base_url="http://127.0.0.1:9/v1", model="none")
     answers = Memo(scratch / "memo")
@@ -53,4 +56,47 @@ def scanned(path: Path, scratch: Path, decode: str) -> tuple[Evidence | str, byt
 @pytest.mark.skipif(DATA is None, reason="VIDEOAUTEUR_DATA names no footage")
 @pytest.mark.parametrize("path", list(footage()), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_boundaries_and_packed_frames_are_those_of_the_full_decode(path: Path, tmp_path: Path) -> None:
+    assert scanned(path, tmp_path, "needed") == scanned(path, tmp_path, "all")
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Three shots as H.264 with pictures that no other refers to."""
+    path = tmp_path / "film.mp4"
+    colours = ((200, 120, 60), (60, 140, 200), (120, 190, 80))
+    scenes = [Scene(duration_s=2.0, picture=moving_blobs(n, colour)) for n, colour in enumerate(colours)]
+    write_video(path, scenes, fps=25, audio=False, width_px=160, height_px=96)
+    return path
+
+
+def test_a_made_film_has_the_same_evidence(film: Path, tmp_path: Path) -> None:
+    sparse, packed = scanned(film, tmp_path, "needed")
+    assert isinstance(sparse, Evidence)
+    assert [shot.start_s for shot in sparse.shots] == pytest.approx([0.0, 2.0, 4.0])
+    assert (sparse, packed) == scanned(film, tmp_path, "all")
+
+
+def test_every_picture_is_decoded_or_named_and_decoded_ones_are_unchanged(film: Path) -> None:
+    with open_media(film) as container:
+        whole = {frame.time_s: frame.picture.to_ndarray() for frame in frames(container)}
+    with open_media(film) as container:
+        found = sparse_frames(
+            container, lambda before_s, time_s: before_s < 1.0 <= time_s, bounds=Bounds(), losses=Losses()
+        )
+        some = [(one, one.picture.to_ndarray() if isinstance(one, Frame) else None) for one in found]
+    assert [one.time_s for one, _ in some] == list(whole)
+    assert sum(isinstance(one, Skipped) for one, _ in some) > len(some) / 4
+    pixels = {one.time_s: image for one, image in some if image is not None}
+    assert 1.0 in pixels
+    assert all(np.array_equal(image, whole[time_s]) for time_s, image in pixels.items())
+
+
+def test_a_damaged_film_must_be_decoded_in_full(film: Path, tmp_path: Path) -> None:
+    damaged = bytearray(film.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 400] = b"\x55" * 400
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(damaged)
+    with open_media(path) as container, pytest.raises(NotSparseError):
+        list(sparse_frames(container, lambda *_: False, bounds=Bounds(), losses=Losses()))
     assert scanned(path, tmp_path, "needed") == scanned(path, tmp_path, "all")
