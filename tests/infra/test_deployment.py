@@ -126,7 +126,7 @@ def run_with_stand_ins(
     dump = "import json, sys; print(json.dumps(sys.argv[1:]))"
     note = f"""python3 -c '{dump}' "$(basename "$0")" "$@" >> {calls}\n"""
     # The real one waits for the nodes, too.
-    joined = f"""until [ "$(grep -c start {calls})" = 3 ]; do sleep 0.05; done"""
+    joined = f"""until [ "$(grep -c '"start"' {calls})" = 3 ]; do sleep 0.05; done"""
     wait = f"""case "$*" in *" - "*) {joined};; esac\n"""
     for name in ("srun", "ray", "python"):
         (programs / name).write_text(f"#!/bin/bash\n{note}{wait}cat > /dev/null\n")
