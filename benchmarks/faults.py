@@ -56,13 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench.prepare()
         for runner in given.runner:
             bench.runner = runner
-            # The runs of a few kinds with Ray take its start; the tables are the same.
+            # A run on Ray takes several times as long.
             number = given.moments if runner == "local" else given.ray_moments
             for name in given.only:
                 for fault in KINDS[name](bench, 2 if given.quick else number):
                     logged(bench.trial(fault), given.log)
-    print(markdown(list(HEAD), by_kind(bench.trials)), "\n")
-    print(json.dumps(figures(bench.trials)))
+    trials = bench.trials if given.log is None else read_log(given.log)
+    print(markdown(list(HEAD), by_kind(trials)), "\n")
+    print(json.dumps(figures(trials)))
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -78,7 +79,11 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="six films, two moments, eight operations")
     parser.add_argument("--folder", type=Path, help="kept, with what undisturbed runs made in it")
-    parser.add_argument("--log", type=Path, help="file that trials are appended to, as JSON lines")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        help="file that trials are appended to, as JSON lines; the table is of all in it",
+    )
     return parser.parse_args(arguments)
 
 
@@ -96,6 +101,11 @@ def films_of(folder: Path, videos: Sequence[Path], number: int) -> list[Path]:
             films = real_films(Path(data), folder / "segments", number)
             copied(films, place)
     return sorted(place.iterdir())
+
+
+def read_log(log: Path) -> list[Trial]:
+    """Return all trials of a log, of this run and of earlier ones."""
+    return [Trial(**json.loads(line)) for line in log.read_text().splitlines()]
 
 
 def figures(trials: Sequence[Trial]) -> dict[str, int]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.fault_bench import Trial
+from benchmarks.fault_bench import Trial, logged
 from benchmarks.fault_kinds import moments, spread
-from benchmarks.faults import by_kind, figures
+from benchmarks.faults import by_kind, figures, read_log
 from benchmarks.witnesses import Reader, rows_lost, table_bytes, whole_of
 from pipeline.dataset.schema import TABLES
 from pipeline.dataset.versions import VersionWriter
@@ -68,7 +68,7 @@ def test_a_reading_of_no_version_is_a_mix(tmp_path: Path) -> None:
     assert reader.mixes([old, new]) == 4
 
 
-def test_trials_are_summed_by_kind() -> None:
+def test_trials_are_summed_by_kind(tmp_path: Path) -> None:
     good = Trial(
         kind="a",
         runner="local",
@@ -81,6 +81,9 @@ def test_trials_are_summed_by_kind() -> None:
         seconds=1.0,
     )
     bad = replace(good, kind="b", identical=False, rows_lost=2, paid_twice=1, mixed_reads=3, note="x")
+    for trial in (good, good, bad):
+        logged(trial, tmp_path / "log")
+    assert read_log(tmp_path / "log") == [good, good, bad]
     assert figures([good, good, bad]) == {
         "trials": 3, "identical": 2, "rows_lost": 2, "paid_twice": 1, "mixed_reads": 3
     }  # fmt: skip
