@@ -78,7 +78,12 @@ def worker_killed(bench: Bench, number: int) -> Iterator[Fault]:
         started, killed = time.monotonic(), 0
         for moment in after_s:
             time.sleep(max(0.0, started + moment - time.monotonic()))
-            killed += _kill_a_worker(run.family(), moment)
+            # Before the first worker is up, and between two of them, there is none to kill.
+            while run.process.poll() is None:
+                if _kill_a_worker(run.family(), moment):
+                    killed += 1
+                    break
+                time.sleep(0.05)
         return f"{killed} of {len(after_s)} killed, exit {run.end()[0]}", ""
 
     if bench.runner != "ray":
@@ -86,7 +91,7 @@ def worker_killed(bench: Bench, number: int) -> Iterator[Fault]:
     found = moments(number, bench.length_s(), bench.seed + 1)
     runs = -(-number // WORKER_KILLS)
     for first in range(runs):
-        # Every fifth moment, so that those of a run lie apart.
+        # Not neighbours, so that the moments of a run lie apart.
         yield Fault(kind="workers killed at random moments", act=partial(act, found[first::runs]))
 
 
