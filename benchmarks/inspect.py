@@ -84,8 +84,9 @@ def write_dataset(output: Path, clips: int, *, media: Path) -> str:
         matched=[True] * clips,
     )  # fmt: skip
     _write(
-        output, "matches", video_id=video_id, clip_id=clip_id, action_id=action_id, iou=dice.random(clips)
-    )
+        output, "matches", video_id=video_id, clip_id=clip_id, action_id=action_id, iou=dice.random(clips),
+        start_diff_s=dice.random(clips), rule=["start"] * clips,
+    )  # fmt: skip
     values = pc.cast(pa.array(np.round(dice.random(clips) / 10, 4)), pa.string())
     detail = pc.binary_join_element_wise("sharpness", values, "is below clip.min_sharpness 0.1", " ")
     _write(
