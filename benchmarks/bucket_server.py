@@ -107,8 +107,7 @@ class Proxy:
         self.read: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self._dice, self._lock = random.Random(seed), threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(self)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Proxy:
@@ -135,81 +134,87 @@ class Proxy:
                 self.read[unquote(urlsplit(path).path)] += size
 
 
-def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
-    """Return the class that handles the requests of a proxy."""
+class _Server(ThreadingHTTPServer):
+    """Server of a proxy."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    daemon_threads = True
 
-        def do(self) -> None:
-            kind = proxy.fault(self.command)
-            body = self._body()
-            if kind == "error":
-                self.send_response(503)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            if kind == "reset":
-                self._hang_up()
-                return
-            connection = http.client.HTTPConnection(proxy.upstream, timeout=60)
-            headers = {
-                name: value for name, value in self.headers.items() if name.lower() not in HOP_HEADERS
-            }
-            connection.request(self.command, self.path, body, headers)
-            answer = connection.getresponse()
-            if kind == "lost":
-                answer.read()
-                self._hang_up()
-            else:
-                self._answer(answer, kind)
-            connection.close()
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        super().__init__(("127.0.0.1", 0), _Handler)
 
-        def _body(self) -> bytes:
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-        def _answer(self, answer: http.client.HTTPResponse, kind: str) -> None:
-            data = answer.read()
-            self.send_response(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in (*HOP_HEADERS, "content-length", "server", "date"):
-                    self.send_header(name, value)
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
-            if length is not None:
-                self.send_header("Content-Length", length)
+class _Handler(BaseHTTPRequestHandler):
+    """Handler of a request to a proxy."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+
+    def do(self) -> None:
+        kind = self.server.proxy.fault(self.command)
+        body = self._body()
+        if kind == "error":
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
             self.end_headers()
-            middle = len(data) // 2
-            self._send(data[:middle])
-            if kind == "slow":
-                time.sleep(SLOW_S)
-            if kind == "truncated":
-                self._hang_up()
-            else:
-                self._send(data[middle:])
-
-        def _send(self, data: bytes) -> None:
-            for start in range(0, len(data), PIECE_BYTES):
-                piece = data[start : start + PIECE_BYTES]
-                self.wfile.write(piece)
-                proxy.count(self.command, self.path, len(piece))
-
-        def _hang_up(self) -> None:
-            with contextlib.suppress(OSError):
-                self.wfile.flush()
-                self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
-
-        def handle(self) -> None:
-            # A client that was killed leaves its connection.
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                super().handle()
-
-        def log_message(self, format: str, *args: Any) -> None:
             return
+        if kind == "reset":
+            self._hang_up()
+            return
+        connection = http.client.HTTPConnection(self.server.proxy.upstream, timeout=60)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_HEADERS}
+        connection.request(self.command, self.path, body, headers)
+        answer = connection.getresponse()
+        if kind == "lost":
+            answer.read()
+            self._hang_up()
+        else:
+            self._answer(answer, kind)
+        connection.close()
 
-        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = do  # noqa: N815
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-    return Handler
+    def _answer(self, answer: http.client.HTTPResponse, kind: str) -> None:
+        data = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in (*HOP_HEADERS, "content-length", "server", "date"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
+        if length is not None:
+            self.send_header("Content-Length", length)
+        self.end_headers()
+        middle = len(data) // 2
+        self._send(data[:middle])
+        if kind == "slow":
+            time.sleep(SLOW_S)
+        if kind == "truncated":
+            self._hang_up()
+        else:
+            self._send(data[middle:])
+
+    def _send(self, data: bytes) -> None:
+        for start in range(0, len(data), PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            self.wfile.write(piece)
+            self.server.proxy.count(self.command, self.path, len(piece))
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.close_connection = True
+
+    def handle(self) -> None:
+        # A client that was killed leaves its connection.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            super().handle()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = do  # noqa: N815
 
 
 def environment(endpoint: str, key: str, secret: str) -> dict[str, str]:
