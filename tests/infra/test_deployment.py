@@ -18,9 +18,12 @@ import ray
 import yaml
 
 from pipeline.cli import curate
+from pipeline.curation.config import Config
+from pipeline.platform.config import load
+from pipeline.platform.storage import SECRETS
 
 INFRA = Path(__file__).parents[2] / "infra"
-MANIFESTS = ["raycluster.yaml", "rayjob.yaml", "rayservice.yaml"]
+MANIFESTS = ["raycluster.yaml", "rayjob.yaml", "rayjob-buckets.yaml", "rayservice.yaml"]
 SCRIPTS = ["ray-job.sh", "slurm.sh"]
 CLUSTER = {"rayVersion", "enableInTreeAutoscaling", "headGroupSpec", "workerGroupSpecs"}
 FIELDS = {
@@ -32,8 +35,8 @@ FIELDS = {
     "RayService": {"serveConfigV2", "rayClusterConfig"},
     "head": {"rayStartParams", "template"},
     "worker": {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"},
-    "pod": {"containers", "volumes"},
-    "container": {"name", "image", "workingDir", "env", "resources", "ports", "volumeMounts"},
+    "pod": {"containers", "volumes", "serviceAccountName"},
+    "container": {"name", "image", "workingDir", "env", "envFrom", "resources", "ports", "volumeMounts"},
 }  # fmt: skip
 """Fields of KubeRay's ray.io/v1 and of Kubernetes' pods that the manifests use; others are errors."""
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti)?")
@@ -93,6 +96,21 @@ def curate_options(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(exit_on_error=False)
     curate.add(parser.add_subparsers())
     return parser.parse_args(words[3:])
+
+
+def test_a_job_over_buckets_shares_no_volume_and_names_no_key() -> None:
+    tree = manifest("rayjob-buckets.yaml")
+    options = curate_options(shlex.split(tree["spec"]["entrypoint"]))
+    assert all(str(place).startswith("s3://") for place in (options.input, options.output, options.memo))
+    assert load(None, options.settings, Config).config.run.ray_address == "auto"
+    for pod in pods(tree):
+        assert all("emptyDir" in volume for volume in pod["volumes"])
+        (container,) = pod["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "videoauteur-bucket", "optional": True}}]
+        variables = {each["name"]: each["value"] for each in container["env"]}
+        (mount,) = container["volumeMounts"]
+        assert variables["VIDEOAUTEUR_CACHE"] == mount["mountPath"]
+        assert not variables.keys() & set(SECRETS)
 
 
 def test_the_job_runs_a_command_that_is_understood() -> None:
