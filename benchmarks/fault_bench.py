@@ -28,6 +28,8 @@ from benchmarks.fault_films import copied, write_film
 from benchmarks.run_process import Run
 from benchmarks.witnesses import ChatServer, Reader, rows_lost, table_bytes, whole_of
 from pipeline.cli.main import main
+from pipeline.curation.chain import build_stages
+from pipeline.curation.config import Config
 from pipeline.dataset.manifest import MANIFEST
 from pipeline.dataset.versions import VERSIONS
 
@@ -172,7 +174,16 @@ class Bench:
         return self.start(at, *settings, environment=environment).end()
 
     def prepare(self) -> None:
-        """Make the memos of single films and all tables to compare with, where they are not there."""
+        """Make the memos of single films and all tables to compare with, where they are not there.
+
+        Raises:
+            SystemExit: those that are there were made by other stages, which would differ by themselves.
+        """
+        made_by = self.folder / "signatures.json"
+        signatures = json.dumps([stage.signature for stage in build_stages(Config())])
+        if made_by.exists() and made_by.read_text() != signatures:
+            raise SystemExit(f"{self.folder} was made by other stages than today's; remove it")
+        made_by.write_text(signatures)
         write_film(self._made(OTHER), seed=77, seconds=4.0)
         write_film(self._made(ADDED), seed=88, seconds=3.0)
         todo = [
