@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.director import fit, picture, predictions, raw, read, scores, split, standard
+from benchmarks.director import by_cosine, fit, picture, predictions, raw, read, scores, split, standard
 from benchmarks.machine import machine, markdown
 from generation.config import Recipe
 from generation.core.states import Statistics
@@ -119,9 +119,8 @@ def trial(
     runs = []
     for seed in range(seeds):
         director = fit(recipe, known, statistics, seed)
-        runs.append(
-            scores(partial(predictions, director, unknown), partial(predictions, director, unknown), truth)
-        )
+        predict = partial(predictions, director, unknown)
+        runs.append(scores(predict, by_cosine(predict, truth), truth))
     return {figure: np.stack([run[figure] for run in runs]) for figure in SHOWN}
 
 

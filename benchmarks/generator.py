@@ -36,8 +36,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 import yaml
 from numpy.typing import NDArray
@@ -45,6 +43,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load, save
 from scipy.stats import t as student
 
+from benchmarks.generator_runs import Runs, Trial, Videos
 from benchmarks.machine import machine, markdown
 from generation.config import Recipe, Regulariser
 from generation.core.learner import Row
@@ -62,16 +61,11 @@ from generation.evaluation.frechet import few_samples, frechet_distance
 from generation.evaluation.networks import VideoFeatures
 from generation.evaluation.states import cosine, cosines, recall
 from generation.film.footage import duration_of
-from generation.generator.model import GeneratorModel
-from generation.generator.retrieval import RetrievalGenerator
-from generation.training.loop import train
 from models.media.picking import Wanted, pick
-from pipeline.dataset.loader import ShardBatches
 from pipeline.evaluation.intervals import Estimate, bootstrap, jackknife
 from pipeline.platform.config import load as load_recipe
 
 Array = NDArray[np.floating]
-Videos = NDArray[np.uint8]
 
 OFF = Regulariser(noise=0, mask=0, shuffle=0)
 CONDITIONS: dict[str, dict[str, Any]] = {
@@ -85,13 +79,11 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "blend": {"retrieval": "blend"},
     "generate": {"retrieval": "generate"},
 }
-AnyGenerator = GeneratorModel | RetrievalGenerator
 PAPER = (("plain state", "key frame"), ("key frame", "+ shuffle"), ("plain state", "+ shuffle"))
 """Worse, better."""
 PENALTY = 0.1
 """Of the ridge regression, against sentences of length 1."""
 MINIMUM = 8
-CLIPS_AT_ONCE = 9
 SHOWN = 12
 ZOOM = 2
 
@@ -102,28 +94,6 @@ class Made:
 
     features: Array
     values: dict[str, Array]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """Clips for training and for test, and what is told of the latter.
-
-    Attributes:
-        statistics: of the training clips' states.
-        given: raw predicted states of the test clips.
-        keyframes: for the key-frame condition, pictures of training clips.
-        real: the test clips themselves, at the generator's size.
-        measure: figures of clips made for the test clips.
-    """
-
-    recipe: Recipe
-    known: list[Row]
-    unknown: list[Row]
-    statistics: Statistics
-    given: torch.Tensor
-    keyframes: Videos
-    real: Videos
-    measure: Measure
 
 
 def main() -> None:
@@ -138,21 +108,21 @@ def main() -> None:
     rows = read_clips(arguments.clips, recipe) if arguments.clips else []
     for dataset in arguments.dataset:
         rows += read_dataset(dataset, recipe)
-    trial = prepare(recipe, rows, arguments.hold_out)
-    made: dict[str, list[Made]] = {"real clips": [trial.measure.of(trial.real)]}
+    trial, measure = prepare(recipe, rows, arguments.hold_out)
+    made: dict[str, list[Made]] = {"real clips": [measure.of(trial.real)]}
+    made |= {name: [] for name in CONDITIONS}
     shown: dict[str, Videos] = {"true": trial.real, "key frame": trial.keyframes[:, None]}
-    for name, changes in CONDITIONS.items():
-        made[name] = []
-        for seed in range(arguments.seeds):
-            generator = fit(recipe, changes, trial.known, trial.statistics, seed)
-            videos = sample(generator, trial.unknown, trial.given, trial.keyframes, seed=1000 * seed)
-            made[name].append(trial.measure.of(videos))
+    runs = Runs(trial, arguments.out)
+    for seed in range(arguments.seeds):
+        for name, changes in CONDITIONS.items():
+            videos = runs.sampled(changes, seed)
+            made[name].append(measure.of(videos))
             if seed == 0:
                 shown[name] = videos
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         contact_sheet(shown, arguments.out / "contact-sheet.png")
-    report(trial, made, steps=arguments.steps, seeds=arguments.seeds)
+    report(trial, measure, made, steps=arguments.steps, seeds=arguments.seeds)
 
 
 def parsed() -> argparse.Namespace:
@@ -166,7 +136,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="clips for test (default 5)")
     parser.add_argument("--steps", type=int, default=300, help="of training, each (default 300)")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="for contact-sheet.png")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="for contact-sheet.png; keeps the clips of finished runs, and a killed command resumes",
+    )
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="a.b=value")
     arguments = parser.parse_args()
     if not arguments.clips and not arguments.dataset:
@@ -176,7 +151,7 @@ def parsed() -> argparse.Namespace:
     return arguments
 
 
-def prepare(recipe: Recipe, rows: Sequence[Row], hold_out: int) -> Trial:
+def prepare(recipe: Recipe, rows: Sequence[Row], hold_out: int) -> tuple[Trial, Measure]:
     """Hold out the clips whose ids have the smallest sha256; predict their states from the others."""
     ordered = sorted(rows, key=lambda row: hashlib.sha256(str(row["clip_id"]).encode()).hexdigest())
     unknown, known = ordered[:hold_out], ordered[hold_out:]
@@ -190,17 +165,18 @@ def prepare(recipe: Recipe, rows: Sequence[Row], hold_out: int) -> Trial:
     originals = [np.asarray(row["video"], np.uint8) for row in ordered]
     shown, real = np.stack(originals[hold_out:]), np.stack(originals[:hold_out])
     measure = Measure(real, shown, VideoFeatures(load_encoder(recipe.state)), statistics, true[:hold_out])
-    return Trial(
-        recipe=recipe, known=known, unknown=unknown, statistics=statistics, real=real, measure=measure,
+    trial = Trial(
+        recipe=recipe, known=known, unknown=unknown, statistics=statistics, real=real,
         given=statistics.restore(torch.from_numpy(predicted).float().view(states[:hold_out].shape)),
         keyframes=shown[near][:, recipe.generator.frames // 2],
     )  # fmt: skip
+    return trial, measure
 
 
-def report(trial: Trial, made: dict[str, list[Made]], *, steps: int, seeds: int) -> None:
+def report(trial: Trial, measure: Measure, made: dict[str, list[Made]], *, steps: int, seeds: int) -> None:
     """Print the table, the paper's comparisons, and the JSON object."""
     generator, owners = trial.recipe.generator, [str(row["clip_id"]) for row in trial.unknown]
-    few = few_samples(len(trial.real), len(trial.real), trial.measure.real.shape[1])
+    few = few_samples(len(trial.real), len(trial.real), measure.real.shape[1])
     print(
         f"{machine()}\n\n{len(trial.known)} clips for training, {len(trial.unknown)} held out, "
         f"{steps} steps of {generator.train.batch_size}, {seeds} seeds; clips of "
@@ -209,16 +185,16 @@ def report(trial: Trial, made: dict[str, list[Made]], *, steps: int, seeds: int)
         f"show training clips or start from them: their figures say how near those are, not what a model "
         f"can make.\n"
     )
-    names = ["frechet", *trial.measure.of(trial.real).values]
+    names = ["frechet", *measure.of(trial.real).values]
     found = {
-        condition: {name: (estimate(name, runs, trial.measure, owners), by_seed(name, runs, trial.measure))
+        condition: {name: (estimate(name, runs, measure, owners), by_seed(name, runs, measure))
                     for name in names}
         for condition, runs in made.items()
     }  # fmt: skip
     head = ["condition", "Fréchet", *names[1:]]
     print(markdown(head, [[row, *(cell(*found[row][name]) for name in names)] for row in found]))
     print()
-    for sentence in verdicts(made, trial.measure, owners):
+    for sentence in verdicts(made, measure, owners):
         print(sentence)
     print(json.dumps({
         condition: {
@@ -307,50 +283,6 @@ def nearest_distance(made: Array, training: Array) -> Array:
     """Return 1 - cosine of each made clip with the training clip nearest to it."""
     lengths = [np.linalg.norm(each, axis=1, keepdims=True) for each in (made, training)]
     return np.asarray(1 - ((made / lengths[0]) @ (training / lengths[1]).T).max(axis=1))
-
-
-def fit(
-    recipe: Recipe, changes: dict[str, Any], rows: Sequence[Row], statistics: Statistics, seed: int
-) -> AnyGenerator:
-    """Return a generator of this condition, trained on these clips."""
-    options = recipe.generator.model_copy(
-        update={**changes, "train": recipe.generator.train.model_copy(update={"seed": seed})}
-    )
-    torch.manual_seed(seed)
-    generator: AnyGenerator
-    if options.retrieval == "off":
-        generator = GeneratorModel(options, recipe.state, statistics)
-    else:
-        generator = RetrievalGenerator(options, recipe.state, statistics)
-    generator.prepare(rows, {})
-    if options.retrieval == "retrieve":
-        return generator.eval()
-    with tempfile.TemporaryDirectory() as folder:
-        table = pa.Table.from_pylist([{k: v for k, v in row.items() if k != "video"} for row in rows])
-        pq.write_table(table, f"{folder}/part-all.parquet", row_group_size=4)
-
-        def batches(rank: int, world: int) -> ShardBatches:
-            return ShardBatches(
-                Path(folder), batch_size=options.train.batch_size, lanes=options.train.lanes, seed=seed,
-                rank=rank, world=world,
-            )  # fmt: skip
-
-        train(generator, batches, options.train, Path(folder) / "run")
-    return generator.eval()
-
-
-def sample(
-    generator: AnyGenerator, rows: Sequence[Row], states: torch.Tensor, keyframes: Videos, *, seed: int
-) -> Videos:
-    """Every clip made again; clip ``i`` is drawn from ``seed + i`` under every condition."""
-    reads_keyframes = generator.options.condition == "keyframe"
-    parts = []
-    for start in range(0, len(rows), CLIPS_AT_ONCE):
-        some = slice(start, start + CLIPS_AT_ONCE)
-        prompts = [prompt_of(row["action"], row["caption"]) for row in rows[some]]
-        pictures = keyframes[some] if reads_keyframes else None
-        parts.append(generator.sample(prompts, states[some], seed=seed + start, keyframes=pictures))
-    return np.concatenate(parts)
 
 
 class Measure:
