@@ -220,13 +220,14 @@ def running(models: Models, folder: Path, results: str | None = None) -> Iterato
 
     Raises:
         ServiceError: a part does not start.
+        ReportedError: the object store refuses, or does not answer.
     """
     # A busy machine's proxy needs longer than Serve's five seconds to report itself; a cluster that is
     # started here inherits this.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     if results is not None:
         # A wrong address or missing access is reported here, not by a replica.
-        next(Results(results).states(), None)
+        next(Results(results).store.list("jobs"), None)
     service = application(models, folder.resolve(), results)
     with connected(), deployed(service, models.recipe().serve):
         yield

@@ -16,13 +16,14 @@ from generation.film.make import make_film
 from generation.film.parts import FilmModels
 from generation.film.plan import Request
 from generation.service import jobs as jobs_module
+from generation.service import serving
 from generation.service.http import build_app
 from generation.service.jobs import Jobs
 from generation.service.records import Limits, Work
 from generation.service.results import Results
-from pipeline.platform.storage import Store
+from pipeline.platform.storage import RefusedError, Store
 from tests.support.buckets import bucket, s3_server
-from tests.support.film_parts import Decoder, Encoder, HeldPlanner, HeldRenderer
+from tests.support.film_parts import Decoder, Encoder, HeldModels, HeldPlanner, HeldRenderer
 
 __all__ = ["bucket", "s3_server"]
 KEY = "key-of-ann-0123456789"
@@ -173,3 +174,9 @@ def test_each_job_and_piece_is_a_line_of_the_log(
     assert set(pieces) == {(kind, step) for kind in ("plan", "keyframe", "clip") for step in (1, 2)} | {
         ("film", 0)
     }
+
+
+def test_a_place_that_is_refused_is_reported_at_the_start(tmp_path: Path, bucket: str) -> None:
+    models = HeldModels(tmp_path, config.Serve())
+    with pytest.raises(RefusedError), serving.running(models, tmp_path, "s3://no-such-bucket/results"):
+        raise AssertionError("the service must not start")
