@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from itertools import pairwise
 
-from models.media import Frame, Skipped
+from models.media import Frame, NotSparseError, Skipped
 from models.media.sparse import NEAR_S, Span
+from stages.records import Interval
 from stages.scan.cuts import CutFinder
 from stages.scan.gradual import SAMPLE_S, GradualFinder
 from stages.scan.shots import Boundaries, ShotSettings, joined, log_odds
@@ -44,8 +46,10 @@ class SparseShots:
         self._times_s, self._samples_s = array("d"), array("d")
         self._decoded = bytearray()
         self._sure_s: list[tuple[float, float]] = []
+        self._transitions: list[Interval] = []
         self._spans: list[Span] = []
         self._seen: dict[int, tuple[CutFinder, GradualFinder]] = {}
+        self._counts: Counter[int] = Counter()
 
     def add(self, frame: Frame | Skipped) -> None:
         """Look at the next picture."""
@@ -60,6 +64,9 @@ class SparseShots:
 
     def spans(self) -> list[Span]:
         """Return the spans in which all pictures must be looked at, after the last picture."""
+        if all(self._decoded):
+            self._sure_s, self._transitions = self._cuts.finish(), self._gradual.finish()
+            return []
         doubts: list[Span] = []
         possible = [(at, odds) for at, odds in self._cuts.finish() if odds >= self._least - DOUBT]
         close = {at for (a, _), (b, _) in pairwise(possible) if b - a < CLOSE_S for at in (a, b)}
@@ -95,15 +102,24 @@ class SparseShots:
         """Look at the next picture of a span."""
         if number not in self._seen:
             self._seen[number] = CutFinder(), GradualFinder()
+        self._counts[number] += 1
         thumbnail = self._thumbnail(frame.time_s, frame.picture)
         for finder in self._seen[number]:
             finder.add(thumbnail)
 
     def result(self) -> Boundaries:
-        """Return the boundaries, after the last picture of the last span."""
+        """Return the boundaries, after the last picture of the last span.
+
+        Raises:
+            NotSparseError: a span had fewer pictures than the first pass named.
+        """
+        for number, (start_s, end_s) in enumerate(self._spans):
+            first = bisect_left(self._times_s, start_s - NEAR_S)
+            if self._counts[number] < bisect_right(self._times_s, end_s + NEAR_S) - first:
+                raise NotSparseError(f"pictures are lost between {start_s:.2f} and {end_s:.2f} s")
         inner = [self._inner(span) for span in self._spans]
         cuts = [(at, odds) for at, odds in self._sure_s if not any(a <= at <= b for a, b in inner)]
-        transitions = []
+        transitions = self._transitions
         for number, (found, gradual) in self._seen.items():
             start_s, end_s = inner[number]
             cuts += [(at, odds) for at, odds in found.finish() if start_s <= at <= end_s]
