@@ -17,6 +17,7 @@ Seeds below 1000 are for development. Seeds of reported figures start at 1000.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=300, help="films with an overlay")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument(
-        "--out", type=Path, help="write every film's judgement here, one JSON object a line"
+        "--out", type=Path, help="write every film's judgement here as it comes, one JSON object a line"
     )
     arguments = parser.parse_args()
     paths = video_files([arguments.videos], arguments.skip) if arguments.videos else data_files(HELD_OUT)
@@ -84,10 +85,16 @@ def main() -> None:
     started = time.perf_counter()
     cases = planned(arguments.seed, arguments.clips)
     context = multiprocessing.get_context("spawn")
-    with context.Pool(arguments.workers, _open, (paths,)) as pool:
-        judged = [one for part in pool.imap(_judge, cases, chunksize=4) for one in part]
-    if arguments.out:
-        arguments.out.write_text("".join(f"{json.dumps(asdict(one))}\n" for one in judged))
+    judged: list[Judged] = []
+    with (
+        context.Pool(arguments.workers, _open, (paths,)) as pool,
+        arguments.out.open("w") if arguments.out else contextlib.nullcontext() as out,
+    ):
+        for found in pool.imap(_judge, cases, chunksize=4):
+            judged += found
+            if out:
+                out.writelines(f"{json.dumps(asdict(one))}\n" for one in found)
+                out.flush()
     print(f"{machine()}\n")
     print(f"{len(judged)} films of {len(paths)} files, {time.perf_counter() - started:.0f} s\n")
     print_tables(judged)
