@@ -59,7 +59,7 @@ class WatermarkSettings(WatermarkMeasuring):
         min_crop_area: share of the picture that cropping must leave; otherwise the clip is dropped.
     """
 
-    threshold: Share = 0.5
+    threshold: Share = 0.9
     crop: tuple[OverlayKind, ...] = ()
     keep: tuple[OverlayKind, ...] = (OverlayKind.SUBTITLES, OverlayKind.TITLE_CARD)
     min_crop_area: Share = 0.6
