@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.dataset.manifest import MANIFEST, DatasetError, File, parse_manifest
-from pipeline.platform.cache import CACHE_BYTES, FileCache, cache_folder
-from pipeline.platform.storage import Store, uri_of
+from pipeline.dataset.manifest import MANIFEST, DatasetError, File
+from pipeline.dataset.reading import open_dataset
+from pipeline.platform.storage import Store
 
 FETCHED_AT_ONCE = 8
 
@@ -36,28 +36,25 @@ def local_copy(url: str) -> Iterator[Path]:
         DatasetError: there is no dataset, it is damaged, or an object is not the one in its manifest.
         models.errors.ReportedError: the store refuses, or does not answer.
     """
-    store, cache = Store(url), FileCache(cache_folder(), CACHE_BYTES)
-    try:
-        text = store.get(MANIFEST)
-    except FileNotFoundError:
-        raise DatasetError(f"{url}: has no {MANIFEST}; name what `videoauteur push` wrote") from None
-    manifest = parse_manifest(text, f"{url}/{MANIFEST}")
-    with tempfile.TemporaryDirectory() as name, ExitStack() as held:
+    dataset = open_dataset(url)
+    assert dataset.manifest is not None, "a dataset of a bucket is one by its manifest"
+    others = {file.path for file in dataset.manifest.files}
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
 
         def fetch(file: File) -> None:
-            found = store.head(file.path)
-            if found is None:
-                raise DatasetError(f"{url}: {file.path} is missing; push the dataset again")
-            local = held.enter_context(cache.opened(uri_of(url, file.path), found.identity))
-            if local.sha256 != file.sha256:
-                raise DatasetError(f"{url}: {file.path} is not the file in {MANIFEST}; push it again")
-            link = folder / file.path
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(local.path)
+            try:
+                path = dataset.path(file)
+            except FileNotFoundError as error:
+                raise DatasetError(f"{url}: {file.path} is missing; push the dataset again") from error
+            # Card, report and run file stand in a folder of their version there, and here above the tables.
+            for place in {file.path, path.name if file.path in others else file.path}:
+                link = folder / place
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(path)
 
         with ThreadPoolExecutor(FETCHED_AT_ONCE) as threads:
-            list(threads.map(fetch, manifest.all_files()))
+            list(threads.map(fetch, dataset.manifest.all_files()))
         # Not a link: what is behind it would be taken for the folder of the version.
-        (folder / MANIFEST).write_bytes(text)
+        (folder / MANIFEST).write_bytes(dataset.manifest.dump())
         yield folder

@@ -20,6 +20,7 @@ from pipeline.curation.config import Config
 from pipeline.curation.files import CHANGED, VideoFiles
 from pipeline.curation.ingest import InputError, Source, identify, input_root, sources_of
 from pipeline.curation.job import Outcome, curate
+from pipeline.dataset.bucket_copy import local_copy
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.manifest import MANIFEST
 from pipeline.dataset.reading import open_dataset
@@ -28,6 +29,7 @@ from pipeline.dataset.stream import DecodeClip, RowStream, StreamLoader
 from pipeline.platform.config import ConfigError, load
 from pipeline.platform.memo import Memo
 from pipeline.platform.storage import Store
+from pipeline.report.status import read_run
 from stages.base import BadInputError
 from stages.records import Reason
 from tests.support.buckets import SECRET, bucket, s3_server
@@ -91,6 +93,8 @@ def test_tables_from_buckets_are_those_from_folders(
         for found in Store(bucket).list():
             assert SECRET.encode() not in Store(bucket).get(found.key), found.key
         assert main(["status", f"{bucket}/out"]) == 0
+        with local_copy(f"{bucket}/out") as copy:
+            assert read_run(copy)["status"] == "done"
 
 
 def test_clips_of_videos_in_a_bucket_are_decoded_in_workers(
