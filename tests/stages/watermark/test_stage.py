@@ -103,26 +103,26 @@ def test_clips_above_the_threshold_are_dropped_with_kind_score_and_place() -> No
 
 
 def test_a_video_without_a_clean_clip_is_rejected_with_score_place_and_words() -> None:
-    rejected = stage().judge(marked([found(0.9, "O'TV\nlive")])).rejected
+    rejected = stage().judge(marked([found(0.95, "O'TV\nlive")])).rejected
     assert rejected is not None and rejected.reason is Reason.WATERMARK
     assert rejected.detail == (
-        'corner_bug, score 0.900, box (0.800, 0.000, 1.000, 0.100) reading "O\'TV live"'
+        'corner_bug, score 0.950, box (0.800, 0.000, 1.000, 0.100) reading "O\'TV live"'
     )
 
 
 def test_subtitles_and_title_cards_are_recorded_and_kept() -> None:
-    spoken = replace(found(0.9), kind=OverlayKind.SUBTITLES)
-    card = replace(found(0.9), kind=OverlayKind.TITLE_CARD)
+    spoken = replace(found(0.95), kind=OverlayKind.SUBTITLES)
+    card = replace(found(0.95), kind=OverlayKind.TITLE_CARD)
     assert stage().judge(marked([spoken], [card])).drops == []
     # The strongest finding may be kept while a weaker one rejects.
-    (drop,) = (one for one in stage().judge(marked([spoken, found(0.88)], [])).drops)
+    (drop,) = (one for one in stage().judge(marked([spoken, found(0.92)], [])).drops)
     assert (drop.item_id, drop.detail[:10]) == ("v-c0000", "corner_bug")
 
 
 def test_a_kind_that_is_cropped_away_leaves_a_crop_box_unless_too_little_is_left() -> None:
     rules = stage(crop=["corner_bug", "stock_centre"])
-    across = replace(found(0.9), kind=OverlayKind.STOCK_CENTRE, box=(0.2, 0.4, 0.8, 0.6))
-    video = rules.judge(marked([found(0.9)], [across], []))
+    across = replace(found(0.95), kind=OverlayKind.STOCK_CENTRE, box=(0.2, 0.4, 0.8, 0.6))
+    video = rules.judge(marked([found(0.95)], [across], []))
     assert [mark.crop for mark in video.watermarks] == [(0.0, 0.11, 1.0, 1.0), None, None]
     assert [drop.item_id for drop in video.drops] == ["v-c0001"]
 
