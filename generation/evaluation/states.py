@@ -85,8 +85,10 @@ def assignment_exact(similarity: Floats) -> Scores:
     count = similarity.shape[1]
     if not 1 <= count <= MAX_ASSIGNED:
         raise ValueError(f"assignment: from 1 to {MAX_ASSIGNED} items a group, got {count}")
-    best, ways = _best_assignments(np.asarray(similarity, np.float64))
-    right = np.trace(similarity, axis1=1, axis2=2)
+    # In float32 the same cosines, added in another order, would differ by more than a tie.
+    exact = np.asarray(similarity, np.float64)
+    best, ways = _best_assignments(exact)
+    right = np.trace(exact, axis1=1, axis2=2)
     probability: Scores = np.where(right >= best - TIE * count, 1 / ways, 0.0)
     return probability
 

@@ -67,6 +67,12 @@ def test_assignment_of_the_truth_to_itself() -> None:
     )
 
 
+def test_assignment_in_single_precision_is_that_in_double() -> None:
+    similarity = RANDOM.normal(size=(200, 3, 3)).astype(np.float32)
+    found = assignment_exact(similarity)
+    assert found.tolist() == assignment_exact(similarity.astype(np.float64)).tolist()
+
+
 @pytest.mark.parametrize("items", [3, 6])
 def test_assignment_agrees_with_brute_force_and_with_scipy(items: int) -> None:
     true = RANDOM.normal(size=(60, items, 5))
