@@ -237,6 +237,7 @@ def read_clips(folder: Path, recipe: Recipe) -> list[Row]:
                 "tensors": save({
                     "state": encoder.encode(pictures[0])[0].contiguous(),
                     "latents": codec.encode(pictures[1]).contiguous(),
+                    "known": codec.encode_beginning(pictures[1][0], options).contiguous(),
                     "text": tokens[0][mask[0]].contiguous(),
                 }),
             })  # fmt: skip
