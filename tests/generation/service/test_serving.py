@@ -109,7 +109,8 @@ def test_a_film_is_made_with_clips_on_all_replicas_at_once(service: Service) -> 
         job_id = service.create(steps=3, seed=5)
         # Two replicas, two clips at work.
         service.until_logged("generator", GOAL, 2)
-        assert [bool(step["keyframe"]) for step in service.look(job_id)["steps"]] == [True] * 3
+        # The third key frame does not wait for them.
+        service.wait(job_id, lambda now: [bool(step["keyframe"]) for step in now["steps"]] == [True] * 3)
     whole = service.done(job_id)
     assert [step["action"] for step in whole["steps"]] == [f"Do part {n} of {GOAL}" for n in (1, 2, 3)]
     with av.open(io.BytesIO(service.client("get_film", id=job_id).content)) as container:
