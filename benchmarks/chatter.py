@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.machine import machine, markdown
 from stages.english.informative import why_not
-from stages.records import Reason
+from stages.reasons import Reason
 
 LABELS = {
     "action": None,

@@ -46,7 +46,8 @@ from pipeline.curation.servers import resolved
 from pipeline.platform.cluster import connected
 from stages.base import Stage
 from stages.frames import FramePacker
-from stages.records import FAILURES, Clip, Evidence, Interval, Sentence, Transcript, Video
+from stages.reasons import FAILURES
+from stages.records import Clip, Evidence, Interval, Sentence, Transcript, Video
 
 POLL_S = 0.05
 CLIP_S = 10.0

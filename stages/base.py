@@ -22,7 +22,8 @@ from models.language import AnswerStore, Endpoint, LanguageClient
 from models.ledger import Ledger
 from models.settings import Section
 from stages.frames import packed_frames
-from stages.records import Reason, Video
+from stages.reasons import Reason
+from stages.records import Video
 from stages.view import id_of
 
 Pool = Literal["media", "speech", "language"]

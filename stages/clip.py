@@ -18,7 +18,8 @@ from pydantic import model_validator
 
 from models.settings import NonNegative, Positive, Section, Share
 from stages.base import Pool, Stage
-from stages.records import Clip, Drop, Evidence, Interval, Kind, Reason, Video
+from stages.reasons import Kind, Reason
+from stages.records import Clip, Drop, Evidence, Interval, Video
 
 CALM = 0.5
 """Share of the motion halfway below which a long shot is rather divided elsewhere."""

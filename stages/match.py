@@ -16,7 +16,8 @@ import numpy as np
 from models.settings import Positive, Section, Share
 from stages.base import Pool, Stage
 from stages.clip import drop_clip
-from stages.records import Action, Clip, Interval, Match, NoMatch, Reason, Unmatched, Video
+from stages.reasons import NoMatch, Reason
+from stages.records import Action, Clip, Interval, Match, Unmatched, Video
 
 BLOCK_PAIRS = 1 << 18
 """Candidates that are checked at once: about 20 MB."""

@@ -14,7 +14,8 @@ from models.errors import MediaError
 from models.media import MAX_PIXELS, VIDEO_CODECS, Bounds, decoded, open_media, picture_stream
 from models.settings import Count, NonNegative, Positive, Section
 from stages.base import BadInputError, Pool, Stage
-from stages.records import UNKNOWN_CODEC, Facts, Reason, Video
+from stages.reasons import Reason
+from stages.records import UNKNOWN_CODEC, Facts, Video
 from stages.view import file_of
 
 MAX_ASPECT = 8

@@ -20,7 +20,8 @@ from models.subtitles import Subtitles, read_embedded, read_side_car, side_cars
 from models.weights import digest_of
 from models.whisperx import WhisperX
 from stages.base import Pool, Stage, Workspace
-from stages.records import Reason, Sentence, Transcript, Video, Word
+from stages.reasons import Reason
+from stages.records import Sentence, Transcript, Video, Word
 from stages.view import file_of, path_of
 
 PAUSE_S = 1.0

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from stages.clip import drop_clip
 from stages.duplicates import FingerprintClips, hashes_of, near_duplicates, thumbs_of
-from stages.records import Clip, Drop, Fingerprint, Reason, Video
+from stages.reasons import Reason
+from stages.records import Clip, Drop, Fingerprint, Video
 
 
 def without_duplicates(videos: Sequence[Video]) -> list[Video]:

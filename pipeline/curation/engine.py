@@ -23,7 +23,8 @@ from pipeline.platform.address import cluster_address
 from pipeline.platform.memo import Memo
 from stages.base import Stage
 from stages.duplicates import FingerprintClips
-from stages.records import Reason, Video
+from stages.reasons import Reason
+from stages.records import Video
 from stages.view import size_of
 
 UNUSED = "http://unused.invalid/v1"

@@ -10,7 +10,8 @@ from pathlib import Path
 from pipeline.platform.cache import CACHE_BYTES, CachedFile, FileCache, cache_folder
 from pipeline.platform.storage import ChangedError, is_url, located
 from stages.base import BadInputError
-from stages.records import Reason, Video
+from stages.reasons import Reason
+from stages.records import Video
 from stages.view import identity_of, path_of
 
 REMOVED = "the file was removed during the run"

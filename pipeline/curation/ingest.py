@@ -20,7 +20,8 @@ from pipeline.curation.files import VideoFiles, content_key
 from pipeline.platform.memo import Memo
 from pipeline.platform.storage import RefusedError, is_url, split_url, store_of, uri_of
 from stages.base import BadInputError
-from stages.records import Drop, Kind, Reason, Video, video_id_of
+from stages.reasons import Kind, Reason
+from stages.records import Drop, Video, video_id_of
 from stages.view import identity_from, path_of
 
 LIST_SUFFIXES = (".txt", ".list")

@@ -36,7 +36,8 @@ from pipeline.platform.config import ConfigError, Loaded
 from pipeline.platform.log import log
 from pipeline.platform.storage import is_url
 from stages.frames import remove_frames
-from stages.records import FAILURES, Drop, Reason, Video
+from stages.reasons import FAILURES, Reason
+from stages.records import Drop, Video
 
 BUGS = "bugs.log"
 """Tracebacks of bugs, in the scratch folder."""

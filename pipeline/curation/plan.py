@@ -36,7 +36,8 @@ from pipeline.platform.progress import Bar
 from pipeline.platform.storage import is_url
 from stages.base import BadInputError, Stage, Workspace
 from stages.frames import frame_name
-from stages.records import Reason, Video
+from stages.reasons import Reason
+from stages.records import Video
 
 SAMPLE, BUCKET_SAMPLE = 200, 20
 """Videos that are looked at; the others are taken to be like them. Those of a bucket are copied for it."""

@@ -15,7 +15,8 @@ from pydantic_core import from_json, to_json, to_jsonable_python
 from models.errors import MediaError
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, field_json
-from stages.records import Reason, Video
+from stages.reasons import Reason
+from stages.records import Video
 from stages.view import ContractError, View, results_of
 
 FIELDS = frozenset(field.name for field in fields(Video))

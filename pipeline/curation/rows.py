@@ -11,7 +11,8 @@ from pipeline.curation.ingest import Source
 from pipeline.dataset.manifest import relative_uri
 from pipeline.dataset.schema import TABLES
 from pipeline.dataset.tables import Row, Rows
-from stages.records import FAILURES, Action, Clip, Drop, Kind, NoMatch, Reason, Video
+from stages.reasons import FAILURES, Kind, NoMatch, Reason
+from stages.records import Action, Clip, Drop, Video
 
 
 def rows_of(source: Source, video: Video, root: str = "") -> Rows:

@@ -29,7 +29,8 @@ from pipeline.curation.results import fill, judges_only, measured, memo_key, rec
 from pipeline.curation.store import unwritable
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, Workspace
-from stages.records import FAILURES, Reason, Video, video_id_of
+from stages.reasons import FAILURES, Reason
+from stages.records import Video, video_id_of
 
 Outcome = Literal["measured", "remembered", "rejected", "failed"]
 FIRST_RETRY_WAIT_S = 1.0

@@ -22,7 +22,7 @@ from pipeline.dataset.reading import Dataset
 from pipeline.report.insights import alternatives, bottleneck, costs
 from pipeline.report.samples import Details, Row, extremes, name_of, samples_of, scan, spread
 from pipeline.report.scores import histograms
-from stages.records import FAILURES
+from stages.reasons import FAILURES
 
 MAX_SAMPLES = 24
 MAX_TIME_LINES = 50

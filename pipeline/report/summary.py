@@ -16,7 +16,7 @@ from models.ledger import Total
 from pipeline.dataset.reading import Dataset
 from pipeline.dataset.schema import TABLES
 from pipeline.report.text_statistics import text_statistics
-from stages.records import Reason
+from stages.reasons import Reason
 
 NO_VIDEO = Reason.NOT_A_VIDEO
 

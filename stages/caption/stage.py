@@ -25,7 +25,8 @@ from stages.clip import drop_clip, frames_in
 from stages.english.caption_rules import CaptionLimits, copied
 from stages.frames import read_frames
 from stages.match import best_matches
-from stages.records import Caption, Clip, Drop, Reason, Transcript, Video
+from stages.reasons import Reason
+from stages.records import Caption, Clip, Drop, Transcript, Video
 
 PROMPT = "caption"
 SAID_WORDS = 200

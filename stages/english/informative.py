@@ -13,7 +13,7 @@ from stages.english.amounts import UNITS, is_amount
 from stages.english.clauses import ADJECTIVES, Says, clauses, says, tokens
 from stages.english.phrases import ANNOUNCED, CHATTER, GREETING, HELLO, INTERJECTIONS, SPONSOR
 from stages.english.verbs import BASE_OF, BASES, NOUNS_TOO, PARTICIPLES
-from stages.records import Reason
+from stages.reasons import Reason
 
 MAX_CHARACTERS = 2000
 """Nobody says so much in one line; what is longer is not looked into."""

@@ -10,7 +10,8 @@ from stages.base import Pool, Stage, Workspace
 from stages.english.caption_rules import content_words
 from stages.match import best_matches
 from stages.narrate.title import Title, believed, title_of, title_question
-from stages.records import Narrative, Reason, Step, Video
+from stages.reasons import Reason
+from stages.records import Narrative, Step, Video
 
 
 class NarrateSettings(Section):

@@ -22,7 +22,8 @@ from stages import prompts
 from stages.base import Pool, Stage, Workspace
 from stages.english.grounding import LEAD_INS, GroundingLimits, grounded, same_action
 from stages.english.informative import why_not
-from stages.records import Action, Drop, Kind, Reason, Sentence, Transcript, Video
+from stages.reasons import Kind, Reason
+from stages.records import Action, Drop, Sentence, Transcript, Video
 from stages.refine.spoken_times import in_english, one_each, said_by
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")

@@ -13,7 +13,8 @@ from typing import Any
 
 from stages.english.caption_rules import tidy
 from stages.english.informative import why_not
-from stages.records import Clip, Reason, Sentence, Video
+from stages.reasons import Reason
+from stages.records import Clip, Sentence, Video
 
 CONTENT = "content"
 ROLES = (CONTENT, Reason.INTRO.value, Reason.TALKING.value, Reason.SPONSOR.value, Reason.END_CARD.value)

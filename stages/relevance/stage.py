@@ -22,7 +22,8 @@ from stages.clip import drop_clip
 from stages.english.caption_rules import tidy
 from stages.english.informative import why_not
 from stages.narrate import title_of
-from stages.records import Reason, Relevance, Video
+from stages.reasons import Reason
+from stages.records import Relevance, Video
 from stages.relevance.clip_roles import CONTENT, ROLES, ClipNotes, notes_of, roles_of, said
 from stages.relevance.topic import CLIP_CURVE, VIDEO_CURVE, Topic
 

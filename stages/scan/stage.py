@@ -34,7 +34,8 @@ from models.media import (
 from models.settings import Share
 from stages.base import BadInputError, Pool, Stage
 from stages.frames import FramePacker
-from stages.records import Evidence, Facts, Interval, Reason, Video
+from stages.reasons import Reason
+from stages.records import Evidence, Facts, Interval, Video
 from stages.scan.sampler import GridSettings, Meter, Sampler
 from stages.scan.shots import Boundaries, ShotSettings, shot_finder
 from stages.scan.sparse import SparseShots

@@ -19,7 +19,8 @@ from models.settings import Count, Section, Share
 from stages.base import Pool, Stage, Workspace
 from stages.clip import drop_clip, frames_in
 from stages.frames import read_frames
-from stages.records import Box, Clip, Finding, OverlayKind, Reason, Video, Watermark
+from stages.reasons import Reason
+from stages.records import Box, Clip, Finding, OverlayKind, Video, Watermark
 from stages.watermark.appearance import Appearance
 from stages.watermark.evidence import HEAD_FILE, SIDE_PX, Candidate, Gray, candidates, shared
 from stages.watermark.kinds import kind_of

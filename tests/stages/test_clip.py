@@ -11,7 +11,8 @@ import pytest
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages.clip import ClipSettings, CutClips, divided, frames_in
-from stages.records import Evidence, Interval, Kind, Reason, Sentence, Transcript, Video
+from stages.reasons import Kind, Reason
+from stages.records import Evidence, Interval, Sentence, Transcript, Video
 
 Span = tuple[float, float]
 

@@ -9,7 +9,8 @@ from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages import match as matching
 from stages.match import MatchActions, MatchRule, assigned, find_pairs, match
-from stages.records import Action, Clip, Drop, Kind, Match, NoMatch, Reason, Unmatched, Video
+from stages.reasons import Kind, NoMatch, Reason
+from stages.records import Action, Clip, Drop, Match, Unmatched, Video
 
 Span = tuple[float, float]
 FORMULA = MatchRule()

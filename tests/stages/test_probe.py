@@ -20,7 +20,8 @@ from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages.base import BadInputError
 from stages.probe import Probe
-from stages.records import Facts, Reason, Video
+from stages.reasons import Reason
+from stages.records import Facts, Video
 from stages.view import path_of
 
 

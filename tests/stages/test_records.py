@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
+from stages.reasons import Kind, Reason
 from stages.records import (
     VIDEO_JSON,
     Caption,
@@ -14,10 +15,8 @@ from stages.records import (
     Evidence,
     Facts,
     Interval,
-    Kind,
     Match,
     Narrative,
-    Reason,
     Sentence,
     Step,
     Transcript,

@@ -18,7 +18,8 @@ from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages.base import Workspace
 from stages.probe import Probe
-from stages.records import Interval, Reason, Sentence, Transcript, Video, Word
+from stages.reasons import Reason
+from stages.records import Interval, Sentence, Transcript, Video, Word
 from stages.transcribe import Transcribe, TranscribeSettings, sentences
 from tests.support.chat import Store
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from stages.records import (
-    Action,
-    Clip,
-    Finding,
-    OverlayKind,
-)
+from stages.records import Action, Clip, Finding, OverlayKind
 
 
 def clip(index: int, start_s: float, end_s: float) -> Clip:

@@ -31,7 +31,7 @@ from pipeline.platform.memo import Memo
 from pipeline.platform.storage import Store
 from pipeline.report.status import read_run
 from stages.base import BadInputError
-from stages.records import Reason
+from stages.reasons import Reason
 from tests.support.buckets import SECRET, bucket, s3_server
 
 __all__ = ["bucket", "s3_server"]

@@ -16,7 +16,8 @@ from pipeline.curation.config import Config
 from pipeline.curation.duplicates import without_duplicates
 from pipeline.curation.job import curate
 from pipeline.platform.config import load
-from stages.records import Facts, Fingerprint, Reason, Video
+from stages.reasons import Reason
+from stages.records import Facts, Fingerprint, Video
 from tests.support.records import clip
 
 

@@ -14,7 +14,8 @@ from pipeline.curation import ingest
 from pipeline.curation.files import VideoFiles
 from pipeline.curation.ingest import InputError, Source, identify, list_files, survey, unique
 from pipeline.platform.memo import Memo
-from stages.records import Drop, Kind, Reason
+from stages.reasons import Kind, Reason
+from stages.records import Drop
 from stages.view import path_of
 
 NOWHERE = Path("/nowhere")

@@ -38,7 +38,8 @@ from pipeline.platform.memo import Memo
 from stages.base import BadInputError
 from stages.frames import packed_frames, remove_frames
 from stages.probe import Probe
-from stages.records import Interval, Reason, Video
+from stages.reasons import Reason
+from stages.records import Interval, Video
 from stages.view import file_of, path_of
 
 ROOT = Path(__file__).parents[3]

@@ -42,7 +42,8 @@ from pipeline.platform.cluster import connected
 from pipeline.platform.config import ConfigError
 from pipeline.platform.memo import Memo
 from stages.base import Pool, Stage, Workspace
-from stages.records import Reason, Transcript, Video
+from stages.reasons import Reason
+from stages.records import Transcript, Video
 from tests.support.chat import ChatServer, completion
 
 ROOT = Path(__file__).parents[3]

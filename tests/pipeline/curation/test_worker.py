@@ -22,7 +22,8 @@ from pipeline.curation.results import memo_key
 from pipeline.curation.worker import DIED_TWICE, StageEvent, crashed
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Pool, Stage, Workspace
-from stages.records import Clip, Drop, Facts, Kind, Reason, Transcript, Video
+from stages.reasons import Kind, Reason
+from stages.records import Clip, Drop, Facts, Transcript, Video
 from stages.view import file_of, identity_of
 from tests.support.worker import VIDEO, Bench
 

@@ -21,8 +21,8 @@ from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
 from pipeline.dataset.tables import Rows, shard_ranges, write_tables
 from pipeline.report.summary import summarise, write_card
+from stages.reasons import FAILURES, Kind, Reason
 from stages.records import (
-    FAILURES,
     Action,
     Caption,
     Clip,
@@ -30,10 +30,8 @@ from stages.records import (
     Evidence,
     Facts,
     Interval,
-    Kind,
     Match,
     Narrative,
-    Reason,
     Step,
     Transcript,
     Video,

@@ -26,6 +26,7 @@ from pipeline.report.page import clock, cut, share, write_report
 from pipeline.report.samples import extremes, spread
 from pipeline.report.text_statistics import text_statistics
 from stages.frames import FramePacker
+from stages.reasons import Kind, Reason
 from stages.records import (
     Action,
     Caption,
@@ -34,10 +35,8 @@ from stages.records import (
     Evidence,
     Facts,
     Interval,
-    Kind,
     Match,
     Narrative,
-    Reason,
     Video,
     Watermark,
 )

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.chatter import read_lines
 from stages.english.informative import MAX_CHARACTERS, why_not
-from stages.records import Reason
+from stages.reasons import Reason
 
 # Written beside the rules, as benchmarks/chatter.tsv is used; benchmarks/chatter_heldout.tsv is not read.
 LINES = [

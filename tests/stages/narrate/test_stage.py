@@ -13,16 +13,15 @@ from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages.base import Workspace
 from stages.narrate.stage import Narrate
+from stages.reasons import Kind, Reason
 from stages.records import (
     Action,
     Caption,
     Clip,
     Drop,
     Facts,
-    Kind,
     Match,
     Narrative,
-    Reason,
     Sentence,
     Step,
     Transcript,

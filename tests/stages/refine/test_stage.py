@@ -16,7 +16,8 @@ from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages import prompts
 from stages.base import Workspace
-from stages.records import Action, Drop, Kind, Reason, Sentence, Transcript, Video, Word
+from stages.reasons import Kind, Reason
+from stages.records import Action, Drop, Sentence, Transcript, Video, Word
 from stages.refine.stage import Refine, actions_of, fallback, into_blocks
 from tests.support.chat import ChatServer, Reply, Store, completion
 

@@ -19,13 +19,13 @@ from pipeline.curation.config import Config
 from pipeline.platform.config import ConfigError, load
 from stages.base import Stage, Workspace
 from stages.narrate.stage import Narrate, NarrateSettings
+from stages.reasons import Reason
 from stages.records import (
     Action,
     Caption,
     Clip,
     Facts,
     Match,
-    Reason,
     Relevance,
     Sentence,
     Transcript,

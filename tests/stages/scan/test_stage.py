@@ -24,7 +24,8 @@ from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Workspace
 from stages.frames import read_frames, read_pictures
 from stages.probe import Probe
-from stages.records import Evidence, Reason, Video
+from stages.reasons import Reason
+from stages.records import Evidence, Video
 from stages.scan.stage import Scan
 
 COLOURS = ((200, 120, 60), (60, 140, 200), (120, 190, 80))

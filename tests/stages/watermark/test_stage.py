@@ -15,7 +15,8 @@ from models.language import Endpoint
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages.base import Workspace
-from stages.records import Box, Finding, Kind, OverlayKind, Reason, Transcript, Video, Watermark
+from stages.reasons import Kind, Reason
+from stages.records import Box, Finding, OverlayKind, Transcript, Video, Watermark
 from stages.transcribe import Transcribe
 from stages.watermark.evidence import FEATURES, Candidate
 from stages.watermark.stage import FilterWatermarks, box_iou, free_part, merged
