@@ -13,7 +13,6 @@ the best linear ones; no weights of a VAE come as a package.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.commands import parser_of
 from benchmarks.director import by_cosine, fit, picture, predictions, raw, read, scores, split, standard
 from benchmarks.machine import machine, markdown
 from generation.config import Recipe
@@ -66,7 +66,7 @@ SHOWN = ("cosine", "recall_at_1", "recall_at_5", "assignment_exact")
 
 def main() -> None:
     """Train all variants with all seeds, print a table for each question, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
+    parser = parser_of("ablations", __doc__)
     parser.add_argument("frames", type=Path, metavar="FRAMES_JSON")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)

@@ -15,7 +15,6 @@ Keys of the last line: ``identical``, ``continued_identical``, ``faulty_identica
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -28,6 +27,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from benchmarks.bucket_server import Proxy, environment, make_bucket, server, upload
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from benchmarks.run_process import Run
 from examples.make_videos import make_demo
@@ -68,7 +68,7 @@ class Bench:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.buckets", description=__doc__)
+    parser = parser_of("buckets", __doc__)
     parser.add_argument("--videos", type=Path, metavar="FOLDER", help="default: the films of the demo")
     parser.add_argument(
         "--server", action="append", metavar="NAME",

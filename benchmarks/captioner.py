@@ -12,7 +12,6 @@ captioner of this kind describes.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import shutil
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 from openai import OpenAI
 from transformers import AutoModelForImageTextToText
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from generation.captioner.conversation import Conversations, load_processor
 from generation.captioner.tuning import load_captioner, train_captioner
@@ -43,7 +43,7 @@ CONTEXT_TOKENS = 4096
 
 def main() -> None:
     """Train, caption before and after, serve; print a table and a line of JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.captioner", description=main.__doc__)
+    parser = parser_of("captioner", main.__doc__)
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="an OUTPUT of curate")
     parser.add_argument("work", type=Path, metavar="WORK", help="a folder, new or of an earlier run")
     parser.add_argument("--steps", type=int, default=150, metavar="N")

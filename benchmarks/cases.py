@@ -8,7 +8,6 @@ never counts as our bug. The default is ``$VIDEOAUTEUR_DATA/cases``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -22,6 +21,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 
 TOLERANCE_S = {"cuts_s": 0.1, "actions_s": 0.5}
@@ -53,7 +53,7 @@ class Result:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Curate all files, print a table, then one JSON object."""
     data = os.environ.get("VIDEOAUTEUR_DATA")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cases", description=__doc__)
+    parser = parser_of("cases", __doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path(data) / "cases" if data else None)
     parser.add_argument("--timeout-s", type=float, default=300.0, help="for one file (default 300)")
     given = parser.parse_args(arguments)

@@ -9,7 +9,6 @@ loop over pandas rows.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 import tracemalloc
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from stages.match import MatchRule, assigned, find_pairs
 
@@ -45,10 +45,7 @@ SPACING_S = 1024.0
 
 def main() -> None:
     """Print the tables, then one JSON object."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cookgen", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = parser_of("cookgen", __doc__)
     parser.add_argument("annotations", type=Path, help="youcookii_annotations_trainval.json")
     parser.add_argument("--pairs", type=int, default=1_000_000, help="made-up pairs (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each (%(default)s)")

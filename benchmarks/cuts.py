@@ -7,7 +7,6 @@ last one, and by how much the sound is displaced. A third of the spans begins an
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import random
@@ -21,6 +20,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.commands import parser_of
 from benchmarks.footage import data_files
 from benchmarks.machine import machine, markdown
 from models.media import SAMPLE_RATE, frames, open_media, picture_stream, read_audio, start_of
@@ -67,7 +67,7 @@ class Check:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Cut and compare, print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cuts", description=__doc__)
+    parser = parser_of("cuts", __doc__)
     parser.add_argument("videos", type=Path, nargs="*", metavar="VIDEO", help="default: the trial footage")
     parser.add_argument("--spans", type=int, default=100, help="in all (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from generation.config import Recipe
 from generation.core.states import Statistics
@@ -116,7 +117,7 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     """Return the command's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.director", description=__doc__)
+    parser = parser_of("director", __doc__)
     parser.add_argument("--train", type=Path, required=True, metavar="FRAMES_JSON")
     parser.add_argument("--test", type=Path, required=True, metavar="FRAMES_JSON")
     parser.add_argument("--state", choices=sorted(STATES), default="colour")

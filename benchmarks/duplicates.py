@@ -12,7 +12,6 @@ changes between their pictures are others.
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import time
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from stages.duplicates.decision import near_duplicates
 from stages.duplicates.fingerprint import PICTURES, THUMB_PX
@@ -77,7 +77,7 @@ def synthetic(count: int, seed: int) -> Clips:
 
 def main() -> None:
     """Make the clips, look for duplicates, print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.duplicates", description=__doc__)
+    parser = parser_of("duplicates", __doc__)
     parser.add_argument("--clips", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -31,6 +31,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks.commands import parser_of
 from benchmarks.fault_bench import Bench, Trial, logged
 from benchmarks.fault_films import copied, made_films, real_films
 from benchmarks.fault_kinds import KINDS
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
+    parser = parser_of("faults", __doc__)
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO")
     parser.add_argument("--runner", choices=RUNNERS, nargs="+", default=RUNNERS)
     parser.add_argument("--only", choices=KINDS, nargs="+", default=tuple(KINDS), metavar="KIND",

@@ -7,7 +7,6 @@ and the reading of sound on each through the worker, in processes that are resta
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import hashlib
 import json
@@ -29,6 +28,7 @@ from typing import Any
 import av
 import numpy as np
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 
 CONTAINERS: dict[str, tuple[str, str, str]] = {
@@ -66,7 +66,7 @@ class Verdict:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Damage files, print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
+    parser = parser_of("fuzz", __doc__)
     parser.add_argument("--mutations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)

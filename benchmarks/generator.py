@@ -43,6 +43,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load, save
 from scipy.stats import t as student
 
+from benchmarks.commands import parser_of
 from benchmarks.generator_runs import Runs, Trial, Videos
 from benchmarks.machine import machine, markdown
 from generation.config import Recipe, Regulariser
@@ -127,10 +128,7 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     """Return the command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.generator", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = parser_of("generator", __doc__)
     parser.add_argument("--clips", type=Path, metavar="FOLDER")
     parser.add_argument("--dataset", type=Path, action="append", default=[], metavar="OUTPUT")
     parser.add_argument("--hold-out", type=int, default=5, metavar="N", help="clips for test (default 5)")

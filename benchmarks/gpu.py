@@ -10,7 +10,6 @@ outputs are rows. ``--tiny`` takes the same path with small sizes on a processor
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import tempfile
@@ -26,6 +25,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors.torch import save
 from transformers import AutoModelForCausalLM, ByT5Tokenizer, Qwen3Config, UMT5Config
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from generation.config import RECIPES, Recipe, Train
 from generation.core.learner import Learner, Row
@@ -61,7 +61,7 @@ TINY = [
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser = parser_of("gpu", __doc__)
     parser.add_argument("--steps", type=int, default=6, help="of a training run")
     parser.add_argument("--sample-steps", type=int, default=10, help="of a sampled clip")
     parser.add_argument("--tiny", action="store_true", help="small sizes, for a machine without a GPU")

@@ -8,7 +8,6 @@ question with other values. Times are seconds at the client.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import subprocess
@@ -27,6 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.bucket_server import free_port
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from models.media import write_video
 from pipeline.curation.config import Config
@@ -177,7 +177,7 @@ def peak_mb(process: int) -> int:
 
 def main() -> None:
     """Print a table, then one JSON object: by number of clips, seconds of each question, and the memory."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.inspect", description=__doc__)
+    parser = parser_of("inspect", __doc__)
     parser.add_argument("--clips", type=int, nargs="+", default=[20_000, 1_000_000])
     parser.add_argument("--quick", action="store_true", help="2,000 and 20,000 clips")
     arguments = parser.parse_args()

@@ -8,7 +8,6 @@ largest of a clip, averaged over clips. Only clips with more packed frames than 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import tempfile
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from models.image_tags import ImageTagger
 from models.language import Endpoint
@@ -38,7 +38,7 @@ CHOICES: tuple[Choice, ...] = ("even", "coverage")
 
 def main() -> None:
     """Measure, print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.keyframes", description=__doc__)
+    parser = parser_of("keyframes", __doc__)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--frames", type=int, nargs="+", default=[3, 5, 10])
     parser.add_argument("--grid-fps", type=float, default=2.0, help="packed frames a second")

@@ -19,7 +19,6 @@ imageio-ffmpeg``.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import multiprocessing
@@ -44,6 +43,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.commands import parser_of
 from benchmarks.films import filling
 from benchmarks.machine import machine, markdown
 from models.language import Endpoint
@@ -91,11 +91,7 @@ class Cost:
 
 def main() -> None:
     """Measure, print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.preprocess",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("preprocess", __doc__)
     parser.add_argument("videos", type=Path, nargs="*")
     parser.add_argument("--seconds", type=float, default=40.0, help="length of the reel (default 40)")
     parser.add_argument("--rounds", type=int, default=3)

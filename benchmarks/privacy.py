@@ -10,7 +10,6 @@ that it printed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from benchmarks.commands import parser_of
 from benchmarks.fault_films import made_films, real_films
 from benchmarks.machine import machine, markdown
 
@@ -51,7 +51,7 @@ MODES = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure both, print two tables, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.privacy", description=__doc__)
+    parser = parser_of("privacy", __doc__)
     parser.add_argument("video", nargs="?", type=Path)
     parser.add_argument("--runner", choices=("local", "ray"), nargs="+", default=("local", "ray"))
     parser.add_argument("--only", choices=("network", "secrets"), nargs="+", default=("network", "secrets"))

@@ -8,7 +8,6 @@ Lance and webdataset are read if they are installed (``pip install 'videoauteur[
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 from obstore.store import S3Store
 
 from benchmarks.bucket_server import make_bucket, server
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from models.media.cutter import CutSettings
 from pipeline.dataset.layouts import export_webdataset
@@ -110,10 +110,7 @@ def clips_of_shards(addresses: list[str]) -> int:
 
 def main() -> None:
     """Count, print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.readers", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = parser_of("readers", __doc__)
     parser.add_argument("dataset", type=Path, help="an OUTPUT of `curate`")
     arguments = parser.parse_args()
     dataset = open_dataset(arguments.dataset)

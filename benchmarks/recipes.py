@@ -8,7 +8,6 @@ With ``--set a.b=value``, for instance an endpoint, it curates a second time and
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from pipeline.curation.config import Config
 from pipeline.curation.job import curate
@@ -44,7 +44,7 @@ class Step:
 
 def main() -> None:
     """Print a table of the figures, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.recipes", description=__doc__)
+    parser = parser_of("recipes", __doc__)
     parser.add_argument("folder", type=Path, help="videos with their truth beside them")
     parser.add_argument("--out", type=Path, help="keep the datasets here")
     parser.add_argument("--runner", choices=("ray", "local"), default="local")

@@ -9,7 +9,6 @@ The other eight kinds and the validation half are the held-out figures. A clip i
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from models.sentences import SentenceEncoder
 from stages.relevance import CLIP_CURVE, VIDEO_CURVE, Curve, RelevanceSettings, Topic
@@ -70,10 +70,7 @@ class Remembering:
 
 def main() -> None:
     """Print the tables, then one JSON object."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.relevance", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = parser_of("relevance", __doc__)
     parser.add_argument("annotations", type=Path, help="youcookii_annotations_trainval.json")
     parser.add_argument("--videos", type=int, default=60, help="of YouCook2, of each half (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")

@@ -6,7 +6,6 @@ and adds up the files of ``_work`` all the while; once as by default, once with 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from benchmarks.run_process import Run
 from pipeline.dataset import SCRATCH
@@ -27,7 +27,7 @@ POLL_S = 0.1
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure both, print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scratch", description=__doc__)
+    parser = parser_of("scratch", __doc__)
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     given = parser.parse_args(arguments)
     print(f"{machine()}\n")

@@ -8,7 +8,6 @@ frames and clips without files, queue or HTTP, measured before and after.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import socket
@@ -28,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from generation import config
 from generation.core.states import Pictures, StateDecoder, StateEncoder
@@ -226,7 +226,7 @@ def main() -> None:
 
     ``p95_s`` is a film's at the highest number of clients, ``first_step_s`` the median at the lowest.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__)
+    parser = parser_of("serve", __doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="at once, by level")
     parser.add_argument("--seconds", type=float, default=120.0, help="of each level")
     parser.add_argument("--generators", type=int, default=1, help="replicas")

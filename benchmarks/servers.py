@@ -33,6 +33,7 @@ from unittest.mock import patch
 import httpx2
 import numpy as np
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from models import failover, weights
 from models.chat import complete
@@ -78,7 +79,7 @@ class Prepared(Site):
 
 def main() -> None:
     """Measure the engines and print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.servers", description=__doc__)
+    parser = parser_of("servers", __doc__)
     parser.add_argument("--vision-model", type=Path, metavar="FOLDER", help="for vLLM; left out without it")
     parser.add_argument("--only", choices=("llamacpp", "vllm"), help="one engine")
     parser.add_argument("--vllm-python", default=".venv-vllm/bin/python", metavar="PYTHON")

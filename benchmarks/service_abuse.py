@@ -8,7 +8,6 @@ Nothing may be answered by 500, and the service must be healthy at the end.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import json
@@ -27,6 +26,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 from PIL import Image
 
+from benchmarks.commands import parser_of
 from benchmarks.fuzz import mutated
 from benchmarks.machine import machine, markdown
 
@@ -105,7 +105,7 @@ def sent(url: str, process: psutil.Process, bodies: Sequence[bytes], threads: in
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Send all, print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.service_abuse", description=__doc__)
+    parser = parser_of("service_abuse", __doc__)
     parser.add_argument("--bodies", type=int, default=1000)
     parser.add_argument("--pictures", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)

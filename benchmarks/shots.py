@@ -32,6 +32,7 @@ import torch
 from scenedetect import AdaptiveDetector, ContentDetector
 from scenedetect import detect as scenedetect_cuts
 
+from benchmarks.commands import parser_of
 from benchmarks.films import FORMS, Film, draw_film, write_film
 from benchmarks.machine import machine, markdown
 from models.media import frames, open_media, picture_stream
@@ -118,11 +119,7 @@ def main() -> None:
 
 def command_line() -> argparse.Namespace:
     """Read the command line; detectors that are not installed are left out, and clips with cuts."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.shots",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("shots", __doc__)
     parser.add_argument("clips", type=Path, nargs="*")
     parser.add_argument("--films", type=int, default=1, help="films of each form (default 1)")
     parser.add_argument("--shots", type=int, default=12, help="shots of each film (default 12)")

@@ -10,7 +10,6 @@ the mechanism works, its times mean nothing.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from benchmarks import recipes
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from examples.media import SAMPLE_RATE as VOICE_RATE
 from examples.media import speak
@@ -118,7 +118,7 @@ CONDITIONS = (
 
 def main() -> None:
     """Hear every condition with every engine; print a table, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speech", description=__doc__)
+    parser = parser_of("speech", __doc__)
     parser.add_argument("folder", type=Path, help="videos with their truth beside them")
     parser.add_argument("--whisperx", metavar="PYTHON", help="interpreter of an environment that has it")
     parser.add_argument("--align-model", type=Path, help="folder of a wav2vec2 CTC model for WhisperX")

@@ -8,7 +8,6 @@ arguments and files give the same weights. The files must not be among those tha
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import nn
 
+from benchmarks.commands import parser_of
 from benchmarks.footage import FPS, SIZES, TRAINING, Picture, data_files, graded_crop, read_footage
 from benchmarks.overlays import KINDS, Overlay, label, pasted, random_overlay
 from stages.watermark.appearance import LAYERS, STRIDE, WEIGHTS_FILE
@@ -38,7 +38,7 @@ STILL_PX = 1080
 
 def main() -> None:
     """Make samples, train, and write the weights."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_appearance", description=__doc__)
+    parser = parser_of("train_appearance", __doc__)
     parser.add_argument("--videos", type=Path, nargs="*", help="footage without overlays")
     parser.add_argument("--stills", type=Path, nargs="*", default=[], help="folders of photographs")
     parser.add_argument("--pictures", type=int, default=12_000, help="two samples are cut from each")

@@ -8,7 +8,6 @@ changes at its edges, are left out. The same files give the same weights.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.commands import parser_of
 from benchmarks.films import FORMS, draw_film, write_film
 from benchmarks.fitting import fitted, save
 from benchmarks.machine import machine
@@ -39,7 +39,7 @@ Example = tuple[bool, tuple[float, ...]]
 
 def main() -> None:
     """Render films, gather evidence, fit, and write the weights."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_shots", description=__doc__)
+    parser = parser_of("train_shots", __doc__)
     parser.add_argument("--films", type=int, default=6, help="films of each form (default 6)")
     parser.add_argument("--clips", type=Path, nargs="*", default=[], help="more clips without cuts")
     parser.add_argument("--seed", type=int, default=0)

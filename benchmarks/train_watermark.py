@@ -8,7 +8,6 @@ arguments and files give the same weights. The files must not be among those tha
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 
+from benchmarks.commands import parser_of
 from benchmarks.fitting import fitted, moved, save
 from benchmarks.footage import TRAINING, Footage, Picture, data_files, read_footage
 from benchmarks.marked_films import Case, MarkedFilm, films_of, planned
@@ -66,7 +66,7 @@ class Example:
 
 def main() -> None:
     """Make films, gather candidates, train, and write the weights."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_watermark", description=__doc__)
+    parser = parser_of("train_watermark", __doc__)
     parser.add_argument("--videos", type=Path, nargs="*", help="footage without overlays")
     parser.add_argument("--stills", type=Path, nargs="*", default=[], help="folders of photographs")
     parser.add_argument("--shots", type=int, default=80, help="made of each folder of stills")

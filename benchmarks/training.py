@@ -8,7 +8,6 @@ cache a step costs its own tokens and a look at those before.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from generation.config import Recipe
 from generation.core.learner import Learner, Row
@@ -37,7 +37,7 @@ SKIPPED = 2
 
 def main() -> None:
     """Print two tables, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser = parser_of("training", __doc__)
     parser.add_argument("--steps", type=int, default=10, help="of a run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--longest", type=int, default=16, help="story to plan, a power of two")

@@ -16,7 +16,6 @@ Seeds below 1000 are for development. Seeds of reported figures start at 1000.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import multiprocessing
@@ -30,6 +29,7 @@ from statistics import fmean
 
 import cv2
 
+from benchmarks.commands import parser_of
 from benchmarks.footage import HELD_OUT, Footage, data_files, read_footage, video_files
 from benchmarks.machine import machine, markdown
 from benchmarks.marked_films import Case, MarkedFilm, Measurer, films_of, planned
@@ -67,7 +67,7 @@ class Judged:
 
 def main() -> None:
     """Make and judge the films, print tables, then one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.watermark", description=__doc__)
+    parser = parser_of("watermark", __doc__)
     parser.add_argument("--seed", type=int, default=1000, help="of films and overlays")
     parser.add_argument(
         "--videos", type=Path, help="folder of footage without overlays (default: the held-out footage)"
