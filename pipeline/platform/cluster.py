@@ -33,7 +33,9 @@ def connected(address: str | None = None) -> Iterator[None]:
     if not joined:
         # Ray's own processes warn on the terminal of things that neither we nor our user can change.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    with nullcontext() if joined else _private_to_this_machine():
+    # A cluster on loopback is one of ours: Ray must not look for its node at the outer address.
+    ours = not joined or joined.startswith("127.0.0.1:")
+    with _private_to_this_machine() if ours else nullcontext():
         _init(joined)
     try:
         yield

@@ -59,7 +59,7 @@ def test_config_prints_what_is_in_force(tmp_path: Path, capsys: pytest.CaptureFi
         (["curate", "in", "out", "--config", "no.yaml"], ["--config no.yaml", "No such file"]),
         (["curate", "nowhere", "out"], ["INPUT nowhere", "no such file or folder"]),
         (["curate", "empty", "out"], ["INPUT empty", "nothing in it"]),
-        (["curate", "s3://bucket/in", "out"], ["INPUT s3://bucket/in", "only local"]),
+        (["curate", "ftp://host/in", "out"], ["ftp://host", "not a store that is supported"]),
         (["curate", "in", "in"], ["OUTPUT in", "not written by videoauteur", "name a new"]),
         (["curate", "in", "theirs"], ["OUTPUT theirs", "not written by videoauteur"]),
         (["curate", "in", "in/a.mp4"], ["OUTPUT in/a.mp4", "is a file"]),
