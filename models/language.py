@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlsplit
 
 from models.chat import TOO_LONG, Completion, Declined, DeclinedError
 from models.endpoint import Endpoint
@@ -252,13 +253,14 @@ def request_key(request: dict[str, Any]) -> str:
 
 def _packed(completion: Completion, place: Endpoint) -> str:
     usage = completion.usage
-    # A server can put the key that it was sent into its answer, which ends in published tables.
-    key = [os.environ.get(place.api_key_env, "")]
+    # A server can put what it was sent into its answer, which ends in published tables.
+    query = [value for _, value in parse_qsl(urlsplit(place.base_url).query)]
+    secrets = [os.environ.get(place.api_key_env, ""), *query]
     return json.dumps(
         {
-            "text": without(completion.text, key),
-            "finish": without(completion.finish, key),
-            "refusal": without(completion.refusal, key),
+            "text": without(completion.text, secrets),
+            "finish": without(completion.finish, secrets),
+            "refusal": without(completion.refusal, secrets),
             "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]} if usage else None,
             "model": place.model,
         }

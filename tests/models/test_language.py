@@ -34,6 +34,23 @@ def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.pacing.FIRST_WAIT_S", 0.01)
 
 
+def test_an_answer_does_not_hold_the_key_nor_the_signature_that_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "key-that-is-secret")
+    schema = {"type": "object", "properties": {"t": {"type": "string"}}, "required": ["t"]}
+    asked = Question(instructions="Tell.", material="it", schema=schema)
+    store = Store()
+    with ChatServer(replies(completion('{"t": "key-that-is-secret and zq-51e0b7aa"}'))) as server:
+        place = Endpoint(
+            base_url=f"{server.base_url}?signature=zq-51e0b7aa", model="m", api_key_env="SOME_KEY"
+        )
+        (answer,) = LanguageClient(place, store).ask([asked])
+    assert answer.content is not None
+    assert "secret" not in str(answer.content) and "zq-51e0b7aa" not in str(answer.content)
+    assert "zq-51e0b7aa" not in str(vars(store))
+
+
 def test_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", "sk-1")
     asked = Question(
