@@ -314,7 +314,7 @@ PARTS: dict[tuple[str, ...], Callable[[Path, Sizes], Iterator[Figure]]] = {
     ("one_video_overhead_s",): one_video,
     ("incremental",): incremental,
 }
-"""What measures which keys."""
+"""Functions that measure, by the keys that they give."""
 
 
 def small_video(work: Path) -> Path:

@@ -68,7 +68,7 @@ class Trial:
 
     @property
     def failed(self) -> bool:
-        """Whether something was lost, paid twice, mixed, or not as promised."""
+        """Tell whether something was lost, paid twice, mixed, or not as promised."""
         return not self.identical or bool(
             self.rows_lost or self.paid_twice or self.mixed_reads or self.wrong
         )

@@ -27,7 +27,7 @@ PATTERNS = tuple(
         r"()\bsk-[a-z0-9_-]{8,}",
     )
 )
-"""What looks like a secret; the first group stays."""
+"""Patterns of secrets; a match is replaced but for its first group."""
 KEY_OPTION = re.compile(r"--?(?:api[-_]?key|token|password)", re.IGNORECASE)
 """Options whose next argument is a secret."""
 KEY_VARIABLE = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS)$", re.IGNORECASE)

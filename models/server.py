@@ -16,7 +16,7 @@ from models import keeper
 from models.errors import ReportedError
 
 MARGIN_S = 30.0
-"""What the keeper may take beyond the deadlines of its server."""
+"""Seconds that the keeper may take beyond the deadlines of its server."""
 
 
 class ServerError(ReportedError):

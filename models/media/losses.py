@@ -45,7 +45,7 @@ class Losses:
 
     @property
     def damaged(self) -> bool:
-        """Whether pictures were lost so far."""
+        """Tell whether pictures were lost so far."""
         return bool(self.failed_packets or self._lost)
 
     def key_times(self, origin_s: float) -> list[float]:

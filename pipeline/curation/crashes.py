@@ -104,7 +104,7 @@ class Crash:
 
     @property
     def is_timeout(self) -> bool:
-        """Whether the deadline passed; else the process crashed."""
+        """Tell whether the deadline passed; otherwise the process crashed."""
         return self.text.startswith(TIMEOUT)
 
 

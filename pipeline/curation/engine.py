@@ -36,7 +36,7 @@ Phase = Callable[[Sequence[Video], Sequence[Stage]], Iterable[Video]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """Where a run keeps its files; absolute paths, which workers on every node can reach.
+    """Folders of a run's files; absolute paths, which workers on every node can reach.
 
     Attributes:
         scratch: packed frames and logs; may be emptied between runs.

@@ -18,7 +18,7 @@ from pipeline.dataset.manifest import relative_uri
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which files of INPUT a run curates; all of them by default.
+    """Choice of the files of INPUT that a run curates; all of them by default.
 
     Attributes:
         shard: (number, of how many), the number from 1 on; applied first.

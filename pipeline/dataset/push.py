@@ -33,7 +33,7 @@ THREADS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What a push did: files sent, files that were there, and files removed."""
+    """Result of a push: files sent, files that were there, and files removed."""
 
     sent: int
     there: int

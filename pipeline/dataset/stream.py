@@ -92,7 +92,7 @@ class RowStream(IterableDataset[Row]):
         opened = open_dataset(dataset)
         self._groups = list(_groups(opened, table, split))
         self.in_bucket = opened.in_bucket
-        """Whether tables or videos are in a bucket, whose client a forked worker cannot use."""
+        """Tell whether tables or videos are in a bucket; a forked worker cannot use the bucket's client."""
         self.epoch = 0
         self.places: Sequence[int] = ()
         """Rows of each worker that were passed; where the next iteration starts."""

@@ -43,7 +43,7 @@ VERSIONS = "_versions"
 CURRENT = "current"
 LOCK = "lock"
 OTHERS = ("run.json", "report.html", "README.md")
-"""What a version holds beside its tables and its manifest."""
+"""Files of a version beside its tables and its manifest."""
 LINKS = (*TABLES, *OTHERS, MANIFEST)
 
 

@@ -1,4 +1,4 @@
-"""Log of a program that nobody watches: a JSON object a line on standard error.
+"""Log for programs to read: one JSON object per line on standard error.
 
 On a terminal the bars of :mod:`pipeline.platform.progress` stand in its place.
 """
