@@ -20,7 +20,6 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from models.errors import ReportedError, StoreError, UsageError
@@ -69,12 +68,7 @@ class BucketOutput:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._over.set()
         self._thread.join()
         # The error of the run counts, not that the store is away.

@@ -9,7 +9,6 @@ import platform
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from pydantic_core import to_json
@@ -78,12 +77,7 @@ class RunFile:
         self.finish(self._path, "running")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if not isinstance(error, KeyboardInterrupt | ReportedError | OSError):
             return
         with suppress(OSError):
