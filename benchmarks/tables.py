@@ -26,6 +26,7 @@ from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
 from pipeline.dataset.tables import Row, Rows
 from pipeline.dataset.versions import VersionWriter
 from pipeline.report.page import write_report
+from pipeline.report.samples import Pictures
 from pipeline.report.summary import summarise, write_card
 
 WORDS = "add the chopped onion to the hot oil and stir until it is golden brown".split()
@@ -86,7 +87,9 @@ def write(output: Path, videos: int, clips: int, *, shard: int, group: int) -> d
             "videoauteur": __version__, "schema_version": SCHEMA_VERSION, "machine": "",
             "config": Config().model_dump(mode="json"), "config_origins": {},
         }  # fmt: skip
-        write_report(version.folder, summary, frames=output, run=run)
+        write_report(
+            version.folder, summary, pictures=Pictures(scratch=output, input_root="file:///in/"), run=run
+        )
         (version.folder / "run.json").write_text(json.dumps({"status": "done", **run, **summary}))
         version.commit()
     return {"mb": _peak_mb() - before, "s": time.perf_counter() - started}

@@ -35,12 +35,14 @@ from pipeline.dataset.versions import LOCK, VERSIONS, VersionWriter, recover
 from pipeline.platform.config import ConfigError, Loaded
 from pipeline.platform.log import log
 from pipeline.platform.storage import is_url
-from stages.frames import remove_frames
+from stages.frames import packed_frames, remove_frames
 from stages.reasons import FAILURES, Reason
 from stages.records import Drop, Video
 
 BUGS = "bugs.log"
 """Tracebacks of bugs, in the scratch folder."""
+FRAMES_FOR_REPORT = 50
+"""Finished videos whose packed frames wait for the report; the thumbnails of others are decoded anew."""
 
 
 class OutputError(UsageError):
@@ -130,7 +132,7 @@ def _curate(
             sources = identify(surveyed, index, VideoFiles(config.run.cache_bytes))
             job.run(sources, root, index, memo or output / MEMO)
             index.compact()
-            summary = job.finish(digest, readable=_problems(sources) == _problems(surveyed))
+            summary = job.finish(digest, root, readable=_problems(sources) == _problems(surveyed))
         run.remove()
     failed = summary["videos"].get("failed", 0)
     over_budget = failed > config.run.error_budget * len(sources)
@@ -168,6 +170,7 @@ class _Job:
         self._stages: dict[str, dict[str, float]] = {}
         self._final = True
         self._unfinished: set[str] = set()
+        self._with_frames = 0
 
     def run(self, sources: Sequence[Source], root: str, memo: GuardedMemo, place: Path | str) -> None:
         """Run all videos, and add their rows to the version.
@@ -206,6 +209,7 @@ class _Job:
                     if video.rejected.reason in FAILURES:
                         self._unfinished.add(video.video_id)
                 rows.add(video)
+                self._prune(video)
                 self._run.done += 1
         self._stages = tally.figures()
 
@@ -225,11 +229,22 @@ class _Job:
         if end.reason in FAILURES | PASSING:
             self._final = False
 
-    def finish(self, digest: str, *, readable: bool) -> dict[str, Any]:
+    def _prune(self, video: Video) -> None:
+        """Remove the packed frames of a finished video, unless they are asked for or among the report's."""
+        if self._config.run.keep_frames or video.video_id in self._unfinished:
+            return
+        frames = packed_frames(self._output / SCRATCH, video.video_id)
+        if self._with_frames < FRAMES_FOR_REPORT:
+            self._with_frames += frames.is_file()
+        else:
+            frames.unlink(missing_ok=True)
+
+    def finish(self, digest: str, root: str, *, readable: bool) -> dict[str, Any]:
         """Write the version, make it the current one, and return its summary.
 
         Args:
             digest: see :func:`pipeline.curation.run_file.made_from`.
+            root: URI of INPUT's folder.
             readable: no file turned out to be unreadable; such a file may be readable next time.
 
         Raises:
@@ -237,6 +252,7 @@ class _Job:
         """
         # A run with nothing to do ends without these, which take time to import.
         from pipeline.report.page import write_report
+        from pipeline.report.samples import Pictures
         from pipeline.report.summary import summarise, write_card
 
         version, run = self._version, self._run
@@ -246,7 +262,8 @@ class _Job:
             seconds = round(time.perf_counter() - self._started, 3)
             summary = summarise(version.folder, counts, self._stages, self._ledger.totals(), seconds)
             write_card(version.folder, summary)
-            write_report(version.folder, summary, frames=self._output / SCRATCH / "frames", run=run.asked)
+            pictures = Pictures(scratch=self._output / SCRATCH, input_root=root)
+            write_report(version.folder, summary, pictures=pictures, run=run.asked)
             status = "budget_spent" if self.spent else "done"
             run.finish(version.folder / RUN_FILE, status, **made, **summary)
             version.commit()

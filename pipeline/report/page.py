@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from models.files import whole_file
 from pipeline.dataset.reading import Dataset
 from pipeline.report.insights import alternatives, bottleneck, costs
-from pipeline.report.samples import Details, Row, extremes, name_of, samples_of, scan, spread
+from pipeline.report.samples import Details, Pictures, Row, extremes, name_of, samples_of, scan, spread
 from pipeline.report.scores import histograms
 from stages.reasons import FAILURES
 
@@ -95,15 +95,15 @@ class TimeLine:
     drawn: bool
 
 
-def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path, run: Mapping[str, Any]) -> Path:
+def write_report(
+    output: Path, summary: Mapping[str, Any], *, pictures: Pictures, run: Mapping[str, Any]
+) -> Path:
     """Write ``report.html``, whole or not at all.
-
-    Thumbnails are taken from the packed frames where they are still there.
 
     Args:
         output: OUTPUT, with its tables.
         summary: figures of the run; see :func:`pipeline.report.summary.summarise`.
-        frames: folder of packed frames.
+        pictures: for the thumbnails.
         run: program, machine and configuration, as in ``run.json``.
 
     Returns:
@@ -134,8 +134,8 @@ def write_report(output: Path, summary: Mapping[str, Any], *, frames: Path, run:
         "kept_s": kept_s,
         "matched": scan(output, "actions", ["matched"], pc.field("matched")).count_rows(),
         "rejects": _reject_groups(output),
-        "samples": samples_of(sampled, details, frames, most=MAX_SAMPLES),
-        "extremes": extremes(output, frames),
+        "samples": samples_of(sampled, details, pictures, most=MAX_SAMPLES),
+        "extremes": extremes(output, pictures),
         "lines": lines,
         "looks": sorted({mark.look for mark in marks} - {"solid", "hollow"}),
         "num_originals": len(originals),

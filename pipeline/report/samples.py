@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +19,10 @@ import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
 
 from models.files import parquet_files
+from pipeline.dataset.manifest import absolute_uri
 from pipeline.dataset.schema import TABLES
 from pipeline.report.scores import SCORES, floats
+from pipeline.report.source import NoSourceError, source_of
 from stages.frames import nearest_frame, packed_frames
 
 SAMPLE_ACTIONS = 3
@@ -41,11 +44,36 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """Pictures of the videos of a run.
+
+    Attributes:
+        scratch: folder with the packed frames of some of them.
+        input_root: URI of INPUT's folder, which the URIs of the tables are relative to.
+    """
+
+    scratch: Path
+    input_root: str
+
+    def jpeg_at(self, video_id: str, uri: str, time_s: float) -> bytes | None:
+        """Return the packed frame nearest to a time or, without one, the picture decoded from the video.
+
+        Returns:
+            a JPEG file; None where there is neither.
+        """
+        jpeg = nearest_frame(packed_frames(self.scratch, video_id), time_s)
+        if jpeg is None:
+            with suppress(NoSourceError):
+                return source_of(absolute_uri(uri, self.input_root), local=True).jpeg_at(time_s)
+        return jpeg
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """A kept clip, to look at.
 
     Attributes:
-        thumbnail: a ``data:`` URI; None where the packed frames are gone.
+        thumbnail: a ``data:`` URI; None where neither packed frames nor the video can be read.
         actions: what is done in it, at most ``SAMPLE_ACTIONS``.
     """
 
@@ -70,7 +98,7 @@ class Extremes:
     samples: list[Sample]
 
 
-def samples_of(videos: list[Row], details: Details, frames: Path, *, most: int) -> list[Sample]:
+def samples_of(videos: list[Row], details: Details, pictures: Pictures, *, most: int) -> list[Sample]:
     """Return clips of the chosen videos, ``most`` in all, about as many of each."""
     samples: list[Sample] = []
     for index, video in enumerate(videos):
@@ -82,11 +110,11 @@ def samples_of(videos: list[Row], details: Details, frames: Path, *, most: int) 
             spoken[pair["clip_id"]].append(texts[pair["action_id"]])
         for clip in spread(details["clips"][video_id], each + (index < rest)):
             actions = spoken[clip["clip_id"]][:SAMPLE_ACTIONS]
-            samples.append(_sample(video_id, video["uri"], clip, actions, frames))
+            samples.append(_sample(video_id, video["uri"], clip, actions, pictures))
     return samples
 
 
-def extremes(output: Path, frames: Path) -> list[Extremes]:
+def extremes(output: Path, pictures: Pictures) -> list[Extremes]:
     """Return the kept clips with the lowest and the highest value of each score.
 
     Clips are read one row group at a time; of equal ones the first is taken.
@@ -114,26 +142,21 @@ def extremes(output: Path, frames: Path) -> list[Extremes]:
             label=ENDS[column][highest],
             column=column,
             settings=[s.setting for s in SCORES.values() if (s.column, s.upper) == (column, highest)],
-            samples=[_sample(row["video_id"], uris[row["video_id"]], row, [], frames) for _, row in best],
+            samples=[_sample(row["video_id"], uris[row["video_id"]], row, [], pictures) for _, row in best],
         )
         for (column, highest), best in found.items()
         if best
     ]
 
 
-def _sample(video_id: str, uri: str, clip: Row, actions: list[str], frames: Path) -> Sample:
+def _sample(video_id: str, uri: str, clip: Row, actions: list[str], pictures: Pictures) -> Sample:
     middle_s = (clip["start_s"] + clip["end_s"]) / 2
-    picture = thumbnail(packed_frames(frames.parent, video_id), middle_s)
-    return Sample(name=name_of(uri), clip=clip, thumbnail=picture, actions=actions)
+    thumbnail = _thumbnail(pictures.jpeg_at(video_id, uri, middle_s))
+    return Sample(name=name_of(uri), clip=clip, thumbnail=thumbnail, actions=actions)
 
 
-def thumbnail(packed: Path, time_s: float) -> str | None:
-    """Return the packed frame nearest to a time, small, as a ``data:`` URI.
-
-    Returns:
-        None where there is no such frame: the scratch folder may be emptied at any time.
-    """
-    jpeg = nearest_frame(packed, time_s)
+def _thumbnail(jpeg: bytes | None) -> str | None:
+    """Return a picture, small, as a ``data:`` URI; None if there is none or it is damaged."""
     try:
         image = None if jpeg is None else cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:

@@ -85,7 +85,8 @@ def source_of(uri: str, *, local: bool) -> Source:
     if not local:
         raise NoSourceError("the video is a file of the machine that made this dataset")
     path = path_of(uri)
-    with suppress(OSError):
+    # A path with a null byte is a ValueError.
+    with suppress(OSError, ValueError):
         state = path.stat()
         return _checked(Source(name=path.name, path=path), f"{state.st_mtime_ns}-{state.st_size}")
     raise NoSourceError("the file is not on this machine, or has been moved")

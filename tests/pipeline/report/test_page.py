@@ -23,7 +23,7 @@ from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.dataset.tables import Rows, write_tables
 from pipeline.report import page as report_page
 from pipeline.report.page import clock, cut, share, write_report
-from pipeline.report.samples import extremes, spread
+from pipeline.report.samples import Pictures, extremes, spread
 from pipeline.report.text_statistics import text_statistics
 from stages.frames import FramePacker
 from stages.reasons import Kind, Reason
@@ -183,9 +183,13 @@ def write(output: Path, videos: Sequence[Video], /, *more: Rows, **changes: Any)
         "text": text_statistics(output),
         "seconds": 71.0,
     }
-    path = write_report(output, summary | changes, frames=output / "_work" / "frames", run=RUN)
+    path = write_report(output, summary | changes, pictures=pictures_of(output), run=RUN)
     assert path == output / "report.html"
     return Page(path.read_text(encoding="utf-8"))
+
+
+def pictures_of(output: Path) -> Pictures:
+    return Pictures(scratch=output / "_work", input_root="file:///in/")
 
 
 def pack_frames(output: Path, video: Video) -> None:
@@ -326,7 +330,7 @@ def test_best_and_worst_clips_are_found_by_score(tmp_path: Path) -> None:
         clips = [replace(clip, motion=motion) for clip, motion in zip(video.clips, scores, strict=True)]
         videos.append(replace(video, clips=clips))
     write(tmp_path, videos)
-    found = extremes(tmp_path, tmp_path / "_work" / "frames")
+    found = extremes(tmp_path, pictures_of(tmp_path))
     ends = {end.label: [sample.clip["motion"] for sample in end.samples] for end in found}
     assert ends["stillest"] == [0.0, 0.05, 0.1]
     assert ends["liveliest"] == [0.45, 0.4, pytest.approx(0.35)]
