@@ -43,6 +43,11 @@ from pipeline.platform.packages import check_packages
 
 HEALTH_PERIOD_S = 2.0
 NAME = "videoauteur"
+OFFER_S = 0.03
+"""Longest time until a waiting call is offered to the replicas again.
+
+Serve waits up to half a second, in which replicas stand idle between clips.
+"""
 Facts = Mapping[str, Mapping[str, Any]]
 logger = logging.getLogger(__name__)
 
@@ -163,6 +168,7 @@ def _deployment(name: str, options: config.Replicas) -> Any:
         name=name,
         # A model has its device for itself; more replicas serve more callers.
         max_ongoing_requests=1,
+        request_router_config={"max_backoff_s": OFFER_S},
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
         health_check_period_s=HEALTH_PERIOD_S,
         **scaling,
