@@ -25,12 +25,18 @@ SIZES = ((640, 360), (480, 360), (360, 360), (480, 270), (270, 480), (426, 240))
 SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi"}
 MAX_S = 60.0
 """Footage that is taken of one file, from its start."""
-TRAINING = ("clips/Corn_Dog", "real/making_cake.mp4", "scenes/goldeneye-vfr-drop3.mp4")
+APPEARANCE_VIDEOS = ("real/making_cake.mp4",)
+HEAD_VIDEOS = ("clips/Corn_Dog",)
 HELD_OUT = ("clips/BLT_Sandwich", "clips/Spring_Roll")
-"""Footage below ``$VIDEOAUTEUR_DATA`` that detectors of overlays are trained and measured on.
+"""Footage below ``$VIDEOAUTEUR_DATA`` on which the two networks of the overlay detector are trained, and on
+which it is measured. The head sees other footage than the appearance network, whose answers on its own
+training pictures are too good.
 
-``real/birthday.mp4`` is in neither: it has a faint stock mark across its middle, which the detector finds.
+Files with overlays or text on a screen are in none: ``real/birthday.mp4``, ``dj1`` and ``dj2``,
+``scenes/testvideo.mp4`` and ``goldeneye-vfr-drop3.mp4``.
 """
+STILLS_WITH_OVERLAYS = Path(__file__).with_name("youcook2_overlays.txt")
+"""Videos of YouCook2 with subtitles, titles or logos in one of their key frames, by eye."""
 MIN_EDGES = 2.0
 """Least mean gradient of a picture, in grey levels a pixel: fades and blank pictures show nothing."""
 
@@ -79,6 +85,18 @@ def video_files(folders: Sequence[Path], skip: Iterable[str]) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES and path.name not in left_out
     )
+
+
+def still_files(folder: Path, *, head: bool) -> list[Path]:
+    """Return half of the JPEG files below a folder: those for the head, or for the appearance network.
+
+    Files of one subfolder stay together. Subfolders listed in ``STILLS_WITH_OVERLAYS`` are left out.
+    """
+    left_out = set(STILLS_WITH_OVERLAYS.read_text().split())
+    paths = [path for path in sorted(folder.rglob("*.jpg")) if path.parent.name not in left_out]
+    sources = sorted({path if path.parent == folder else path.parent for path in paths})
+    chosen = set(sources[int(head) :: 2])
+    return [path for path in paths if path in chosen or path.parent in chosen]
 
 
 def data_files(places: Iterable[str]) -> list[Path]:

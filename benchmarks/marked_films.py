@@ -25,6 +25,7 @@ from pipeline.curation.config import Config
 from pipeline.platform.memo import Memo
 from stages.base import Stage, Workspace
 from stages.records import Transcript, Video
+from stages.watermark.stage import union
 
 HARD = ("busy_middle", "two_cameras", "label_still", "label_moving")
 UNTOUCHED = "untouched"
@@ -52,7 +53,7 @@ class MarkedFilm:
         kind: of the overlay; ``UNTOUCHED``, or one of ``HARD``.
         pictures: RGB ``[h, w, 3]``, at ``FPS``.
         crf: of the file.
-        box: of the overlay, as fractions; None without one.
+        places: boxes of the overlay in every picture, as fractions; none without one.
         opacity: of the overlay; 0 without one.
     """
 
@@ -60,9 +61,15 @@ class MarkedFilm:
     pictures: Sequence[Picture] = field(repr=False)
     crf: int = 23
     shots: int = 1
-    box: Box | None = None
+    places: Sequence[Sequence[Box]] = field(default=(), repr=False)
     opacity: float = 0.0
     behaviour: str = ""
+
+    @property
+    def box(self) -> Box | None:
+        """Box of all pixels that the overlay covers in any picture, as fractions; None without one."""
+        boxes = [box for place in self.places for box in place]
+        return union(boxes) if boxes else None
 
 
 def planned(seed: int, clips: int) -> list[Case]:
@@ -87,7 +94,8 @@ def films_of(case: Case, footage: Sequence[Footage]) -> list[MarkedFilm]:
         MarkedFilm(kind=UNTOUCHED, pictures=pictures, crf=crf, shots=shots),
         MarkedFilm(
             kind=case.kind, pictures=covered, crf=crf, shots=shots, opacity=overlay.opacity,
-            box=overlay.box(width, height, len(pictures)), behaviour=overlay.behaviour,
+            places=[overlay.boxes(width, height, index) for index in range(len(pictures))],
+            behaviour=overlay.behaviour,
         ),
     ]  # fmt: skip
 

@@ -10,6 +10,7 @@ import math
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ Track = Callable[[int], tuple[int, int] | None]
 KINDS = ("logo", "stock_centre", "stock_tiled", "corner_bug", "handle", "subtitles", "title_card")
 OPACITIES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 BEHAVIOURS = ("steady", "blinking", "late", "moving")
+LIGHT_PX = 60
+"""Distance up to which a scene lights a label in it."""
 WORDS = (
     "cook home chef easy daily fresh tasty kitchen garden bake grill food best quick simple "
     "studio channel recipe spoon pepper mama family street world green golden little happy "
@@ -34,7 +37,7 @@ WORDS = (
 ).split()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Overlay:
     """An overlay on one film.
 
@@ -62,18 +65,26 @@ class Overlay:
                 result[target] += alpha * (255 * layer[source][..., :3] - result[target])
         return np.asarray(np.clip(np.rint(result), 0, 255), np.uint8)
 
-    def box(self, width: int, height: int, count: int) -> Box:
-        """Return the box of all pixels that it covers in any of `count` pictures, as fractions."""
-        boxes = []
-        for layer, track in self.stamps:
+    @cached_property
+    def extents(self) -> list[Box]:
+        """Boxes of what is seen of each layer, in pixels of the layer."""
+        found = []
+        for layer, _ in self.stamps:
             rows, columns = np.nonzero(layer[..., 3] > 0.1)
-            for place in {track(index) for index in range(count)} - {None}:
-                assert place is not None
+            found.append((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+        return found
+
+    def boxes(self, width: int, height: int, index: int) -> list[Box]:
+        """Return the boxes of the layers that one picture shows, as fractions."""
+        found = []
+        for (_, track), (x0, y0, x1, y1) in zip(self.stamps, self.extents, strict=True):
+            place = track(index)
+            if place is not None:
                 x, y = place
-                boxes.append((x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1))
-        low, high = np.min(boxes, axis=0), np.max(boxes, axis=0)
-        x0, y0 = max(low[0] / width, 0), max(low[1] / height, 0)
-        return float(x0), float(y0), float(min(high[2] / width, 1)), float(min(high[3] / height, 1))
+                left, right = (float(np.clip((x + edge) / width, 0, 1)) for edge in (x0, x1))
+                top, bottom = (float(np.clip((y + edge) / height, 0, 1)) for edge in (y0, y1))
+                found.append((left, top, right, bottom))
+        return found
 
 
 def random_overlay(rng: Generator, kind: str, width: int, height: int, count: int, fps: float) -> Overlay:
@@ -148,7 +159,9 @@ def pasted(picture: Picture, plate: Layer, place: tuple[int, int]) -> Picture:
     x1, y1 = min(x + plate.shape[1], picture.shape[1]), min(y + plate.shape[0], picture.shape[0])
     if x1 > x0 and y1 > y0:
         part = plate[y0 - y : y1 - y, x0 - x : x1 - x]
-        light = 0.35 + 0.65 * cv2.GaussianBlur(result, (0, 0), 15)[y0:y1, x0:x1] / 255
+        top, left = max(y0 - LIGHT_PX, 0), max(x0 - LIGHT_PX, 0)
+        near = cv2.GaussianBlur(result[top : y1 + LIGHT_PX, left : x1 + LIGHT_PX], (0, 0), LIGHT_PX / 4)
+        light = 0.35 + 0.65 * near[y0 - top : y1 - top, x0 - left : x1 - left] / 255
         target = result[y0:y1, x0:x1]
         target += part[..., 3:] * (255 * light * part[..., :3] - target)
     return np.asarray(np.clip(result, 0, 255), np.uint8)

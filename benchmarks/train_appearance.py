@@ -1,9 +1,10 @@
 """Train the network that tells drawn overlays from scenes.
 
 ``python -m benchmarks.train_appearance --samples FILE`` writes ``stages/watermark/appearance.safetensors``.
-Random overlays (:mod:`benchmarks.overlays`) lie over stills and over pictures of the training videos
-(:data:`benchmarks.footage.TRAINING`); printed labels in the scene are examples without an overlay. The same
-arguments and files give the same weights. The files must not be among those that figures are reported for.
+Random overlays (:mod:`benchmarks.overlays`) lie over stills and over pictures of videos
+(:data:`benchmarks.footage.APPEARANCE_VIDEOS`); printed labels in the scene are examples without an overlay.
+Every second source of stills is left to :mod:`benchmarks.train_watermark`. The same arguments and files
+give the same weights. The files must not be among those that figures are reported for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from benchmarks.commands import parser_of
-from benchmarks.footage import FPS, SIZES, TRAINING, Picture, data_files, graded_crop, read_footage
+from benchmarks.footage import (
+    APPEARANCE_VIDEOS,
+    FPS,
+    SIZES,
+    Picture,
+    data_files,
+    graded_crop,
+    read_footage,
+    still_files,
+)
 from benchmarks.overlays import KINDS, Overlay, label, pasted, random_overlay
 from stages.watermark.appearance import LAYERS, STRIDE, WEIGHTS_FILE
 from stages.watermark.evidence import SIDE_PX
@@ -32,14 +42,14 @@ COUNT = 48
 """Pictures of a film that stands for one picture: long enough for subtitles and cards to appear."""
 BATCH = 16
 RATE = 4e-3
-STILL_PX = 1080
+STILL_PX = 720
 """Short side to which stills are reduced; parts of them are shown at several scales."""
 
 
 def main() -> None:
     """Make samples, train, and write the weights."""
     parser = parser_of("train_appearance", __doc__)
-    parser.add_argument("--videos", type=Path, nargs="*", help="footage without overlays")
+    parser.add_argument("--videos", type=Path, nargs="*", default=[], help="more footage without overlays")
     parser.add_argument("--stills", type=Path, nargs="*", default=[], help="folders of photographs")
     parser.add_argument("--pictures", type=int, default=12_000, help="two samples are cut from each")
     parser.add_argument("--steps", type=int, default=9_000)
@@ -51,7 +61,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     cv2.setNumThreads(1)
     if not arguments.samples.exists():
-        videos = data_files(TRAINING) if arguments.videos is None else arguments.videos
+        videos = [*data_files(APPEARANCE_VIDEOS), *arguments.videos]
         made = samples(arguments.seed, videos, arguments.stills, arguments.pictures)
         np.save(arguments.samples, made)
     made = np.load(arguments.samples, mmap_mode="r")
@@ -64,8 +74,8 @@ def samples(seed: int, videos: Sequence[Path], stills: Sequence[Path], count: in
     """Make samples ``[2 * count, 160, 192]``: a crop of 128 rows, then its target and its weights."""
     rng = np.random.default_rng(seed)
     sources = [
-        [_reduced(path) for path in sorted(folder.rglob("*.jpg"))] for folder in stills
-    ] + [[bytes(jpeg) for one in read_footage(videos) for jpeg in one.jpegs]] * 2  # fmt: skip
+        [_reduced(path) for path in still_files(folder, head=False)] for folder in stills
+    ] * 2 + [[bytes(jpeg) for one in read_footage(videos) for jpeg in one.jpegs]]  # fmt: skip
     started = time.perf_counter()
     rows, columns = (side // STRIDE for side in CROP)
     made = np.zeros((2 * count, CROP[0] + 2 * rows, CROP[1]), np.uint8)
@@ -156,8 +166,12 @@ def sample(rng: Generator, sources: Sequence[bytes]) -> list[tuple[Plane, Plane,
 
     The first crop lies around an overlay, if there is one.
     """
-    picture = _scene(rng, sources[int(rng.integers(len(sources)))])
-    height, width = picture.shape[:2]
+    width, height = SIZES[int(rng.integers(len(SIZES)))]
+    # The detector looks at averages of scenes too.
+    count = 1 if rng.random() < 0.85 else int(rng.integers(2, 6))
+    chosen = [sources[int(rng.integers(len(sources)))] for _ in range(count)]
+    scenes = [_scene(rng, jpeg, width, height) for jpeg in chosen]
+    picture = np.asarray(np.rint(np.mean(scenes, axis=0)), np.uint8) if count > 1 else scenes[0]
     ink = np.zeros((height, width), np.float32)
     opacity = 1.0
     if rng.random() < 0.65:
@@ -180,12 +194,11 @@ def sample(rng: Generator, sources: Sequence[bytes]) -> list[tuple[Plane, Plane,
     return [_cut(rng, gray, ink, around=around, faint=opacity < 0.3) for around in (True, False)]
 
 
-def _scene(rng: Generator, jpeg: bytes) -> Picture:
-    """A part of a picture at a size of films, often with printed labels in it."""
+def _scene(rng: Generator, jpeg: bytes, width: int, height: int) -> Picture:
+    """A part of a picture at that size, often with printed labels in it."""
     source = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert source is not None
     source = np.asarray(source[..., ::-1], np.uint8)
-    width, height = SIZES[int(rng.integers(len(SIZES)))]
     side = min(source.shape[:2])
     if side > 400:
         # Of a large still, a part at any scale.

@@ -1,9 +1,10 @@
 """Fit the networks that weigh evidence for cuts and gradual transitions.
 
-``python -m benchmarks.train_shots`` renders films of the development clips below ``$VIDEOAUTEUR_DATA``,
-see :mod:`benchmarks.films`, adds the development recipes and footage without transitions, and writes
-``stages/scan/cuts.safetensors`` and ``gradual.safetensors``. Windows that lie partly in a transition, and
-changes at its edges, are left out. The same files give the same weights.
+``python -m benchmarks.train_shots`` renders films (:mod:`benchmarks.films`) of the development clips below
+``$VIDEOAUTEUR_DATA`` and of photographs (:mod:`benchmarks.moving_stills`), adds the development recipes and
+footage without transitions, and writes ``stages/scan/cuts.safetensors`` and ``gradual.safetensors``.
+Windows that lie partly in a transition, and changes at its edges, are left out. The same files give the
+same weights.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.commands import parser_of
 from benchmarks.films import FORMS, draw_film, write_film
 from benchmarks.fitting import fitted, save
 from benchmarks.machine import machine
+from benchmarks.moving_stills import write_clips
 from benchmarks.shots import DEVELOPMENT, calm, data_files
 from models.media import frames, open_media
 from stages.records import Interval
@@ -42,7 +45,10 @@ def main() -> None:
     parser = parser_of("train_shots", __doc__)
     parser.add_argument("--films", type=int, default=6, help="films of each form (default 6)")
     parser.add_argument("--clips", type=Path, nargs="*", default=[], help="more clips without cuts")
+    parser.add_argument("--stills", type=Path, nargs="*", default=[], help="folders of photographs")
+    parser.add_argument("--still-clips", type=int, default=32, help="clips made of photographs")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=CUTS_FILE.parent, help="folder of the weights")
     arguments = parser.parse_args()
     clips = calm([*data_files(DEVELOPMENT), *arguments.clips])
     if len(clips) < 2:
@@ -56,6 +62,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
+        stills = [still for place in arguments.stills for still in sorted(place.rglob("*.jpg"))]
+        if stills:
+            rng = np.random.default_rng(arguments.seed)
+            clips += write_clips(Path(folder), stills, arguments.still_clips, rng)
         for number, form in enumerate(FORMS):
             for film_number in range(arguments.films):
                 film = draw_film(clips, 10, arguments.seed + 100 * film_number + number)
@@ -73,7 +83,7 @@ def main() -> None:
         truths = [true for true, _ in found]
         print(f"{name}: {len(found)} examples, {sum(truths)} true")
         network = fitted([values for _, values in found], truths, hidden=HIDDEN)
-        save(target, {"": network}, note)
+        save(arguments.out / target.name, {"": network}, note)
 
 
 def evidence(

@@ -1,9 +1,10 @@
 """Train the network that scores candidates.
 
 ``python -m benchmarks.train_watermark --examples FILE`` writes ``stages/watermark/head.safetensors``. Films
-are those of :mod:`benchmarks.marked_films` with seeds below 1000, of the training footage
-(:data:`benchmarks.footage.TRAINING`) and of stills that become shots by a slow pan or zoom. The same
-arguments and files give the same weights. The files must not be among those that figures are reported for.
+are those of :mod:`benchmarks.marked_films` with seeds below 1000, of footage
+(:data:`benchmarks.footage.HEAD_VIDEOS`) and of stills that become shots by a slow pan or zoom; the
+appearance network was trained on other files. The same arguments and files give the same weights. The files
+must not be among those that figures are reported for.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from numpy.random import Generator
 
 from benchmarks.commands import parser_of
 from benchmarks.fitting import fitted, moved, save
-from benchmarks.footage import TRAINING, Footage, Picture, data_files, read_footage
+from benchmarks.footage import HEAD_VIDEOS, Footage, Picture, data_files, read_footage, still_files
 from benchmarks.marked_films import Case, MarkedFilm, films_of, planned
 from benchmarks.watermark import MIN_OPACITY
 from models.perceptron import Perceptron
 from stages.watermark.appearance import Appearance
-from stages.watermark.evidence import HEAD_FILE, Gray, candidates, shared
+from stages.watermark.evidence import HEAD_FILE, Box, Candidate, Gray, candidates, shared
 from stages.watermark.stage import WINDOW_PICTURES, small_gray
 
 HIDDEN = 16
 FOLDS = 5
 FALSE_SHARE = 0.01
-"""The score of 0.5 is that which one of a hundred films without an overlay reaches, by cross-validation.
-
-Other footage scores higher: the appearance network was trained on pictures of the same files. That is why
-the default of ``watermark.threshold`` is above 0.5.
-"""
+"""The score of 0.5 is that which one of a hundred films without an overlay reaches, by cross-validation."""
+COVERED = 0.5
+"""Share of the smaller of a candidate and an overlay from which they are one."""
+OFTEN = 0.3
+"""Share of a candidate's pictures in which it must be the overlay, to count as one."""
 STILL_PICTURES = 24
 STILL_PX = 400
 
@@ -67,7 +68,7 @@ class Example:
 def main() -> None:
     """Make films, gather candidates, train, and write the weights."""
     parser = parser_of("train_watermark", __doc__)
-    parser.add_argument("--videos", type=Path, nargs="*", help="footage without overlays")
+    parser.add_argument("--videos", type=Path, nargs="*", default=[], help="more footage without overlays")
     parser.add_argument("--stills", type=Path, nargs="*", default=[], help="folders of photographs")
     parser.add_argument("--shots", type=int, default=80, help="made of each folder of stills")
     parser.add_argument("--seed", type=int, default=100)
@@ -78,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if not arguments.examples.exists():
-        videos = data_files(TRAINING) if arguments.videos is None else arguments.videos
+        videos = [*data_files(HEAD_VIDEOS), *arguments.videos]
         cases = planned(arguments.seed, arguments.films)
         context = multiprocessing.get_context("spawn")
         given = (videos, arguments.stills, arguments.shots)
@@ -146,7 +147,7 @@ def _open(videos: list[Path], stills: list[Path], shots: int) -> None:
     _footage.extend(read_footage(videos))
     rng = np.random.default_rng(7)
     for folder in stills:
-        paths = sorted(folder.rglob("*.jpg"))
+        paths = still_files(folder, head=True)
         for n in rng.permutation(len(paths))[:shots]:
             _footage.append(still_shot(rng, paths[int(n)], len(_footage)))
 
@@ -186,16 +187,32 @@ def _examples(case: Case) -> list[Example]:
 def example(case: Case, film: MarkedFilm, rng: Generator) -> Example:
     """Gather the candidates of a film from every second picture, coded as JPEG."""
     quality = int(rng.integers(35, 85))
-    pictures = film.pictures[::2]
-    step = max(1, len(pictures) / WINDOW_PICTURES)
-    chosen = [pictures[int(k * step)] for k in range(int(len(pictures) / step))]
-    found = candidates([_gray(picture, quality) for picture in chosen], _appearance)
-    covers = [shared(one.box, film.box) if film.box else 0.0 for one in found]
+    count = len(film.pictures) // 2
+    step = max(1, count / WINDOW_PICTURES)
+    chosen = [2 * int(k * step) for k in range(int(count / step))]
+    found = candidates([_gray(film.pictures[index], quality) for index in chosen], _appearance)
+    places = [film.places[index] if film.places else [] for index in chosen]
     return Example(
         case=case.number, kind=film.kind, opacity=film.opacity, behaviour=film.behaviour, shots=film.shots,
-        overlays=[True if share > 0.5 else False if share == 0 else None for share in covers],
+        overlays=[is_overlay(one, places) for one in found],
         features=[list(one.features) for one in found],
     )  # fmt: skip
+
+
+def is_overlay(found: Candidate, places: Sequence[Sequence[Box]]) -> bool | None:
+    """Return whether a candidate is the overlay; None where it is that in few pictures or in part.
+
+    Args:
+        places: boxes of the overlay in every picture.
+    """
+    covers = [
+        max((shared(found.box, box) for box in boxes), default=0.0)
+        for boxes, seen in zip(places, found.shown, strict=True)
+        if seen
+    ]
+    if not any(covers):
+        return False
+    return True if np.mean([share > COVERED for share in covers]) >= OFTEN else None
 
 
 def _gray(picture: Picture, quality: int) -> Gray:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from benchmarks.footage import FPS, Footage, random_film
+from benchmarks.footage import FPS, STILLS_WITH_OVERLAYS, Footage, random_film, still_files
 from benchmarks.marked_films import HARD, UNTOUCHED, films_of, planned
-from benchmarks.overlays import KINDS
+from benchmarks.overlays import KINDS, Box
+from benchmarks.train_watermark import is_overlay
 from benchmarks.watermark import Judged, figures
+from stages.watermark.evidence import Candidate
 
 NONE = Judged(
     case=0, kind=UNTOUCHED, behaviour="", opacity=0.0, shots=1, box=None, score=0.0, found_kind="",
@@ -58,3 +61,28 @@ def test_pictures_of_a_film_are_rendered_when_asked_for() -> None:
     half = film[1::2]
     assert len(half) == len(film) // 2
     assert (half[0] == film[1]).all()
+
+
+def test_a_candidate_is_the_overlay_only_in_pictures_that_show_it() -> None:
+    place = (0.1, 0.1, 0.3, 0.2)
+    places = [[place], [place], [], []]
+
+    def found(box: Box, shown: str) -> Candidate:
+        flags = tuple(letter == "x" for letter in shown)
+        return Candidate(box=box, features=(), shown=flags, persistent=0, drifts=False)
+
+    assert is_overlay(found(place, "xx--"), places) is True
+    assert is_overlay(found(place, "xxxx"), places) is True
+    assert is_overlay(found(place, "--xx"), places) is False
+    assert is_overlay(found((0.25, 0.1, 0.6, 0.4), "xx--"), places) is None
+    assert is_overlay(found((0.5, 0.5, 0.7, 0.6), "xx--"), places) is False
+
+
+def test_stills_are_split_by_source_and_those_with_overlays_left_out(tmp_path: Path) -> None:
+    listed = STILLS_WITH_OVERLAYS.read_text().split()[0]
+    for name in ("a/1", "a/2", "b/1", "c/1", f"{listed}/1"):
+        path = tmp_path / f"{name}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    halves = [[path.parent.name for path in still_files(tmp_path, head=head)] for head in (False, True)]
+    assert halves == [["a", "a", "c"], ["b"]]
