@@ -21,6 +21,9 @@ from stages.base import Pool, Stage
 from stages.reasons import Kind, Reason
 from stages.records import Clip, Drop, Evidence, Interval, Video
 
+EDGE_S = 0.05
+"""What a clip may lack of ``clip.min_s``: boundaries are known to about a picture, and to less where
+pictures were dropped beside them."""
 CALM = 0.5
 """Share of the motion halfway below which a long shot is rather divided elsewhere."""
 
@@ -63,7 +66,7 @@ class CutClips(Stage):
     """Makes clips from shots and gives up those that are too short, dark, bright, blurred or still."""
 
     name: ClassVar[str] = "clip"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     pool: ClassVar[Pool] = "media"
     reads = ("video_id", "evidence", "transcript")
     writes = ("clips",)
@@ -126,8 +129,7 @@ class CutClips(Stage):
             return drop_clip(clip, self.name, Reason.TRANSITION, "a dissolve or a fade between two shots")
         # As long as it was before the guard, which takes at most half of it.
         whole_s = clip.duration_s + min(2 * self.settings.guard_s, clip.duration_s)
-        # Half a millisecond: intervals were rounded.
-        if whole_s < self.settings.min_s - 5e-4:
+        if whole_s < self.settings.min_s - EDGE_S:
             reason, detail = (
                 Reason.TOO_SHORT,
                 f"{whole_s:.2f} s; clip.min_s is {self.settings.min_s:g}",
@@ -189,12 +191,12 @@ def joined(shots: list[Interval], settings: ClipMeasuring) -> list[tuple[Interva
     groups: list[list[Interval]] = []
     for shot in shots:
         group = groups[-1] if groups else None
-        short = shot.duration_s < settings.min_s
+        short = shot.duration_s < settings.min_s - EDGE_S
         if (
             settings.short_shots == "join"
             and short
             and group is not None
-            and _span(group).duration_s < settings.min_s
+            and _span(group).duration_s < settings.min_s - EDGE_S
             and _span([*group, shot]).duration_s <= settings.max_s
         ):
             group.append(shot)
@@ -206,7 +208,7 @@ def joined(shots: list[Interval], settings: ClipMeasuring) -> list[tuple[Interva
             settings.short_shots == "join"
             and result
             and len(result[-1]) > 1
-            and _span(group).duration_s < settings.min_s
+            and _span(group).duration_s < settings.min_s - EDGE_S
             and _span([*result[-1], *group]).duration_s <= settings.max_s
         ):
             result[-1] = [*result[-1], *group]

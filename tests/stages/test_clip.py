@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
-from stages.clip import ClipSettings, CutClips, divided, frames_in
+from stages.clip import EDGE_S, ClipSettings, CutClips, divided, frames_in
 from stages.reasons import Kind, Reason
 from stages.records import Evidence, Interval, Sentence, Transcript, Video
 
@@ -54,7 +54,8 @@ def spans(video: Video) -> list[tuple[float, float, int]]:
     ("lengths", "clips", "dropped"),
     [
         ([5], [(0, 5, 1)], []),
-        ([4.99], [(0, 4.99, 1)], [0]),
+        ([4.96], [(0, 4.96, 1)], []),
+        ([4.94], [(0, 4.94, 1)], [0]),
         ([30], [(0, 30, 1)], []),
         ([31], [(0, 15.5, 1), (15.5, 31, 1)], []),
         ([2, 2, 2, 14], [(0, 6, 3), (6, 20, 1)], []),
@@ -161,7 +162,7 @@ def test_clips_tile_the_video(short_shots: str, guard_s: float) -> None:
         dropped = {drop.item_id: drop.reason for drop in video.drops if drop.kind is Kind.CLIP}
         for clip, (start_s, end_s) in zip(clips, wholes, strict=True):
             assert end_s - start_s <= 30 + 1e-5
-            short = end_s - start_s < 5 - 5e-4
+            short = end_s - start_s < 5 - EDGE_S
             assert dropped.get(clip.clip_id) == (Reason.TOO_SHORT if short else None)
             if clip.num_shots > 1:
                 assert short_shots == "join"
