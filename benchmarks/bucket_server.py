@@ -13,13 +13,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline.platform.storage import Store
+from pipeline.platform.storage import Store, store_of
 
 START_S = 30.0
 PIECE_BYTES = 1 << 16
@@ -227,6 +227,24 @@ def environment(endpoint: str, key: str, secret: str) -> dict[str, str]:
         "AWS_REGION": "us-east-1",
         "NO_PROXY": "127.0.0.1,localhost",
     }
+
+
+@contextlib.contextmanager
+def client(variables: Mapping[str, str]) -> Iterator[None]:
+    """Make this process a client of a server, which keeps its copies in a folder of its own.
+
+    Args:
+        variables: see :func:`environment`.
+    """
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ.update(variables, VIDEOAUTEUR_CACHE=cache)
+        store_of.cache_clear()
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def upload(bucket: str, folder: Path, prefix: str) -> int:

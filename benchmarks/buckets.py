@@ -16,17 +16,15 @@ Keys of the last line: ``identical``, ``continued_identical``, ``faulty_identica
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from benchmarks.bucket_server import Proxy, environment, make_bucket, server, upload
+from benchmarks.bucket_server import Proxy, client, environment, make_bucket, server, upload
 from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from benchmarks.run_process import Run
@@ -34,7 +32,7 @@ from examples.make_videos import make_demo
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import TABLES
-from pipeline.platform.storage import Store, store_of
+from pipeline.platform.storage import Store
 
 SHARE = 0.2
 """Of the requests, in the disturbed run."""
@@ -132,7 +130,7 @@ def _local(videos: Path, output: Path, options: Sequence[str]) -> dict[str, byte
 def _run_all(bench: Bench, upstream: str, reference: Mapping[str, bytes]) -> None:
     make_bucket(upstream, BUCKET.removeprefix("s3://"))
     logs: list[str] = []
-    with _client(environment(upstream, bench.key, bench.secret)):
+    with client(environment(upstream, bench.key, bench.secret)):
         size = upload(BUCKET, bench.videos, "in")
         for run, share in (("plain", 0.0), ("continued", 0.0), ("faulty", SHARE)):
             with Proxy(upstream, share=share) as proxy:
@@ -189,20 +187,6 @@ def _bucket_run(bench: Bench, output: str, node: str, proxy: Proxy) -> Run:
 
 def _curate(given: str, output: str, options: Sequence[str], variables: Mapping[str, str]) -> Run:
     return Run([sys.executable, "-m", "pipeline", "curate", given, output, *options], variables)
-
-
-@contextmanager
-def _client(variables: Mapping[str, str]) -> Iterator[None]:
-    """Make this process a client of a server, which keeps its copies in a folder of its own."""
-    before = dict(os.environ)
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ.update(variables, VIDEOAUTEUR_CACHE=cache)
-        store_of.cache_clear()
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
 
 
 def _tables(place: Path | str) -> dict[str, bytes]:

@@ -4,21 +4,21 @@ Every figure is of the real job: INPUT is listed and identified, the memo is ask
 are written and committed. Videos are small files with made-up measurements
 (:mod:`benchmarks.free_stages`).
 
-- ``list_s``: listing and looking at the state of ``--files`` files;
+- ``list_s``: listing and looking at the state of ``--files`` files, which are links to a few;
 - ``cpu_ms_per_video``: processor time of the driver, Ray and its workers for new videos in free stages, as
-  the difference of ``--new`` videos and of half of them, so that starting processes does not count;
-- ``noop_start_s``, ``noop_start_mb``: the same command again over ``--videos`` finished ones, nothing to
-  do: wall seconds and peak memory; ``noop_small_s``: the same over ten;
-- ``rematch_ratio``: the ``--videos`` known ones with another threshold of matching, one process without
+  the difference of ``--new`` videos and of a quarter of them, so that starting processes does not count;
+- ``noop_start_s``, ``noop_start_mb``: the same command again over ``--known`` finished files, nothing to
+  do: wall seconds and peak memory. All but ``--videos`` of them are copies, which are known at once: such
+  a run ends after the listing, whatever the files hold. ``noop_small_s``: the same over ten;
+- ``rematch_ratio``: ``--videos`` known ones with another threshold of matching, one process without
   Ray and its start, against reading and writing the same tables with pyarrow;
 - ``rejects_per_s``: files that are no videos, the time of ``--rejects`` beyond that of half of them;
-- ``one_video_overhead_s``: the command over one new video (``--video``), wall seconds beyond its stages.
+- ``one_video_overhead_s``: the command over one new video (``--video``), wall seconds beyond its stages;
+- ``incremental_ratio``, ``incremental_kept_shards``: ten files added to ``--grown`` finished ones: wall
+  time by that of the first run, and the share of the shards that kept their bytes.
 
-Beside these keys, two parts that run only when named: ``--only incremental``, ten files added to
-``--videos``, and ``--simulate N``: N synthetic videos through listing, memo, engine and tables.
-
-The full setting is ``--videos 100000 --files 1000000``; a million clips are 50,000 videos. No figure is
-scaled: each is of the size beside it.
+``--simulate N`` alone: N synthetic videos through listing, memo, engine and tables. No figure is scaled:
+each is of the size beside it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from unittest.mock import patch
 import pyarrow.parquet as pq
 
 from benchmarks.commands import Cost, parser_of, run
-from benchmarks.free_stages import CLIPS, FreeSite, write_files
+from benchmarks.free_stages import CLIPS, FreeSite, write_files, write_links
 from benchmarks.machine import machine, markdown
 from examples.make_videos import SOUP
 from examples.media import write_video
@@ -60,7 +60,15 @@ THRESHOLD = "match.max_start_diff_s=4.5"
 """Another one than the default, that keeps the same pairs here."""
 SMALL_SHARDS = "run.max_shard_bytes=2000000"
 """Shards as many for a thousand videos as the default makes for a hundred thousand."""
-QUICK = {"videos": 60, "new": 60, "rejects": 60, "files": 2000}
+SIZES = {
+    "videos": (4000, 60, "known videos"),
+    "known": (100_000, 1000, "finished files of a run with nothing to do"),
+    "grown": (1000, 60, "finished videos that ten are added to"),
+    "new": (2000, 60, "new videos in free stages"),
+    "rejects": (4000, 60, "files that are no videos"),
+    "files": (1_000_000, 2000, "listed files"),
+}
+"""Sizes by option: the default, the one of ``--quick``, and the meaning."""
 FREE = """
 import sys
 from pathlib import Path
@@ -88,6 +96,8 @@ class Sizes:
     """
 
     videos: int
+    known: int
+    grown: int
     new: int
     rejects: int
     files: int
@@ -98,23 +108,21 @@ class Sizes:
 def main() -> None:
     """Measure, print a table, then one JSON object."""
     parser = parser_of("engine", __doc__)
-    parser.add_argument("--videos", type=int, default=4000, help="known videos (default 4000)")
-    parser.add_argument("--new", type=int, default=600, help="new videos in free stages (default 600)")
-    parser.add_argument("--rejects", type=int, default=3000, help="files that are no videos (default 3000)")
-    parser.add_argument("--files", type=int, default=100_000, help="listed files (default 100000)")
+    for name, (default, _, meaning) in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (default {default})")
     parser.add_argument("--video", type=Path, help="a new video (default: a small one of the cases)")
     parser.add_argument("--runner", choices=("ray", "local"), default="ray")
     parser.add_argument("--only", action="append", metavar="KEY", help="a figure or part; repeatable")
-    parser.add_argument("--quick", action="store_true", help=f"small numbers: {QUICK}")
+    parser.add_argument("--quick", action="store_true", help="small numbers")
     parser.add_argument("--simulate", type=int, metavar="N", help="only: N synthetic videos, end to end")
     given = parser.parse_args()
     sizes = Sizes(
-        **{name: QUICK[name] if given.quick else getattr(given, name) for name in QUICK},
+        **{name: quick if given.quick else getattr(given, name) for name, (_, quick, _) in SIZES.items()},
         runner=given.runner,
         video=given.video,
     )
-    if min(sizes.videos, sizes.new, sizes.rejects) <= FEW or sizes.files < 1:
-        parser.error(f"--videos, --new and --rejects are more than {FEW}, --files at least 1")
+    if min(getattr(sizes, name) for name in SIZES) <= FEW or sizes.known < sizes.videos:
+        parser.error(f"all sizes are more than {FEW}, and --known at least --videos")
     unknown = set(given.only or ()) - {key for keys in PARTS for key in keys}
     if unknown:
         parser.error(f"--only {unknown.pop()}: one of {', '.join(key for keys in PARTS for key in keys)}")
@@ -138,13 +146,13 @@ def main() -> None:
 
 def _chosen(only: list[str] | None) -> list[Callable[[Path, Sizes], Iterator[Figure]]]:
     if only is None:
-        return [part for keys, part in PARTS.items() if keys != ("incremental",)]
+        return list(PARTS.values())
     return [part for keys, part in PARTS.items() if set(keys) & set(only)]
 
 
 def listing(work: Path, sizes: Sizes) -> Iterator[Figure]:
     """Time the listing of a folder."""
-    write_files(work, sizes.files, "listed")
+    write_links(work, sizes.files)
     started = time.perf_counter()
     listed = len(survey(list_files(str(work))))
     yield Figure(key="list_s", value=time.perf_counter() - started, size=f"{listed:,} files")
@@ -152,14 +160,14 @@ def listing(work: Path, sizes: Sizes) -> Iterator[Figure]:
 
 def new_videos(work: Path, sizes: Sizes) -> Iterator[Figure]:
     """Measure processor time of new videos in free stages."""
-    half = sizes.new // 2
-    few, many = (_free_command(work, number, sizes.runner) for number in (half, sizes.new))
+    fewer = sizes.new // 4
+    few, many = (_free_command(work, number, sizes.runner) for number in (fewer, sizes.new))
     yield Figure(
         key="cpu_ms_per_video",
-        value=1000 * (many.cpu_s - few.cpu_s) / (sizes.new - half),
+        value=1000 * (many.cpu_s - few.cpu_s) / (sizes.new - fewer),
         size=f"{sizes.new:,} videos of {CLIPS} clips",
-        detail=f"CPU {many.cpu_s:.1f} s, of {half} videos {few.cpu_s:.1f} s; "
-        f"wall {many.wall_s:.1f} s, of {half} videos {few.wall_s:.1f} s",
+        detail=f"CPU {many.cpu_s:.1f} s, of {fewer} videos {few.cpu_s:.1f} s; "
+        f"wall {many.wall_s:.1f} s, of {fewer} videos {few.wall_s:.1f} s",
     )
 
 
@@ -170,30 +178,31 @@ def _free_command(work: Path, number: int, runner: str) -> Cost:
 
 
 def known_videos(work: Path, sizes: Sizes) -> Iterator[Figure]:
-    """Measure runs over videos that are finished, and the same with another threshold."""
+    """Measure a changed threshold over known videos, and a run over many finished files."""
     files, output, memo = work / "files", work / "output", work / "memo"
     write_files(files, sizes.videos, "known")
-    started = time.perf_counter()
     # Filling the memo is no part of the figures.
-    curate_free(files, work / "filled", "local", memo=memo)
-    filled_s = time.perf_counter() - started
+    filled_s = _timed(lambda: curate_free(files, work / "filled", "local", memo=memo))
     rebuilt = curate(files, output, sizes.runner, "--memo", str(memo))
     nothing_measured(output)
-    known = f"{sizes.videos:,} known videos"
+    yield rematch(files, output, memo)
+    write_links(files / "copies", sizes.known - sizes.videos, of=files)
+    copied = curate(files, output, sizes.runner, "--memo", str(memo))
     again = curate(files, output, sizes.runner, "--memo", str(memo))
+    known = f"{sizes.known:,} files, {sizes.videos:,} contents"
     yield Figure(
         key="noop_start_s",
         value=again.wall_s,
         size=known,
-        detail=f"into a new OUTPUT {rebuilt.wall_s:.1f} s; filling the memo took {filled_s:.0f} s",
+        detail=f"before, {sizes.videos:,} known videos into a new OUTPUT {rebuilt.wall_s:.1f} s (filling "
+        f"the memo {filled_s:.0f} s), with the copies {copied.wall_s:.1f} s",
     )
     yield Figure(
         key="noop_start_mb",
         value=again.peak_mb,
         size=known,
-        detail=f"into a new OUTPUT {rebuilt.peak_mb:.0f} MB",
+        detail=f"before {rebuilt.peak_mb:.0f} MB and {copied.peak_mb:.0f} MB",
     )
-    yield rematch(files, output, memo)
 
 
 def few_videos(work: Path, sizes: Sizes) -> Iterator[Figure]:
@@ -242,7 +251,7 @@ def rejects(work: Path, sizes: Sizes) -> Iterator[Figure]:
     walls = []
     half = sizes.rejects // 2
     for number in (half, sizes.rejects):
-        write_files(work / str(number), number, "reject")
+        write_files(work / str(number), number, "reject", head=b"")
         walls.append(curate(work / str(number), work / f"out{number}", sizes.runner).wall_s)
     few_s, many_s = walls
     yield Figure(
@@ -271,18 +280,25 @@ def one_video(work: Path, sizes: Sizes) -> Iterator[Figure]:
 def incremental(work: Path, sizes: Sizes) -> Iterator[Figure]:
     """Add ten files to a finished dataset: wall time, and how many shards changed."""
     files, output = work / "files", work / "output"
-    write_files(files, sizes.videos, "known")
+    write_files(files, sizes.grown, "known")
     first_s = _timed(lambda: curate_free(files, output, "local", settings=(SMALL_SHARDS,)))
     before = _shards(output)
     write_files(files / "added", ADDED, "added")
     second_s = _timed(lambda: curate_free(files, output, "local", settings=(SMALL_SHARDS,)))
     after = _shards(output)
+    size = f"{ADDED} files added to {sizes.grown:,}"
     yield Figure(
-        key="incremental",
+        key="incremental_ratio",
         value=second_s / first_s,
-        size=f"{ADDED} files added to {sizes.videos:,}",
-        detail=f"{second_s:.1f} s, the first run {first_s:.1f} s; of {len(before)} shards "
-        f"{len(before & after)} kept their bytes, {len(after - before)} are new",
+        size=size,
+        detail=f"{second_s:.1f} s, the first run {first_s:.1f} s",
+    )
+    yield Figure(
+        key="incremental_kept_shards",
+        value=len(before & after) / len(before),
+        size=size,
+        detail=f"of {len(before)} shards {len(before & after)}; {len(after - before)} are new, "
+        f"in {', '.join(sorted({name.partition('/')[0] for name in after - before}))}",
     )
 
 
@@ -312,7 +328,7 @@ PARTS: dict[tuple[str, ...], Callable[[Path, Sizes], Iterator[Figure]]] = {
     ("noop_small_s",): few_videos,
     ("rejects_per_s",): rejects,
     ("one_video_overhead_s",): one_video,
-    ("incremental",): incremental,
+    ("incremental_ratio", "incremental_kept_shards"): incremental,
 }
 """Functions that measure, by the keys that they give."""
 

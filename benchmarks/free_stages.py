@@ -35,15 +35,38 @@ FOODS = ("onions", "carrots", "beans", "noodles")
 CLIPS = len(VERBS) * len(FOODS)
 """Clips of each video, every one with an action of its own."""
 CLIP_S = 8.0
+LINKS = 50_000
+"""Links to a file, fewer than file systems allow."""
 WORDS = "add the chopped onion to the hot oil and stir until it is golden brown".split()
 
 
-def write_files(folder: Path, number: int, kind: str) -> None:
+HEAD = b"\0\0\0\x18ftypisom"
+"""First bytes of an MP4 file."""
+
+
+def write_files(folder: Path, number: int, kind: str, head: bytes = HEAD) -> None:
     """Write small files, each with a content of its own, which no reader of videos can open."""
     for at in range(number):
         place = folder / f"{at // 1000:04d}"
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"{at:07d}.mp4").write_text(f"{kind} {at}: not a film\n")
+        (place / f"{at:07d}.mp4").write_bytes(head + f"{kind} {at}: not a film\n".encode())
+
+
+def write_links(folder: Path, number: int, *, of: Path | None = None) -> None:
+    """Write files that are links to a few others, which takes a fraction of the time.
+
+    Args:
+        of: a folder with the others; a few new ones if None.
+    """
+    if of is None:
+        of = folder / "linked"
+        write_files(of, number // LINKS + 1, "linked")
+    originals = sorted(path for path in of.rglob("*") if path.is_file())
+    for at in range(number):
+        place = folder / f"links{at // 1000:04d}"
+        if at % 1000 == 0:
+            place.mkdir(parents=True)
+        (place / f"{at:07d}.mp4").hardlink_to(originals[at % len(originals)])
 
 
 class FreeSite(Site):

@@ -143,9 +143,8 @@ def judged(folder: Path, numbers: Sequence[int], seed: int) -> list[Verdict]:
             name = hashlib.sha256(content).hexdigest()
             started = time.perf_counter()
             faulthandler.dump_traceback_later(HANG_S, exit=True, file=2)
-            video = worker.process(
-                Video(uri=path.as_uri(), video_id=name[:16], content_id=name), lambda event: None
-            )
+            listed = Video(uri=path.as_uri(), video_id=name[:16], content_id=name)
+            (video,) = worker.process([listed], lambda event: None)
             end = video.rejected
             outcome, detail = (str(end.reason), end.detail) if end else ("kept", "")
             try:

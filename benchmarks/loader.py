@@ -2,14 +2,17 @@
 
 Both give the same number of RGB pictures of each clip, at the same times and of the same size. They are
 measured in turn, several times; a figure is the median over the rounds of the loader's rate by PyAV's in
-the same round. Start-up of workers is part of the loader's time. Also: a loader that is stopped in the
-middle and continued, with 0, 1 and 2 workers, must hand out the same clips with the same pixels; and two
-ranks together every clip once.
+the same round. Start-up of workers is part of the loader's time, and for a bucket the copies of the videos
+to this node, in the first round. Also: a loader that is stopped in the middle and continued must hand out
+the same clips with the same pixels; and two ranks together every clip once. Tables and videos are in a
+folder, and in a bucket of a real S3 server (moto).
+
+Keys of the last line: ``ratio_vs_pyav``, ``resume_exact`` (in a folder, the worst of 0, 1 and 2 workers),
+``ratio_vs_pyav_s3``, ``resume_exact_s3`` (in a bucket, of 0 and 2 workers), ``ranks_complete``.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -17,38 +20,90 @@ import random
 import statistics
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import av
 
+from benchmarks.bucket_server import client, environment, make_bucket, server, upload
+from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
 from models.errors import MediaError
 from models.media import open_media, picture_stream, start_of
+from pipeline.dataset.push import push
 from pipeline.dataset.schema import TABLES
 from pipeline.dataset.stream import DecodeClip, RowStream, StreamLoader
-from pipeline.dataset.tables import Row, write_tables
-from stages.view import path_of
+from pipeline.dataset.tables import Row
+from pipeline.dataset.versions import VersionWriter
 
 BATCH = 2
 SIZE_PX = (224, 224)
+BARE = "PyAV"
+BUCKET = "s3://clips"
 
 
-def cut(videos: Sequence[Path], clips: int) -> list[Row]:
-    """Return rows of random spans of 5 to 10 s in the videos."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A dataset of clips and its videos, in a folder or in a bucket.
+
+    Attributes:
+        media: where the videos are.
+        workers: numbers of workers that are measured.
+    """
+
+    name: str
+    dataset: Path | str
+    media: Path | str
+    workers: tuple[int, ...]
+
+    def loader(self, workers: int, count: int, rank: int = 0, world: int = 1) -> StreamLoader:
+        """Return a loader of clips with so many pictures each."""
+        decode = DecodeClip(
+            self.dataset, count=count, height_px=SIZE_PX[0], width_px=SIZE_PX[1], media_root=self.media
+        )
+        stream = RowStream(self.dataset, "clips", seed=1, rank=rank, world=world, transform=decode)
+        return StreamLoader(stream, batch_size=BATCH, workers=workers)
+
+    def resumes(self, workers: int, count: int, clips: int) -> bool:
+        """Tell whether a stopped epoch goes on with the same clips and pixels."""
+        whole = digests(self.loader(workers, count))
+        stopped = self.loader(workers, count)
+        first = digests(stopped, clips // BATCH // 2)
+        resumed = self.loader(workers, count)
+        resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
+        return first + digests(resumed) == whole
+
+
+def linked(given: Sequence[Path], folder: Path) -> dict[Path, float]:
+    """Link the files with pictures into a folder; return the links with their lengths in seconds."""
+    folder.mkdir()
     lengths: dict[Path, float] = {}
-    for path in videos:
+    files = [
+        file
+        for path in given
+        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+        if file.is_file()
+    ]
+    for number, path in enumerate(files):
         try:
             with open_media(path) as container:
                 if picture_stream(container) is not None and container.duration:
-                    lengths[path] = container.duration / av.time_base
+                    link = folder / f"{number:04d}{path.suffix}"
+                    link.symlink_to(path.absolute())
+                    lengths[link] = container.duration / av.time_base
         except MediaError:
             continue
     if not lengths:
-        raise SystemExit(f"no video with pictures among {len(videos)} files")
+        raise SystemExit(f"no video with pictures among {len(files)} files")
+    return lengths
+
+
+def cut(lengths: Mapping[Path, float], clips: int) -> list[Row]:
+    """Return rows of random spans of 5 to 10 s in videos of these lengths."""
     dice = random.Random(0)
     rows = []
     for number in range(clips):
@@ -58,9 +113,19 @@ def cut(videos: Sequence[Path], clips: int) -> list[Row]:
         rows.append(
             dict.fromkeys(TABLES["clips"].names)
             | {"clip_id": f"{number:05d}", "video_id": hashlib.sha256(path.name.encode()).hexdigest()[:16],
-               "video_uri": path.absolute().as_uri(), "start_s": start_s, "end_s": start_s + length_s}
+               "video_uri": path.name, "start_s": start_s, "end_s": start_s + length_s}
         )  # fmt: skip
     return rows
+
+
+def write_dataset(output: Path, rows: Sequence[Row], media: Path) -> None:
+    """Write a dataset whose one table with rows is that of the clips."""
+    with VersionWriter(
+        output, scratch=output, input_root=f"{media.as_uri()}/", max_shard=10**8, max_row_group=10**5
+    ) as version:
+        version.add({"clips": rows})
+        version.write()
+        version.commit()
 
 
 def bare(row: Row, count: int) -> list[Any]:
@@ -84,12 +149,6 @@ def bare(row: Row, count: int) -> list[Any]:
     return pictures
 
 
-def loader(folder: Path, workers: int, count: int, rank: int = 0, world: int = 1) -> StreamLoader:
-    decode = DecodeClip(folder, count=count, height_px=SIZE_PX[0], width_px=SIZE_PX[1])
-    stream = RowStream(folder, "clips", seed=1, rank=rank, world=world, transform=decode)
-    return StreamLoader(stream, batch_size=BATCH, workers=workers)
-
-
 def digests(batches: StreamLoader, limit: int | None = None) -> list[str]:
     """Return a hash of id and pixels of every clip, in order."""
     return [
@@ -99,19 +158,31 @@ def digests(batches: StreamLoader, limit: int | None = None) -> list[str]:
     ]
 
 
-def resumes(folder: Path, workers: int, count: int, clips: int) -> bool:
-    """Tell whether a stopped epoch goes on with the same clips and pixels."""
-    whole = digests(loader(folder, workers, count))
-    stopped = loader(folder, workers, count)
-    stop = clips // BATCH // 2
-    first = digests(stopped, stop)
-    resumed = loader(folder, workers, count)
-    resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
-    return first + digests(resumed) == whole
+def rates(place: Place, rows: Sequence[Row], count: int, rounds: int) -> dict[str, list[float]]:
+    """Return clips a second by PyAV and by loaders, one for each round.
+
+    Args:
+        rows: with ``path`` and ``origin_s``, for PyAV.
+        count: pictures of a clip.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        started = time.perf_counter()
+        for row in rows:
+            bare(row, count)
+        found[BARE].append(len(rows) / (time.perf_counter() - started))
+        for workers in place.workers:
+            started = time.perf_counter()
+            seen = sum(len(batch) for batch in place.loader(workers, count))
+            if seen != len(rows):
+                raise SystemExit(f"{place.name}: {seen} of {len(rows)} clips came")
+            found[f"{workers} workers"].append(seen / (time.perf_counter() - started))
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure, print a table, then one JSON object."""
+    parser = parser_of("loader", __doc__)
     data = os.environ.get("VIDEOAUTEUR_DATA")
     parser.add_argument("videos", nargs="*", type=Path, default=[Path(data) / "real"] if data else [],
                         help="files or folders; default: real footage in VIDEOAUTEUR_DATA")  # fmt: skip
@@ -122,47 +193,45 @@ def main() -> None:
     given = parser.parse_args()
     if given.quick:
         given.clips, given.rounds = 12, 2
-    files = [
-        file
-        for path in given.videos
-        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
-        if file.is_file()
-    ]
-    rows = cut(files, given.clips)
     print(machine())
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_tables(folder, [{"clips": rows}], max_shard=10**8, max_row_group=10**5)
-        known = [row | _place(row) for row in rows]
-        rates: dict[str, list[float]] = {"PyAV": [], "0 workers": [], "1 workers": [], "2 workers": []}
-        for _ in range(given.rounds):
-            started = time.perf_counter()
-            for row in known:
-                bare(row, given.frames)
-            rates["PyAV"].append(len(rows) / (time.perf_counter() - started))
-            for workers in (0, 1, 2):
-                started = time.perf_counter()
-                seen = sum(len(batch) for batch in loader(folder, workers, given.frames))
-                assert seen == len(rows)
-                rates[f"{workers} workers"].append(seen / (time.perf_counter() - started))
-        ratios = {
-            name: statistics.median(mine / base for mine, base in zip(found, rates["PyAV"], strict=True))
-            for name, found in rates.items()
-        }
-        exact = all(resumes(folder, workers, given.frames, given.clips) for workers in (0, 1, 2))
-        ranks = [digests(loader(folder, 1, 1, rank, 2)) for rank in (0, 1)]
-        counts = Counter(one[:5] for rank in ranks for one in rank)
-        complete = len(counts) == len(rows) and set(counts.values()) == {1}
-    table = [(name, statistics.median(rates[name]), ratios[name]) for name in rates]
-    print("\n" + markdown(("loader", "clips a second", "ratio to PyAV"), table))
-    print(f"\nContinued exactly: {exact}. Two ranks disjoint and complete: {complete}.")
-    worst = min(ratio for name, ratio in ratios.items() if name != "PyAV")
-    print(json.dumps({"ratio_vs_pyav": round(worst, 3), "resume_exact": exact}))
+    lines: list[list[object]] = []
+    figures: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as name, server("moto") as upstream:
+        media, dataset = Path(name) / "videos", Path(name) / "dataset"
+        rows = cut(linked(given.videos, media), given.clips)
+        write_dataset(dataset, rows, media)
+        known = [row | _place(media / row["video_uri"]) for row in rows]
+        make_bucket(upstream, BUCKET.removeprefix("s3://"))
+        with client(environment(upstream, "key", "secret")):
+            upload(BUCKET, media, "videos")
+            push(dataset, f"{BUCKET}/dataset")
+            places = (
+                Place(name="folder", dataset=dataset, media=media, workers=(0, 1, 2)),
+                Place(name="bucket", dataset=f"{BUCKET}/dataset", media=f"{BUCKET}/videos", workers=(0, 2)),
+            )
+            for place, suffix in zip(places, ("", "_s3"), strict=True):
+                found = rates(place, known, given.frames, given.rounds)
+                ratios = {key: _ratio(found[key], found[BARE]) for key in found}
+                lines += [[place.name, key, statistics.median(found[key]), ratios[key]] for key in found]
+                exact = all(place.resumes(workers, given.frames, given.clips) for workers in place.workers)
+                figures[f"ratio_vs_pyav{suffix}"] = round(
+                    min(ratios[key] for key in ratios if key != BARE), 3
+                )
+                figures[f"resume_exact{suffix}"] = exact
+            ranks = [digests(places[0].loader(1, 1, rank, 2)) for rank in (0, 1)]
+    counts = Counter(one[:5] for rank in ranks for one in rank)
+    figures["ranks_complete"] = len(counts) == len(rows) and set(counts.values()) == {1}
+    print("\n" + markdown(("place", "loader", "clips a second", "ratio to PyAV"), lines), "\n")
+    print(json.dumps(figures))
 
 
-def _place(row: Row) -> Row:
+def _ratio(mine: Sequence[float], base: Sequence[float]) -> float:
+    """Return the median ratio of rates in the same round."""
+    return statistics.median(one / other for one, other in zip(mine, base, strict=True))
+
+
+def _place(path: Path) -> Row:
     """Return the facts that the bare decoding needs beforehand."""
-    path = path_of(row["video_uri"])
     with open_media(path) as container:
         return {"path": str(path), "origin_s": start_of(container)}
 

@@ -163,7 +163,7 @@ def _measured(
         stack.callback(telling.close)
         nothing: Callable[[StageEvent], None] = lambda _: None  # noqa: E731
         sources = [Source(uri=path.resolve().as_uri(), content_id=sha256_of(path)) for path in paths]
-        seen = [seeing.process(source.video(), nothing) for source in sources]
+        seen = list(seeing.process((source.video() for source in sources), nothing))
         workspace = Workspace(scratch=folder, answers=Memo(folder / "memo"), language=language, vision=None)
         listeners: dict[str, Transcribe] = {}
         for engine, chosen in engines.items():
@@ -182,7 +182,7 @@ def _measured(
                 started = time.perf_counter()
                 heard[name] = listeners[engine].listen(sound)
                 seconds += time.perf_counter() - started
-                told.append(telling.process(replace(video, transcript=heard[name]), nothing))
+                told += telling.process([replace(video, transcript=heard[name])], nothing)
             found = figures(heard, told, steps, folder / str(number))
             length_s = sum(video.facts.duration_s for video in seen if video.facts)
             row = {"condition": how.name, "engine": engine, **found, "real_time_factor": seconds / length_s}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import parse_qsl
 
 import httpx2
 
@@ -223,8 +224,15 @@ class Failover:
                 # A proxy of the environment would look for our own servers on its own machine.
                 trust_env=not HERE.fullmatch(httpx2.URL(place.base_url).host),
             )
+            # The package appends its path to the end of the URL, so a query must be given by itself.
+            bare, _, query = place.base_url.partition("?")
             client = AsyncOpenAI(
-                base_url=place.base_url, api_key=key, http_client=connections, timeout=None, max_retries=0
+                base_url=bare,
+                default_query=dict(parse_qsl(query, keep_blank_values=True)),
+                api_key=key,
+                http_client=connections,
+                timeout=None,
+                max_retries=0,
             )
         except httpx2.InvalidURL as error:
             raise EndpointError(f"base_url {place.base_url}: {error}") from error

@@ -93,7 +93,7 @@ def open_media(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Iter
         try:
             container = av.open(_NamelessFile(file), options=options, metadata_errors="replace")
         except DAMAGE as error:
-            known = _looks_like_video(file)
+            known = _begins_like_video(file)
             raise MediaError(reason_of(error), "corrupt" if known else "not_a_video") from error
         assert isinstance(container, InputContainer)
         with container:
@@ -226,7 +226,21 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
     )
 
 
-def _looks_like_video(file: BinaryIO) -> bool:
+def looks_like_video(path: Path) -> bool:
+    """Tell whether a file begins like a known container, damaged or not; of one that fails, that it does.
+
+    Some videos begin in another way: only :func:`open_media` decides.
+    """
+    try:
+        with _opened(path) as file:
+            return _begins_like_video(file)
+    except MediaError:
+        return False
+    except (OSError, TransientError):
+        return True
+
+
+def _begins_like_video(file: BinaryIO) -> bool:
     """Tell whether the first bytes are those of a known container, damaged or not."""
     file.seek(0)
     head = file.read(16)

@@ -55,4 +55,5 @@ def _processed(video: Video, site: Site, sink: EventSink) -> Video:
 def _work(video: Video, site: Site) -> tuple[Video, list[StageEvent]]:
     events: list[StageEvent] = []
     with closing(site.worker()) as worker:
-        return worker.process(video, events.append), events
+        (done,) = worker.process([video], events.append)
+    return done, events

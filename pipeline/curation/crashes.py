@@ -15,10 +15,12 @@ import hashlib
 import json
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Self
 
 from pydantic_core import to_json
 
@@ -28,12 +30,16 @@ from stages.records import Video
 
 CRASHES = "crashes.log"
 """Stacks of crashes, in the scratch folder."""
+KEY = "crash-"
+"""Beginning of the memo keys of crashes."""
 NOTES = "notes"
 """Folder of the notes, in the scratch folder."""
 TIMEOUT = "Timeout"
 """First word of the fault handler where the deadline passed."""
 GRACE_S = 1.0
 """Time for a sentence on the terminal before the process ends; the handler itself cannot write one."""
+REARM_S = 0.5
+"""The deadline of a video counts from the start of an earlier one that began at most so long before."""
 TWICE = 2
 
 
@@ -49,45 +55,71 @@ class Watch:
     def __init__(self, folder: Path, stages: Sequence[Stage], deadline_s: float) -> None:
         self._path = folder / NOTES / f"{uuid.uuid4().hex}.txt"
         self._stages, self._deadline_s = stages, deadline_s
+        self._note: BinaryIO | None = None
+        self._armed_s = float("-inf")
+        self._notice: threading.Timer | None = None
+        self._held = ""
 
     def key(self, video: Video) -> str:
         """Return the memo key of a video's crashes: other content, stages or time may end otherwise."""
         parts = [video.content_id, [stage.signature for stage in self._stages], self._deadline_s]
-        return f"crash-{hashlib.sha256(to_json(parts)).hexdigest()}"
+        return f"{KEY}{hashlib.sha256(to_json(parts)).hexdigest()}"
 
     @contextlib.contextmanager
-    def over(self, video: Video) -> Iterator[None]:
-        """Watch while a video is processed."""
+    def armed(self) -> Iterator[Self]:
+        """Watch while videos are processed one after the other; each goes through :meth:`over`."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        notice = threading.Timer(self._deadline_s, _announce, [video.uri, self._deadline_s])
-        notice.daemon = True
         enabled = faulthandler.is_enabled()
-        with self._path.open("wb", buffering=0) as note:
+        with self._path.open("wb", buffering=0) as self._note:
             # Held for as long as this process lives.
-            fcntl.flock(note, fcntl.LOCK_EX)
-            note.write(self.key(video).encode() + b"\n")
-            faulthandler.enable(note, all_threads=False)
-            # A thread of C: it ends the process also where a hung library never gives Python its turn.
-            faulthandler.dump_traceback_later(self._deadline_s + GRACE_S, exit=True, file=note)
-            notice.start()
+            fcntl.flock(self._note, fcntl.LOCK_EX)
+            faulthandler.enable(self._note, all_threads=False)
             try:
-                yield
+                yield self
             finally:
-                notice.cancel()
-                faulthandler.cancel_dump_traceback_later()
+                self._disarm()
                 faulthandler.disable()
                 if enabled and sys.__stderr__ is not None:
                     faulthandler.enable(sys.__stderr__, all_threads=False)
                 self._path.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def over(self, video: Video) -> Iterator[None]:
+        """Watch while a video is processed."""
+        assert self._note is not None, "over() is for the time of armed()"
+        self._note.write(self.key(video).encode() + b"\n")
+        self._held = video.uri
+        # Starting threads takes longer than a video that is known to the memo.
+        if time.monotonic() - self._armed_s > REARM_S:
+            self._disarm()
+            self._arm(self._note)
+        try:
+            yield
+        finally:
+            self._note.seek(0)
+            self._note.truncate()
 
-def _announce(uri: str, deadline_s: float) -> None:
-    print(
-        f"videoauteur: {uri} takes longer than run.video_deadline_s={deadline_s:g}; the process ends. "
-        "Give the same command again to go on.",
-        file=sys.stderr,
-        flush=True,
-    )
+    def _arm(self, note: BinaryIO) -> None:
+        self._armed_s = time.monotonic()
+        # A thread of C: it ends the process also where a hung library never gives Python its turn.
+        faulthandler.dump_traceback_later(self._deadline_s + GRACE_S, exit=True, file=note)
+        self._notice = threading.Timer(self._deadline_s + REARM_S, self._announce)
+        self._notice.daemon = True
+        self._notice.start()
+
+    def _disarm(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        if self._notice is not None:
+            self._notice.cancel()
+        self._armed_s = float("-inf")
+
+    def _announce(self) -> None:
+        print(
+            f"videoauteur: {self._held} takes longer than run.video_deadline_s={self._deadline_s:g}; "
+            "the process ends. Give the same command again to go on.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +155,8 @@ def collect(scratch: Path, memo: Memo) -> dict[str, Crash]:
                 continue
             key, _, rest = note.read().decode(errors="replace").partition("\n")
         path.unlink(missing_ok=True)
-        if rest:
+        # A process that died between two videos left no key.
+        if rest and key.startswith(KEY):
             crash = Crash(detail=rest.partition("\n")[0].rstrip("!"), text=rest)
             found[key] = crash
             with (scratch / CRASHES).open("a", encoding="utf-8") as log:

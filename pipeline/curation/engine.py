@@ -5,18 +5,20 @@ Neither Ray nor a model server starts before a video needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from models.serving import Capability
 from pipeline.curation import child_runner, runners, servers
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
 from pipeline.curation.crashes import collect, remembered_crash
 from pipeline.curation.runners import Site
+from pipeline.curation.screen import screened
 from pipeline.curation.servers import Running
 from pipeline.curation.worker import EventSink, crashed, remembered
 from pipeline.platform.address import cluster_address
@@ -90,6 +92,7 @@ class Engine:
                 yield video
             else:
                 unfinished.append(video)
+        unfinished = yield from self._screen(unfinished, stages)
         if not unfinished:
             return
         # The longest first, so that no worker starts one while the others are done.
@@ -105,6 +108,18 @@ class Engine:
                 # Without its servers every other video would end like this one.
                 self._running.check()
             yield video
+
+    def _screen(self, videos: list[Video], stages: Sequence[Stage]) -> Generator[Video, None, list[Video]]:
+        """Yield videos that need no cluster to be rejected, see :mod:`.screen`; return the others."""
+        first = stages[0]
+        if self._config.run.runner == "local" or len(videos) == 1 or not first.reads_file:
+            return videos
+        fresh = [video for video in videos if not video.passed]
+        rejected: set[str] = set()
+        for video in screened(fresh, self._site_of({}, [first]), self._sink):
+            rejected.add(video.uri)
+            yield video
+        return [video for video in videos if video.uri not in rejected]
 
     def _start_runner(self, videos: int) -> tuple[Serve, Runner]:
         """Return the runner for so many videos and the starter of servers; on Ray, the cluster is there."""
@@ -128,8 +143,12 @@ class Engine:
         if self._running is None and any(stage.pool == "language" for stage in remaining):
             logs = self._folders.scratch / "servers"
             self._running = self._stack.enter_context(serve(self._config, logs))
+        return self._site_of(self._running.base_urls if self._running else {}, remaining)
+
+    def _site_of(self, base_urls: Mapping[Capability, Sequence[str]], remaining: Sequence[Stage]) -> Site:
+        """Return the site of these stages with servers at these addresses, if they ask any."""
         unused = {each: (UNUSED,) for group in servers.needed(self._config) for each in group.serves}
-        language, vision = endpoints(self._config, self._running.base_urls if self._running else unused)
+        language, vision = endpoints(self._config, base_urls or unused)
         return Site(
             config=self._config,
             scratch=self._folders.scratch,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, get_type_hints
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json, to_jsonable_python
+from typing_extensions import TypedDict
 
 from models.errors import MediaError
 from pipeline.platform.memo import Memo
@@ -27,15 +30,25 @@ PASSING = frozenset({Reason.UNREADABLE, Reason.CHANGED})
 def memo_key(stage: Stage, video: Video) -> str:
     """Return the hash of all that a stage's result depends on."""
     head = to_json([stage.signature, stage.also_reads(video)])
-    reads = b",".join(b"%s:%s" % (to_json(name), _json_of(video, name)) for name in stage.reads)
+    reads = b",".join(b'"%s":%s' % (name.encode(), _json_of(video, name)) for name in stage.reads)
     text = b"%s,{%s}]" % (head[:-1], reads)
     return f"{stage.name}-{hashlib.sha256(text).hexdigest()}"
+
+
+_last_json: dict[str, tuple[object, bytes]] = {}
+"""The last value of each field, and its JSON: several stages in a row read the same value."""
 
 
 def _json_of(video: Video, name: str) -> bytes:
     """Return a field or property of a video as JSON; of fields, the types are known, which is faster."""
     value = getattr(video, name)
-    return field_json(name).dump_json(value) if name in FIELDS else to_json(value)
+    if name not in FIELDS:
+        return to_json(value)
+    last, text = _last_json.get(name, (None, b""))
+    if last is not value or not text:
+        text = field_json(name).dump_json(value)
+        _last_json[name] = value, text
+    return text
 
 
 def reject_key(stage: Stage, key: str) -> str:
@@ -96,7 +109,9 @@ def measured(stage: Stage, video: Video, file: Path | None) -> str:
     results = results_of(after, stage.name, stage.writes)
     stored = to_json({name: results[name] for name in stage.writes}, inf_nan_mode="constants").decode()
     try:
-        from_json(stored, allow_inf_nan=False)
+        # The words may stand in a text, so the parser decides; most results hold neither.
+        if "NaN" in stored or "Infinity" in stored:
+            from_json(stored, allow_inf_nan=False)
     except ValueError as error:
         plain = {name: to_jsonable_python(results[name]) for name in stage.writes}
         names = [name for name, value in plain.items() if any(not math.isfinite(x) for x in _floats(value))]
@@ -114,11 +129,18 @@ def rejection(error: BadInputError) -> str | None:
 def fill(stage: Stage, video: Video, stored: str) -> Video | None:
     """Return the video with a stored result; None if it is not one of this version of the records."""
     try:
-        result = from_json(stored)
-        fields = {name: field_json(name).validate_python(result[name]) for name in stage.writes}
-    except (ValidationError, ValueError, KeyError, TypeError):
+        results = _results_json(stage.writes).validate_json(stored)
+    except ValidationError:
         return None
-    return video.with_results(**fields)
+    return video.with_results(**results)
+
+
+@functools.cache
+def _results_json(names: tuple[str, ...]) -> TypeAdapter[dict[str, Any]]:
+    """Return the reader of the stored results of a stage that writes these fields."""
+    types = get_type_hints(Video)
+    # The functional form takes names that are not known before.
+    return TypeAdapter(TypedDict("Results", {name: types[name] for name in names}))  # type: ignore[operator]
 
 
 def _floats(value: object) -> Iterator[float]:

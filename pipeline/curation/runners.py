@@ -72,7 +72,6 @@ def run_local(videos: Iterable[Video], site: Site, sink: EventSink) -> Iterator[
     """Process one video after the other, in this process; a native crash or a hang ends it."""
     worker = site.worker()
     try:
-        for video in videos:
-            yield worker.process(video, sink)
+        yield from worker.process(videos, sink)
     finally:
         worker.close()

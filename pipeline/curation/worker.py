@@ -13,7 +13,7 @@ import json
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,12 +108,14 @@ class ChainWorker:
         if packer is not None:
             packer.workspace = workspace
 
-    def process(self, video: Video, sink: EventSink) -> Video:
-        """Return the video after these stages, or with the reason why it ended in one of them."""
-        if not video.content_id:
-            video = self._identified(video, sink)
-        with self._watch.over(video) if self._watch else nullcontext():
-            return self._processed(video, sink)
+    def process(self, videos: Iterable[Video], sink: EventSink) -> Iterator[Video]:
+        """Yield each video after these stages, or with the reason why it ended in one of them."""
+        with self._watch.armed() if self._watch else nullcontext() as watch:
+            for video in videos:
+                known = video if video.content_id else self._identified(video, sink)
+                with watch.over(known) if watch else nullcontext():
+                    done = self._processed(known, sink)
+                yield done
 
     def _processed(self, video: Video, sink: EventSink) -> Video:
         for stage in self._stages:

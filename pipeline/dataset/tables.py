@@ -13,11 +13,12 @@ import tempfile
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain, groupby
 from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.json as pj
 import pyarrow.parquet as pq
 from pydantic_core import from_json, to_json
 
@@ -29,7 +30,7 @@ Rows = dict[str, list[Row]]
 ORDER = ("video_id", "uri", "start_s", "kind")
 """Columns that tables are sorted by, where they have them."""
 CONVERTED_BYTES = 4_000_000
-"""Rows are converted to Arrow in pieces of this size: as Python objects they take ten times the memory."""
+"""Rows are converted to Arrow in pieces of this size, which bounds the memory of the conversion."""
 DIGEST_DIGITS = 8
 
 
@@ -79,7 +80,7 @@ class TableWriter:
         for prefix, first, end in shard_ranges(ids, sizes, self._max_shard):
             yield self._write_shard(name, prefix, spool.read(order[first:end]))
 
-    def _write_shard(self, name: str, prefix: str, lines: Iterable[tuple[int, Row]]) -> File:
+    def _write_shard(self, name: str, prefix: str, lines: Iterable[bytes]) -> File:
         part = self._folder / name / "shard.part"
         schema, rows = TABLES[name], 0
         # An empty shard has no row group: datasets takes its batch size from the first.
@@ -155,7 +156,7 @@ class _Spool:
     def add(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        data = b"".join(to_json(row) + b"\n" for row in rows)
+        data = b"".join(to_json(row) + b"\n" for row in sorted(rows, key=_sort_key))
         self._file.write(data)
         self.ids.append(rows[0]["video_id"])
         self._offsets.append(self._end)
@@ -166,16 +167,17 @@ class _Spool:
         """Return the places in order of id; equal ids in order of arrival."""
         return sorted(range(len(self.ids)), key=self.ids.__getitem__)
 
-    def read(self, order: Sequence[int]) -> Iterator[tuple[int, Row]]:
-        """Yield bytes and row in the order of the table; ``order`` holds all places of each id."""
-        lines: list[tuple[int, Row]] = []
-        for at, place in enumerate(order):
-            self._file.seek(self._offsets[place])
-            data = self._file.read(self.lengths[place])
-            lines += [(len(line), from_json(line)) for line in data.split(b"\n")[:-1]]
-            if at + 1 == len(order) or self.ids[order[at + 1]] != self.ids[place]:
-                yield from sorted(lines, key=lambda line: _sort_key(line[1]))
-                lines.clear()
+    def read(self, order: Sequence[int]) -> Iterator[bytes]:
+        """Yield rows as JSON in the order of the table; ``order`` holds all places of each id."""
+        for _, places in groupby(order, key=self.ids.__getitem__):
+            lines, *others = [self._lines(place) for place in places]
+            if others:
+                lines = sorted(chain(lines, *others), key=lambda line: _sort_key(from_json(line)))
+            yield from lines
+
+    def _lines(self, place: int) -> list[bytes]:
+        self._file.seek(self._offsets[place])
+        return self._file.read(self.lengths[place]).split(b"\n")[:-1]
 
     def close(self) -> None:
         self._file.close()
@@ -186,20 +188,34 @@ def _sort_key(row: Row) -> tuple[tuple[bool, Any], ...]:
     return tuple((value is not None, value if value is not None else 0) for value in values)
 
 
-def _row_groups(lines: Iterable[tuple[int, Row]], schema: pa.Schema, max_bytes: int) -> Iterator[pa.Table]:
+def _row_groups(lines: Iterable[bytes], schema: pa.Schema, max_bytes: int) -> Iterator[pa.Table]:
     """Rows in groups of at most ``max_bytes`` of JSON; a row that is larger stands alone."""
     pieces: list[pa.RecordBatch] = []
-    rows: list[Row] = []
+    rows: list[bytes] = []
     group_bytes = piece_bytes = 0
-    for size, row in lines:
+    for line in lines:
+        size = len(line)
         if group_bytes and group_bytes + size > max_bytes:
-            yield pa.Table.from_batches([*pieces, pa.RecordBatch.from_pylist(rows, schema)])
+            yield pa.Table.from_batches([*pieces, _batch(rows, schema)])
             pieces, rows, group_bytes, piece_bytes = [], [], 0, 0
         elif piece_bytes > CONVERTED_BYTES:
-            pieces.append(pa.RecordBatch.from_pylist(rows, schema))
+            pieces.append(_batch(rows, schema))
             rows, piece_bytes = [], 0
-        rows.append(row)
+        rows.append(line)
         group_bytes += size
         piece_bytes += size
     if rows:
-        yield pa.Table.from_batches([*pieces, pa.RecordBatch.from_pylist(rows, schema)])
+        yield pa.Table.from_batches([*pieces, _batch(rows, schema)])
+
+
+def _batch(lines: Sequence[bytes], schema: pa.Schema) -> pa.RecordBatch:
+    """Return rows that are given as JSON; columns that are not in the schema are left out."""
+    data = b"\n".join(lines)
+    table = pj.read_json(
+        pa.BufferReader(data),
+        # In one block, so that the pages of the file depend on the rows alone.
+        pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
+        pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+    )
+    (batch,) = table.select(schema.names).to_batches()
+    return pa.RecordBatch.from_arrays(batch.columns, schema=schema)

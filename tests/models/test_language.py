@@ -49,6 +49,7 @@ def test_an_answer_does_not_hold_the_key_nor_the_signature_that_was_sent(
     assert answer.content is not None
     assert "secret" not in str(answer.content) and "zq-51e0b7aa" not in str(answer.content)
     assert "zq-51e0b7aa" not in str(vars(store))
+    assert server.queries == ["signature=zq-51e0b7aa"]
 
 
 def test_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ class ChatServer(ThreadingHTTPServer):
     Attributes:
         requests: the JSON bodies that came, in order.
         keys: the ``Authorization`` headers that came with them.
+        queries: of the addresses that were asked.
         times: when they came, by the monotonic clock.
     """
 
@@ -52,6 +53,7 @@ class ChatServer(ThreadingHTTPServer):
         self.answer = answer
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.queries: list[str] = []
         self.times: list[float] = []
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
 
@@ -74,7 +76,8 @@ class _Chat(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, ChatServer)
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        assert self.path.startswith("/v1")
+        assert self.path.partition("?")[0] == "/v1/chat/completions"
+        server.queries.append(self.path.partition("?")[2])
         server.times.append(time.monotonic())
         server.requests.append(request)
         server.keys.append(self.headers["Authorization"])

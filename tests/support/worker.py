@@ -32,7 +32,7 @@ class Bench:
         events: list[StageEvent] = []
         memo = Memo(self.folder / "memo")
         chain = ChainWorker(stages, packer=packer, workspace=self.workspace, memo=memo, retries=retries)
-        done = chain.process(video, events.append)
+        (done,) = chain.process([video], events.append)
         chain.close()
         assert all(event.seconds >= 0 for event in events)
         self.tracebacks = [event.traceback for event in events if event.traceback]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from pathlib import Path
 from pipeline.curation.crashes import Watch
 from stages.records import Video
 video = Video(uri="file:///soup.mp4", video_id="a" * 16, content_id="a" * 64)
-with Watch(Path(sys.argv[1]), [], 0.3).over(video):
-    {act}
+with Watch(Path(sys.argv[1]), [], 0.3).armed() as watch:
+    with watch.over(video):
+        {act}
 """
 CRASH, HANG, KILL = "ctypes.string_at(0)", "time.sleep(60)", "os.kill(os.getpid(), signal.SIGKILL)"
 
@@ -66,10 +68,24 @@ def test_a_kill_from_outside_is_no_fault_of_the_video(tmp_path: Path) -> None:
 
 
 def test_a_process_at_work_keeps_its_note_and_a_finished_video_leaves_none(tmp_path: Path) -> None:
-    with Watch(tmp_path, [], 60.0).over(VIDEO):
+    with Watch(tmp_path, [], 60.0).armed() as watch, watch.over(VIDEO):
         assert collect(tmp_path, Memo(tmp_path / "memo")) == {}
         assert len(list((tmp_path / NOTES).iterdir())) == 1
     assert list((tmp_path / NOTES).iterdir()) == []
+
+
+def test_a_crash_between_two_videos_is_the_fault_of_neither(tmp_path: Path) -> None:
+    died(tmp_path, "pass\n    ctypes.string_at(0)")
+    assert len(list((tmp_path / NOTES).iterdir())) == 1
+    assert collect(tmp_path, Memo(tmp_path / "memo")) == {}
+    assert list((tmp_path / NOTES).iterdir()) == []
+
+
+def test_many_videos_in_a_row_have_a_deadline_each(tmp_path: Path) -> None:
+    with Watch(tmp_path, [], 0.3).armed() as watch:
+        for _ in range(20):
+            with watch.over(VIDEO):
+                time.sleep(0.1)
 
 
 def test_crashes_are_those_of_a_content_and_a_deadline() -> None:
