@@ -6,15 +6,16 @@ alternating rounds:
 
 - ``decode``: ``ffmpeg -i REEL -f null -``;
 - ``scenedetect``: PySceneDetect's command line, adaptive detection;
-- ``split``: the same, and the shots written to files;
+- ``split``: the same, and the shots written to files; in the first rounds only, since encoding them takes
+  ten times as long as everything else;
 - ``ours``: the scan, clip and watermark stages in one warm worker process.
 
-The reel is cropped to 16:9 and has no sound. It lasts ``--seconds`` and holds pieces of equal length of
-all videos; where they are too short they are repeated, mirrored every other time. 600 is the full setting
-and takes more than an hour on two cores, most of it for splitting. The ratios of the last line are medians
-over the rounds of wall seconds, the table also has those of CPU seconds; the figures without a suffix are
-those of all sizes together. Needs an ``ffmpeg`` program: Debian's package of that name, or ``pip install
-imageio-ffmpeg``.
+The reel is cropped to 16:9 and has no sound. It lasts ``--seconds`` and holds one stretch of 20 seconds or
+more of each video, from its beginning, so that cuts come as often as in the videos; where the videos are
+too short they are repeated, mirrored every other time. 600 is the full setting and takes about an hour on
+two cores. The ratios of the last line are medians over the rounds of wall seconds, the table also has
+those of CPU seconds; the figures without a suffix are those of all sizes together. Needs an ``ffmpeg``
+program: Debian's package of that name, or ``pip install imageio-ffmpeg``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle, islice, zip_longest
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -57,6 +58,8 @@ from stages.records import Transcript, Video
 SIZES = {360: (640, 360), 720: (1280, 720), 1080: (1920, 1080)}
 """Width and height in pixels by number of lines."""
 FPS = 25
+MIN_STRETCH_S = 20.0
+"""Length of a video's part of the reel, at least, as far as the video is so long."""
 FOLDERS = ("real", "recipes", "scenes")
 COMMANDS = ("decode", "scenedetect", "split", "ours")
 RATIOS = {
@@ -93,8 +96,9 @@ def main() -> None:
     """Measure, print a table, then one JSON object."""
     parser = parser_of("preprocess", __doc__)
     parser.add_argument("videos", type=Path, nargs="*")
-    parser.add_argument("--seconds", type=float, default=40.0, help="length of the reel (default 40)")
+    parser.add_argument("--seconds", type=float, default=100.0, help="length of the reel (default 100)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--split-rounds", type=int, default=1, help="rounds that split, too (default 1)")
     parser.add_argument("--sizes", type=int, nargs="+", choices=list(SIZES), default=list(SIZES))
     arguments = parser.parse_args()
     videos = arguments.videos or footage()
@@ -117,9 +121,10 @@ def main() -> None:
                 if len(costs) == 1:
                     # Imports and the loading of models at the first video are no cost of a warm worker.
                     worker.run(reel)
-                for _ in range(arguments.rounds):
+                for number in range(arguments.rounds):
                     for name, run in runs.items():
-                        costs[lines][name].append(run())
+                        if name != "split" or number < arguments.split_rounds:
+                            costs[lines][name].append(run())
         version = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, check=True)
     print(f"{machine()}, {version.stdout.split('Copyright')[0].strip()}\n")
     print(f"{len(videos)} videos, {arguments.seconds:g} s at {FPS} pictures/s, {arguments.rounds} rounds\n")
@@ -136,7 +141,9 @@ def main() -> None:
 def footage() -> list[Path]:
     """The videos below ``$VIDEOAUTEUR_DATA`` that the default reel is made of."""
     data = os.environ.get("VIDEOAUTEUR_DATA")
-    return [path for name in FOLDERS for path in sorted(Path(data, name).glob("*.mp4"))] if data else []
+    folders = [sorted(Path(data, name).glob("*.mp4")) for name in FOLDERS] if data else []
+    # In turn, so that a short reel holds some of each folder.
+    return [path for row in zip_longest(*folders) for path in row if path is not None]
 
 
 def find_ffmpeg() -> str | None:
@@ -267,9 +274,9 @@ def write_reel(target: Path, videos: Sequence[Path], lines: int, seconds: float)
 
 
 def pictures(videos: Sequence[Path], width: int, height: int, count: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield BGR pictures ``[height, width, 3]``, as many of each video, to a total of ``count``."""
+    """Yield ``count`` BGR pictures ``[height, width, 3]``, one stretch of each video."""
     left = count
-    share = -(-count // len(videos))
+    share = max(round(MIN_STRETCH_S * FPS), -(-count // len(videos)))
     rounds = (mirrored for mirrored in cycle((False, True)) for _ in videos)
     for path, mirrored in zip(cycle(videos), rounds, strict=False):
         with open_media(path) as container:
@@ -293,7 +300,8 @@ def shown(runs: list[Cost]) -> list[float]:
 
 def ratio(runs: dict[str, list[Cost]], over: str, under: str, unit: str = "wall_s") -> float:
     """Median over the rounds of one run's seconds over another's in the same round."""
-    pairs = zip(runs[over], runs[under], strict=True)
+    # Not every round splits.
+    pairs = zip(runs[over], runs[under], strict=False)
     return float(median(getattr(mine, unit) / getattr(theirs, unit) for mine, theirs in pairs))
 
 

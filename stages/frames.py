@@ -88,6 +88,15 @@ def read_frames(path: Path, times_s: list[float]) -> list[bytes]:
         return [archive.read(frame_name(time_s)) for time_s in times_s]
 
 
+def jpeg_size(jpeg: bytes) -> tuple[int, int]:
+    """Return width and height of a packed frame without decoding it."""
+    at = 2
+    # Segments: a marker of two bytes, then their length. The frame header is one of C0 to C2.
+    while jpeg[at + 1] not in (0xC0, 0xC1, 0xC2):
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return int.from_bytes(jpeg[at + 7 : at + 9], "big"), int.from_bytes(jpeg[at + 5 : at + 7], "big")
+
+
 def nearest_frame(path: Path, time_s: float) -> bytes | None:
     """Return the JPEG file of the packed frame nearest to a time.
 

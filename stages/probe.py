@@ -60,7 +60,7 @@ class Probe(Stage):
     """
 
     name: ClassVar[str] = "probe"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     pool: ClassVar[Pool] = "media"
     reads = ("content_id",)
     writes = ("facts",)
@@ -163,11 +163,15 @@ def _announced(
     container: InputContainer, stream: VideoStream
 ) -> tuple[float, Literal["pictures", "container"]]:
     """Announced length in seconds, and of what: Matroska knows that of its longest stream only."""
+    if "matroska" not in container.format.name:
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base), "pictures"
+        return (container.duration or 0) / av.time_base, "container"
+    # Matroska counts from 0, wherever the first picture is.
+    start_s = max(0, container.start_time or 0) / av.time_base
     tagged = TAGGED_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
     if tagged:
         hours, minutes, seconds = tagged.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds), "pictures"
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start_s, "pictures"
     # FFmpeg gives a Matroska stream the length of the container.
-    if stream.duration and stream.time_base and "matroska" not in container.format.name:
-        return float(stream.duration * stream.time_base), "pictures"
-    return (container.duration or 0) / av.time_base, "container"
+    return (container.duration or 0) / av.time_base - start_s, "container"

@@ -1,5 +1,6 @@
 """Reading video files that come from strangers, and writing our own."""
 
+from models.media.ahead import read_ahead
 from models.media.container import (
     FORMATS,
     MAX_PIXELS,
@@ -37,6 +38,7 @@ __all__ = [
     "looks_like_video",
     "open_media",
     "picture_stream",
+    "read_ahead",
     "read_audio",
     "read_spans",
     "sparse_frames",

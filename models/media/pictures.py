@@ -107,6 +107,9 @@ class Timeline:
 
     def _pts(self, picture: VideoFrame) -> int | None:
         pts, dts = picture.pts, picture.dts
+        if pts is None and self._last_pts is not None and picture.duration:
+            # Transport streams may leave out times: the picture follows the one before.
+            return self._last_pts + picture.duration
         if not self._only_decoding_times or pts is None:
             return pts
         if self._last_pts is None:

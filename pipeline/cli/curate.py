@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.platform.command import DONE, OVER_BUDGET, Commands, add_config_options, positive
+from pipeline.cli.export import write_media
+from pipeline.platform.command import DONE, FAILED, OVER_BUDGET, Commands, add_config_options, positive
 from pipeline.platform.storage import place
 
 
@@ -62,6 +63,9 @@ def _curate(parsed: argparse.Namespace) -> int:
     print(as_text(outcome.summary, parsed.output))
     if outcome.unchanged:
         print("nothing to do  OUTPUT was made from these files and settings; figures are of that run")
+    media = loaded.config.media
+    if media.write and write_media(parsed.output, media.height_px, media.fps) != DONE:
+        return FAILED
     if outcome.spent:
         print(
             f"videoauteur: stopped: {outcome.spent}. What was finished is in the tables; the same command "

@@ -56,16 +56,19 @@ def _add_cut_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _media(parsed: argparse.Namespace) -> int:
-    from models.media.cutter import CutSettings
-    from pipeline.dataset.media import MEDIA, export_media, upload_media
+    return write_media(parsed.output, parsed.height, parsed.fps)
 
-    outcomes = export_media(parsed.output, CutSettings(height_px=parsed.height, fps=parsed.fps))
-    if is_url(parsed.output):
-        upload_media(parsed.output)
-    print(
-        f"{parsed.output}/{MEDIA}: {', '.join(f'{n} {what}' for what, n in outcomes.items()) or 'no clips'}"
-    )
-    return DONE if outcomes.keys() <= {"copied", "encoded", "there"} else FAILED
+
+def write_media(output: Path | str, height_px: int | None, fps: float | None) -> int:
+    """Cut the clips of OUTPUT, print their number by outcome, and return the exit code."""
+    from models.media.cutter import CutSettings
+    from pipeline.dataset.media import MEDIA, WITH_FILE, export_media, upload_media
+
+    outcomes = export_media(output, CutSettings(height_px=height_px, fps=fps))
+    if is_url(output):
+        upload_media(str(output))
+    print(f"{output}/{MEDIA}: {', '.join(f'{n} {what}' for what, n in outcomes.items()) or 'no clips'}")
+    return DONE if outcomes.keys() <= WITH_FILE else FAILED
 
 
 def _layout(parsed: argparse.Namespace) -> int:

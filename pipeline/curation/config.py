@@ -69,6 +69,20 @@ class Run(Section):
     pools: Pools = Pools()
 
 
+class Media(Section):
+    """Clips as files, in the folder ``media`` of OUTPUT.
+
+    Attributes:
+        write: cut them as soon as the tables are written; ``videoauteur export media`` does so later.
+        height_px: of the pictures; the width follows. Null keeps the size.
+        fps: frames a second. Null keeps the frames and their times.
+    """
+
+    write: bool = False
+    height_px: Count | None = None
+    fps: Positive | None = None
+
+
 class Config(Section):
     """The whole tree."""
 
@@ -83,6 +97,7 @@ class Config(Section):
     caption: CaptionSettings = CaptionSettings()
     relevance: RelevanceSettings = RelevanceSettings()
     narrate: NarrateSettings = NarrateSettings()
+    media: Media = Media()
     language: EndpointSettings = EndpointSettings()
     vision: EndpointSettings = EndpointSettings()
     server: ServerSettings = ServerSettings()

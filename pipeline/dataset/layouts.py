@@ -42,7 +42,7 @@ from models.media import open_media, picture_stream
 from models.media.cutter import CutSettings
 from models.media.spans import read_span
 from pipeline import __version__
-from pipeline.dataset.media import export_media, media_folder
+from pipeline.dataset.media import WITH_FILE, export_media, media_folder
 from pipeline.dataset.reading import open_dataset
 
 JPEG_QUALITY = 90
@@ -165,7 +165,7 @@ def export_webdataset(output: Path | str, target: Path, settings: CutSettings, *
 def _shots(output: Path | str, settings: CutSettings) -> Iterator[Shot]:
     """Cut all clips, and yield them with their texts in the dataset's order."""
     for problem, number in export_media(output, settings).items():
-        if problem not in ("copied", "encoded", "there"):
+        if problem not in WITH_FILE:
             raise ExportError(f"{output}: {number} clips cannot be cut: {problem}")
     dataset = open_dataset(output)
     titles = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.media import Frame, Scaler
+from models.media import Frame, Scaler, Skipped
 from models.settings import Section
 from stages.frames import FramePacker
 from stages.records import Facts
@@ -62,6 +63,13 @@ class Sampler:
             return True
         steps = int((before_s - self._start_s) * self._fps + 1e-6) + 1
         return time_s >= self._point(self._start_s, steps)
+
+    def begun(self, pictures: Iterable[Frame | Skipped]) -> Iterator[Frame | Skipped]:
+        """Pass pictures on; the grid begins with the first, as soon as it is decoded."""
+        for picture in pictures:
+            if self._start_s is None:
+                self._start_s = picture.time_s
+            yield picture
 
     def _point(self, start_s: float, steps: int) -> float:
         return start_s + steps / self._fps - 1e-6

@@ -27,6 +27,7 @@ from models.media import (
     Skipped,
     frames,
     open_media,
+    read_ahead,
     read_spans,
     sparse_frames,
     start_of,
@@ -41,6 +42,8 @@ from stages.scan.shots import Boundaries, ShotSettings, shot_finder
 from stages.scan.sparse import SparseShots
 from stages.view import file_of
 
+AHEAD = 6
+"""Pictures that may be decoded before they are looked at."""
 Reading: TypeAlias = Callable[[InputContainer, Facts, Sampler, Losses], Evidence]
 
 
@@ -140,10 +143,11 @@ class Scan(Stage):
         """Decode all pictures."""
         finder = shot_finder(self.settings, facts)
         extent = Extent(facts)
-        for frame in frames(container, bounds=self.bounds, losses=losses):
-            finder.add(frame)
-            sampler.add(frame)
-            extent.add(frame)
+        with read_ahead(frames(container, bounds=self.bounds, losses=losses), most=AHEAD) as pictures:
+            for frame in pictures:
+                finder.add(frame)
+                sampler.add(frame)
+                extent.add(frame)
         return extent.evidence(finder.result(), sampler.result())
 
     def _some(self, container: InputContainer, facts: Facts, sampler: Sampler, losses: Losses) -> Evidence:
@@ -154,14 +158,17 @@ class Scan(Stage):
         """
         finder = SparseShots(self.settings)
         extent = Extent(facts)
-        for frame in sparse_frames(container, sampler.wants, bounds=self.bounds, losses=losses):
-            finder.add(frame)
-            extent.add(frame)
-            if isinstance(frame, Frame):
-                sampler.add(frame)
+        some = sparse_frames(container, sampler.wants, bounds=self.bounds, losses=losses)
+        with read_ahead(sampler.begun(some), most=AHEAD) as pictures:
+            for frame in pictures:
+                finder.add(frame)
+                extent.add(frame)
+                if isinstance(frame, Frame):
+                    sampler.add(frame)
         spans, keys_s = finder.spans(), losses.key_times(start_of(container))
-        for number, frame in read_spans(container, spans, keys_s, bounds=self.bounds):
-            finder.look(number, frame)
+        with read_ahead(read_spans(container, spans, keys_s, bounds=self.bounds), most=AHEAD) as numbered:
+            for number, picture in numbered:
+                finder.look(number, picture)
         return extent.evidence(finder.result(), sampler.result())
 
     def judge(self, video: Video) -> Video:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from stages.watermark.persistence import Region, persistent_regions, views
 Gray = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
+THREADS = 2
+"""Pictures that are looked at together."""
 SIDE_PX = 216
 """Short side of the pictures that are judged."""
 DRAWN = 0.5
@@ -82,7 +85,8 @@ def candidates(grays: Sequence[Gray], appearance: Appearance) -> list[Candidate]
         return []
     fields, members = views(grays)
     regions = persistent_regions(fields)
-    maps = [appearance.probability(gray) for gray in grays]
+    with ThreadPoolExecutor(THREADS) as threads:
+        maps = list(threads.map(appearance.probability, grays))
     places = drawn_places(maps)
     changes = deviation(grays)
     found: list[Candidate] = []

@@ -62,6 +62,8 @@ BLOCK_PX = 24
 MIN_CLUSTER = 0.5
 """Leading eigenvalue of a block's similarities from which its weights are tried."""
 MAX_ROUNDS = 3
+BOUND_ROUNDS = 4
+"""Multiplications by which the leading eigenvalue is bounded, before it is computed where it may count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +175,8 @@ def presences(field: Field, energy: Field) -> list[Field]:
     rest = np.take_along_axis(ranked, place[None], axis=0)[0]
     apart = np.clip(1 - 2 * rest, 0, 1)
     np.fill_diagonal(apart, 0)
-    values, vectors = np.linalg.eigh(np.maximum(similar * apart, 0))
+    linked = np.maximum(similar * apart, 0)
+    values, vectors = np.linalg.eigh(linked[most_eigenvalue(linked) > MIN_CLUSTER - 1e-3])
     result: list[Field] = []
     for number in np.argsort(-values[:, -1]):
         if values[number, -1] < MIN_CLUSTER or len(result) == MAX_ROUNDS:
@@ -186,6 +189,21 @@ def presences(field: Field, energy: Field) -> list[Field]:
         if not known and not everywhere:
             result.append(weights.astype(np.float32))
     return result
+
+
+def most_eigenvalue(matrices: Field) -> Field:
+    """Return a bound on the leading eigenvalue of matrices ``[n, k, k]`` without negative entries.
+
+    It is at most the largest of ``(A x)_i / x_i`` for any positive vector ``x`` (Collatz and Wielandt).
+    """
+    x = np.ones((*matrices.shape[:2], 1), np.float32)
+    bound = np.zeros(len(matrices), np.float32)
+    for _ in range(BOUND_ROUNDS):
+        y = matrices @ x
+        bound = (y / x).max(axis=(1, 2))
+        # What is linked to nothing must not become 0.
+        x = y / np.maximum(y.max(axis=1, keepdims=True), np.float32(1e-6)) + np.float32(1e-3)
+    return bound
 
 
 def regions(fields: Field, energies: Field, weights: Field) -> list[Region]:

@@ -7,6 +7,7 @@ length of a video. Text is read only where an overlay was found.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -18,11 +19,11 @@ from models.screen_text import TextReader
 from models.settings import Count, Section, Share
 from stages.base import Pool, Stage, Workspace
 from stages.clip import drop_clip, frames_in
-from stages.frames import read_frames
+from stages.frames import jpeg_size, read_frames
 from stages.reasons import Reason
 from stages.records import Box, Clip, Finding, OverlayKind, Video, Watermark
 from stages.watermark.appearance import Appearance
-from stages.watermark.evidence import HEAD_FILE, SIDE_PX, Candidate, Gray, candidates, shared
+from stages.watermark.evidence import HEAD_FILE, SIDE_PX, THREADS, Candidate, Gray, candidates, shared
 from stages.watermark.kinds import kind_of
 
 LONG_PX = 640
@@ -81,7 +82,8 @@ class Window:
 
     def grays(self) -> list[Gray]:
         """Return the frames as they are looked at; see :func:`small_gray`."""
-        return [small_gray(jpeg) for jpeg in self.jpegs]
+        with ThreadPoolExecutor(THREADS) as threads:
+            return list(threads.map(small_gray, self.jpegs))
 
 
 class FilterWatermarks(Stage):
@@ -233,11 +235,10 @@ def described(finding: Finding) -> str:
 
 def small_gray(jpeg: bytes) -> Gray:
     """Return a packed frame as luma: short side at most ``SIDE_PX``, long side at most ``LONG_PX``."""
-    data = np.frombuffer(jpeg, np.uint8)
     # Half-size decoding costs a third.
-    gray = cv2.imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_2)
-    if gray is not None and min(gray.shape) < SIDE_PX:
-        gray = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    halved = min(jpeg_size(jpeg)) >= 2 * SIDE_PX - 1
+    mode = cv2.IMREAD_REDUCED_GRAYSCALE_2 if halved else cv2.IMREAD_GRAYSCALE
+    gray = cv2.imdecode(np.frombuffer(jpeg, np.uint8), mode)
     assert gray is not None
     scale = min(SIDE_PX / min(gray.shape), LONG_PX / max(gray.shape))
     if scale < 1:

@@ -26,6 +26,7 @@ from models.media import (
     picture_stream,
     read_audio,
 )
+from tests.support.odd_files import write_channels
 
 Tone = tuple[float, float]
 """Start and length in seconds."""
@@ -105,21 +106,6 @@ def test_sound_may_change_its_form_on_the_way(tmp_path: Path) -> None:
     whole.write_bytes(b"".join((tmp_path / f"{index}.ts").read_bytes() for index in range(3)))
     expected = [(2.0 * index, 1.0) for index in range(3)]
     assert np.allclose(heard(read_audio(whole, until_s=8.0)), expected, atol=0.1)
-
-
-def write_channels(path: Path, *tracks: NDArray[np.float32], names: Sequence[str] = ()) -> None:
-    """One track of floating-point sound ``[2, n]`` at 16 kHz after the other."""
-    with av.open(path, "w") as container:
-        for index in range(len(tracks)):
-            sound = container.add_stream("pcm_f32le", rate=SAMPLE_RATE)
-            sound.codec_context.layout = "stereo"
-            if names:
-                sound.metadata["language"] = names[index]
-        for sound, channels in zip(container.streams.audio, tracks, strict=True):
-            interleaved = np.ascontiguousarray(channels.T).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(interleaved.astype(np.float32), "flt", "stereo")
-            frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
-            container.mux([*sound.encode(frame), *sound.encode(None)])
 
 
 WAVE = np.sin(2 * np.pi * 440 * np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)

@@ -23,6 +23,7 @@ from stages.probe import Probe
 from stages.reasons import Reason
 from stages.records import Facts, Video
 from stages.view import path_of
+from tests.support.odd_files import turned
 
 
 def probed(path: Path, **rules: object) -> Video:
@@ -237,21 +238,6 @@ def test_the_facts_of_a_good_file(tmp_path: Path) -> None:
         container="matroska,webm", video_codec="h264", audio_codec="aac", duration_s=found.duration_s,
         width_px=160, height_px=96, fps=25.0, rotation_deg=0, title="",
     )  # fmt: skip
-
-
-def turned(path: Path, clockwise_deg: int) -> None:
-    """Write a player's turn into the track header, as a camera that was held upright does."""
-    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[clockwise_deg]
-    matrix = [cos, sin, 0, -sin, cos, 0, 0, 0, 1]
-    units = [1 << 30 if index % 3 == 2 else 1 << 16 for index in range(9)]
-    data = bytearray(path.read_bytes())
-    # From the box's name: version, two dates, number, reserved, duration (24 bytes), reserved (8),
-    # layer, group, volume, reserved (8).
-    at = data.index(b"tkhd") + 4 + 24 + 8 + 8
-    assert data[at : at + 4] == (1 << 16).to_bytes(4, "big"), "not where the matrix was expected"
-    for index, (value, unit) in enumerate(zip(matrix, units, strict=True)):
-        data[at + 4 * index : at + 4 * index + 4] = (value * unit).to_bytes(4, "big", signed=True)
-    path.write_bytes(data)
 
 
 def bright_corner(width_px: int, height_px: int) -> Animation:

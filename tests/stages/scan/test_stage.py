@@ -27,6 +27,7 @@ from stages.probe import Probe
 from stages.reasons import Reason
 from stages.records import Evidence, Video
 from stages.scan.stage import Scan
+from tests.support.odd_files import rewritten
 
 COLOURS = ((200, 120, 60), (60, 140, 200), (120, 190, 80))
 SIZE: dict[str, Any] = {"width_px": 160, "height_px": 96}
@@ -110,19 +111,6 @@ def test_cuts_shots_and_packed_frames(
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
     pictures = read_pictures(packed(tmp_path), evidence.frame_times_s)
     assert {picture.shape for picture in pictures} == {(96, 160, 3)}
-
-
-def rewritten(source: Path, target: Path, *, later_s: int = 0, **options: str) -> None:
-    """The same streams in another container, with all times moved."""
-    with av.open(source) as old, av.open(target, "w", options=options) as new:
-        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
-        for packet in old.demux():
-            if packet.dts is None or packet.pts is None:
-                continue
-            shift = int(later_s / packet.time_base)
-            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-            packet.stream = streams[packet.stream.index]
-            new.mux(packet)
 
 
 def test_a_broadcast_recording_starts_at_0_whatever_its_clock_says(tmp_path: Path) -> None:

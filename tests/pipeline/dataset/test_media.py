@@ -1,0 +1,28 @@
+"""Clips of a dataset as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from examples.media import Truth
+from pipeline.cli.main import main
+from pipeline.dataset.schema import TABLES
+from pipeline.dataset.tables import write_tables
+
+
+def test_clips_are_copied_spliced_or_there(
+    narrated: tuple[Path, Truth], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def clip(name: str, start_s: float, end_s: float) -> dict[str, object]:
+        row = dict.fromkeys(TABLES["clips"].names) | {"clip_id": name, "video_uri": narrated[0].as_uri()}
+        return row | {"start_s": start_s, "end_s": end_s, "video_id": "0" * 16}
+
+    clips = [clip("whole", 6.0, 12.0), clip("part", 1.5, 16.5), clip("late", 40.0, 45.0)]
+    write_tables(tmp_path, [{"clips": clips[:2]}], max_shard=10**9, max_row_group=10**6)
+    assert main(["export", "media", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/media: 1 spliced, 1 copied\n"
+    write_tables(tmp_path, [{"clips": clips}], max_shard=10**9, max_row_group=10**6)
+    assert main(["export", "media", str(tmp_path)]) == 1
+    assert "2 there, 1 no pictures from 40.000 s" in capsys.readouterr().out
