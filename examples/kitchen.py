@@ -11,18 +11,7 @@ from typing import Literal
 
 from numpy.random import Generator
 
-from examples.drawing import (
-    Canvas,
-    Colour,
-    Painter,
-    Picture,
-    Point,
-    Surface,
-    blobs,
-    film,
-    tiles,
-    tone,
-)
+from examples.drawing import Canvas, Colour, Painter, Picture, Point, Surface, blobs, film, tiles, tone
 
 SKIN: Colour = (222, 170, 135)
 STEEL: Colour = (176, 182, 190)

@@ -1,14 +1,17 @@
-"""Files that appear whole, the Parquet files of a folder, and digests of files and of JSON."""
+"""Files that appear whole, locks and digests of files, the Parquet files of a folder, digests of JSON."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from pydantic_core import to_json
 
 
 @contextmanager
@@ -80,15 +83,54 @@ def parquet_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a living process holds an exclusive lock on a file.
+
+    A file whose lock cannot be tried, as where a file system has no locks, counts as locked.
+    """
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def sha256_of(path: Path) -> str:
     """Return the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def json_digest(value: object) -> str:
-    """Return the hex sha256 of a JSON value; the order of keys makes no difference."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def tree_digest(root: Path, names: Iterable[str], suffixes: Container[str]) -> str:
+    """Return the hex sha256 of names and bytes of files below a folder.
+
+    Args:
+        names: files and folders, relative to ``root``; of a folder, all files at any depth.
+        suffixes: files with another one are left out.
+    """
+    found = hashlib.sha256()
+    for name in names:
+        path = root / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.suffix in suffixes:
+                found.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+def json_digest(value: object, *, ascii_only: bool = True) -> str:
+    """Return the hex sha256 of a JSON value; the order of keys makes no difference.
+
+    Args:
+        ascii_only: escape other characters before hashing.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=ascii_only)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def record_digest(value: object) -> str:
+    """Return the hex sha256 of lists, dataclasses and pydantic models as JSON, fields in their order."""
+    return hashlib.sha256(to_json(value)).hexdigest()
 
 
 def _mine(shared: bool) -> str:

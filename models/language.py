@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
 import os
 from collections import defaultdict
@@ -24,6 +23,7 @@ from models.chat import TOO_LONG, Completion, Declined, DeclinedError
 from models.endpoint import Endpoint
 from models.errors import BudgetError, EndpointError, StoreError
 from models.failover import Failover
+from models.files import json_digest
 from models.ledger import Ledger
 from models.pacing import Pace
 from models.redaction import without
@@ -247,8 +247,7 @@ _DECLINED = {Declined.REFUSED: Problem.REFUSED, Declined.BAD_REQUEST: Problem.BA
 
 def request_key(request: dict[str, Any]) -> str:
     """Hash a full request; the server's address is no part of it."""
-    text = json.dumps(request, sort_keys=True, ensure_ascii=False)
-    return "answer-" + hashlib.sha256(text.encode()).hexdigest()
+    return f"answer-{json_digest(request, ascii_only=False)}"
 
 
 def _packed(completion: Completion, place: Endpoint) -> str:

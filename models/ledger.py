@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from models.budget import Budget, Cost, Usage
 from models.errors import BudgetError
+from models.files import is_locked
 
 SPENT = "spent"
 """File that marks the budget as spent for all workers; it holds the message."""
@@ -204,7 +205,7 @@ class _Account:
         """
         dead, held = Cost(), Cost()
         for name in [name for name, records in self._open.items() if records]:
-            if name == own or _is_held(self._folder / name):
+            if name == own or is_locked(self._folder / name):
                 held += _most(self._open[name])
             else:
                 # It may have ended its last requests just before it went.
@@ -265,13 +266,3 @@ def _most(records: Mapping[int, Mapping[str, Any]]) -> Cost:
         tokens=sum(record["tokens"] for record in records.values()),
         usd=sum(record["usd"] for record in records.values()),
     )
-
-
-def _is_held(path: Path) -> bool:
-    """Return whether the process that writes a file is still alive."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        return False

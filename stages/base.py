@@ -9,15 +9,14 @@ every time. To add a stage, subclass :class:`Stage` in a file of its own and nam
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
 from pydantic import TypeAdapter
-from pydantic_core import to_json
 
+from models.files import record_digest, tree_digest
 from models.language import AnswerStore, Endpoint, LanguageClient
 from models.ledger import Ledger
 from models.settings import Section
@@ -78,14 +77,7 @@ RULES = Path(__file__).parent
 @functools.cache
 def digest_of_rules(names: tuple[str, ...]) -> str:
     """Return a digest of files of rules and prompts, and of all such files in folders."""
-    found = hashlib.sha256()
-    for name in names:
-        path = RULES / name
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            if file.suffix in (".py", ".txt", ".json"):
-                found.update(f"{file.relative_to(RULES)}\n".encode() + file.read_bytes())
-    return found.hexdigest()
+    return tree_digest(RULES, names, (".py", ".txt", ".json"))
 
 
 @functools.cache
@@ -165,7 +157,7 @@ class Stage:
             made_with,
             schema,
         ]
-        return hashlib.sha256(to_json(parts)).hexdigest()
+        return record_digest(parts)
 
     def rejects_with(self) -> object:
         """Return settings that decide about a :class:`BadInputError` and change no result."""

@@ -16,12 +16,7 @@ from typing import Any, cast
 
 import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
-from transformers import (
-    GenerationConfig,
-    Qwen2Tokenizer,
-    Qwen2VLConfig,
-    Qwen2VLForConditionalGeneration,
-)
+from transformers import GenerationConfig, Qwen2Tokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 PROMPTS = Path(__file__).parents[2] / "stages" / "prompts"
 VOCABULARY = 1024

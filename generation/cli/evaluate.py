@@ -1,4 +1,10 @@
-"""``videoauteur evaluate generation``: films and trained models in one table of figures."""
+"""Measure films, director and generator.
+
+Writes evaluation.md and evaluation.json into --out: every figure with its interval over stories, videos
+or films, or the reason why it cannot be had.
+
+Exit codes: 0 done; 1 failed; 2 bad usage or configuration.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +20,14 @@ if TYPE_CHECKING:
 
 from models.errors import UsageError
 from pipeline.cli.judge import add_judge_options, check_judge, judge_client
-from pipeline.platform.command import DONE, Commands, positive
+from pipeline.platform.command import DONE, Commands, add_command, positive
 
 RATING = "rating"
 
 
 def add(kinds: Commands) -> None:
     """Register the command below ``evaluate``."""
-    parser = kinds.add_parser(
-        "generation",
-        help="measure films, director and generator",
-        description="Writes evaluation.md and evaluation.json into --out: every figure with its interval "
-        "over stories, videos or films, or the reason why it cannot be had.",
-        epilog="Exit codes: 0 done; 1 failed; 2 bad usage or configuration.",
-    )
+    parser = add_command(kinds, "generation", __doc__, _evaluate)
     parser.add_argument(
         "films", nargs="*", type=Path, metavar="FILM",
         help="folder of a film, or of several; films are compared by the folder around them",
@@ -53,7 +53,6 @@ def add(kinds: Commands) -> None:
         help="ratings that such a sheet of the same --out saved",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and intervals")
-    parser.set_defaults(run=_evaluate)
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:

@@ -1,4 +1,8 @@
-"""``videoauteur generate``: from a goal to a film."""
+"""Make a film that shows how to reach a goal.
+
+The same command continues after a kill. Exit codes: 0 done; 1 failed or interrupted; 2 bad usage or
+configuration.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from models.errors import UsageError
-from pipeline.platform.command import DONE, Commands, add_set_option, positive
+from pipeline.platform.command import DONE, Commands, add_command, add_set_option, positive
 from pipeline.platform.progress import Live
 
 if TYPE_CHECKING:
@@ -24,12 +28,7 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "generate",
-        help="make a film that shows how to reach a goal",
-        epilog="The same command goes on after a kill. Exit codes: 0 done; 1 failed or interrupted; "
-        "2 bad usage or configuration.",
-    )
+    parser = add_command(commands, "generate", __doc__, _generate)
     parser.add_argument("goal", metavar="GOAL", help='such as "How to make spring rolls?"')
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--models", type=Path, metavar="DIR", help="folder that `train` wrote")
@@ -45,7 +44,6 @@ def add(commands: Commands) -> None:
         "--edit", nargs=2, metavar=("N", "TEXT"), help="new action of step N of the film in --out"
     )
     add_model_options(parser)
-    parser.set_defaults(run=_generate)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

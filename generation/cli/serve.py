@@ -1,4 +1,9 @@
-"""``videoauteur serve``: films over HTTP."""
+"""Make films for callers over HTTP.
+
+Keys come from the environment variable that serve.api_keys_env names; on loopback one is made if there
+is none. The interface is described at /openapi.json, and / is a page for people. With RAY_ADDRESS the
+service runs on that cluster.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +14,12 @@ import threading
 from pathlib import Path
 
 from generation.cli.generate import add_model_options
-from pipeline.platform.command import DONE, Commands
+from pipeline.platform.command import DONE, Commands, add_command
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "serve",
-        help="make films for callers over HTTP",
-        epilog="Keys come from the environment variable that serve.api_keys_env names; on loopback one is "
-        "made if there is none. The interface is described at /openapi.json, and / is a page for people. "
-        "With RAY_ADDRESS the service runs on that cluster.",
-    )
+    parser = add_command(commands, "serve", __doc__, _serve)
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="what `train` wrote")
     parser.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="where films are made")
     parser.add_argument(
@@ -29,7 +28,6 @@ def add(commands: Commands) -> None:
         "then a cache, and a service on another machine continues from there",
     )  # fmt: skip
     add_model_options(parser)
-    parser.set_defaults(run=_serve)
 
 
 def _serve(parsed: argparse.Namespace) -> int:

@@ -1,4 +1,8 @@
-"""``videoauteur train``: from a curated dataset to director, generator, decoder and captioner."""
+"""Train a model of MODELS on DATASET.
+
+The same command continues after a kill. Under torchrun use --runner local. Exit codes: 0 done; 1 failed
+or interrupted; 2 bad usage or configuration.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.platform.command import DONE, Commands, add_set_option
+from pipeline.platform.command import DONE, Commands, add_command, add_set_option
 
 if TYPE_CHECKING:
     from generation.config import Recipe
@@ -19,12 +23,7 @@ EMBEDDED = "embedded"
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "train",
-        help="train a model of MODELS on DATASET",
-        epilog="The same command goes on after a kill. Under torchrun use --runner local. "
-        "Exit codes: 0 done; 1 failed or interrupted; 2 bad usage or configuration.",
-    )
+    parser = add_command(commands, "train", __doc__, _train)
     parser.add_argument("model", choices=("director", "generator", "decoder", "captioner"))
     parser.add_argument(
         "dataset", metavar="DATASET", type=Path,
@@ -42,7 +41,6 @@ def add(commands: Commands) -> None:
         help="a YAML file, or a recipe that comes along; default: embedded (none for the captioner)",
     )
     add_set_option(parser, "recipe")
-    parser.set_defaults(run=_train)
 
 
 def _train(parsed: argparse.Namespace) -> int:

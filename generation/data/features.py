@@ -34,13 +34,7 @@ from generation.config import Recipe
 from generation.core.states import Statistics
 from generation.data.files import read_clips
 from generation.data.maker import FeatureMaker, Kind, Part, PartFiles, attempt, key_of, parts_of
-from generation.data.narrated import (
-    NARRATED_JSON,
-    FeatureError,
-    Narrated,
-    held_out,
-    read_dataset,
-)
+from generation.data.narrated import NARRATED_JSON, FeatureError, Narrated, held_out, read_dataset
 from generation.data.reading import FACTS, HELD_OUT, TRAIN
 from generation.encoders.codecs import load_codec
 from models.files import whole_folder
@@ -167,20 +161,20 @@ def _story(video: Narrated, files: list[str]) -> Iterator[dict[str, Any]]:
     yield {
         "video_id": video.video_id,
         "goal": video.goal,
-        "actions": [scene.action for scene in video.scenes],
-        "captions": [scene.caption for scene in video.scenes],
+        "actions": [step.action for step in video.steps],
+        "captions": [step.caption for step in video.steps],
         "files": files,
     }
 
 
 def _clips(video: Narrated, files: list[str]) -> Iterator[dict[str, Any]]:
-    for index, scene in enumerate(video.scenes):
+    for index, step in enumerate(video.steps):
         yield {
-            "clip_id": scene.clip_id,
+            "clip_id": step.clip_id,
             "video_id": video.video_id,
             "step_index": index,
-            "action": scene.action,
-            "caption": scene.caption,
+            "action": step.action,
+            "caption": step.caption,
             "files": files,
         }
 

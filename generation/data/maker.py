@@ -24,7 +24,7 @@ from generation.config import Recipe
 from generation.core.states import StateEncoder
 from generation.core.story import prompt_of
 from generation.data.files import write_clips
-from generation.data.narrated import Narrated, Scene
+from generation.data.narrated import Narrated
 from generation.encoders.codecs import VideoCodec, load_codec
 from generation.encoders.factory import load_encoder, state_identity
 from generation.encoders.text import CaptionEncoder, load_text
@@ -32,6 +32,7 @@ from generation.encoders.weights import best_device
 from models.errors import MediaError
 from models.files import json_digest
 from models.media.picking import Wanted, pick
+from stages.records import Interval
 
 KEYFRAME_PX = 448
 """Side of the square that states are made of, as in the paper; stored key frames are smaller."""
@@ -87,7 +88,7 @@ class FeatureMaker:
             for part, clips in self._from_pictures(video, missing).items():
                 write_clips(files[part], clips)
         if "text" in missing:
-            prompts = [prompt_of(scene.action, scene.caption) for scene in video.scenes]
+            prompts = [prompt_of(step.action, step.caption) for step in video.steps]
             write_clips(files["text"], [{"text": text} for text in self._text.encode_trimmed(prompts)])
         return bool(missing)
 
@@ -109,13 +110,13 @@ class FeatureMaker:
         """Return the parts that need pictures, in one pass over the file."""
         options = self._recipe.generator
         squares_wanted = [
-            Wanted([(scene.start_s + scene.end_s) / 2], KEYFRAME_PX, KEYFRAME_PX)
-            for scene in video.scenes
+            Wanted([(step.start_s + step.end_s) / 2], KEYFRAME_PX, KEYFRAME_PX)
+            for step in video.steps
             if missing & {"state", "keyframe"}
         ]
         clips_wanted = [
-            Wanted(clip_times(scene, options.frames, options.fps), options.height_px, options.width_px)
-            for scene in video.scenes
+            Wanted(clip_times(step, options.frames, options.fps), options.height_px, options.width_px)
+            for step in video.steps
             if "latents" in missing
         ]
         squares: dict[int, Image] = {}
@@ -165,8 +166,8 @@ class PartFiles:
 
     def of(self, video: Narrated) -> dict[Part, Path]:
         """Return the files of a video by part."""
-        intervals = [[scene.start_s, scene.end_s] for scene in video.scenes]
-        prompts = [prompt_of(scene.action, scene.caption) for scene in video.scenes]
+        intervals = [[step.start_s, step.end_s] for step in video.steps]
+        prompts = [prompt_of(step.action, step.caption) for step in video.steps]
         files: dict[Part, Path] = {}
         for part in self._parts:
             of_video = prompts if part == "text" else [video.video_id, intervals]
@@ -191,10 +192,10 @@ def attempt(maker: FeatureMaker, video: Narrated) -> str | None:
     return None
 
 
-def clip_times(scene: Scene, count: int, fps: float) -> list[float]:
+def clip_times(clip: Interval, count: int, fps: float) -> list[float]:
     """Return times of a clip's frames: at ``fps`` around its middle, or evenly over a shorter clip."""
-    span = min(count / fps, scene.end_s - scene.start_s)
-    first = (scene.start_s + scene.end_s - span) / 2
+    span = min(count / fps, clip.duration_s)
+    first = (clip.start_s + clip.end_s - span) / 2
     return [first + (nth + 0.5) * span / count for nth in range(count)]
 
 

@@ -12,22 +12,12 @@ from pydantic import TypeAdapter
 from models.errors import UsageError
 from pipeline.dataset.manifest import DatasetError
 from pipeline.dataset.reading import open_dataset
+from stages.records import Step
 from stages.view import path_of
 
 
 class FeatureError(UsageError):
     """Features cannot be made of a dataset; the text says why, and what to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """One step of a narrative and the clip that shows it, in seconds of presentation time."""
-
-    clip_id: str
-    start_s: float
-    end_s: float
-    action: str
-    caption: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +27,10 @@ class Narrated:
     video_id: str
     path: Path
     goal: str
-    scenes: tuple[Scene, ...]
+    steps: tuple[Step, ...]
 
 
+COPIED = ("step_index", "clip_id", "action_id", "start_s", "end_s")
 NARRATED_JSON = TypeAdapter(Narrated)
 
 
@@ -61,15 +52,18 @@ def read_dataset(dataset: Path) -> list[Narrated]:
             video_id=row["video_id"],
             path=path_of(uris[row["steps"][0]["clip_id"]]),
             goal=row["title"],
-            scenes=tuple(
-                Scene(**{name: step[name] for name in ("clip_id", "start_s", "end_s")},
-                      action=step["action"] or "", caption=step["caption"] or "")
+            steps=tuple(
+                Step(
+                    **{name: step[name] for name in COPIED},
+                    action=step["action"] or "",
+                    caption=step["caption"] or "",
+                )
                 for step in row["steps"]
             ),
         )
         for row in sorted(narratives, key=lambda row: str(row["video_id"]))
         if row["steps"]
-    ]  # fmt: skip
+    ]
     if not found:
         raise FeatureError(
             f"DATASET {dataset}: holds no narratives; its report.html says why its videos were dropped"

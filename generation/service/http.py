@@ -25,16 +25,8 @@ from generation import config
 from generation.film.plan import FilmError, FirstStep, Plan, PlannedStep, Request
 from generation.film.stills import PictureError, read_picture
 from generation.service.gate import Gate
-from generation.service.jobs import (
-    Jobs,
-)
-from generation.service.records import (
-    UNFINISHED,
-    Change,
-    Job,
-    NotNowError,
-    QueueFullError,
-)
+from generation.service.jobs import Jobs
+from generation.service.records import UNFINISHED, Change, Job, NotNowError, QueueFullError
 from generation.service.studio import studio_routes
 from generation.service.views import (
     API,

@@ -25,13 +25,8 @@ from generation.film.make import make_film
 from generation.film.trained import Models, TrainedModels, settings_of
 from generation.service import views
 from generation.service.http import build_app
-from generation.service.jobs import (
-    Jobs,
-)
-from generation.service.records import (
-    Limits,
-    Work,
-)
+from generation.service.jobs import Jobs
+from generation.service.records import Limits, Work
 from generation.service.remote import Remote, remote_models
 from generation.service.replicas import DirectorReplica, GeneratorReplica, PainterReplica
 from generation.service.results import Results

@@ -8,10 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from generation.config import Recipe
 from generation.film.plan import Plan, PlannedStep
-from generation.service.records import (
-    Job,
-    Status,
-)
+from generation.service.records import Job, Status
 
 API = "/v1"
 

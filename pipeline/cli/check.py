@@ -1,25 +1,23 @@
-"""``videoauteur check``: is a dataset whole and sound?"""
+"""Verify checksums, schema, keys, references, intervals and counts of OUTPUT.
+
+Exit codes: 0 sound; 1 problems, which are listed; 2 not a dataset.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from pipeline.platform.command import BAD_USAGE, DONE, FAILED, Commands
+from pipeline.platform.command import BAD_USAGE, DONE, FAILED, Commands, add_command
 from pipeline.platform.storage import place
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "check",
-        help="verify checksums, schema, keys, references, intervals and counts of OUTPUT",
-        epilog="Exit codes: 0 sound; 1 problems, which are listed; 2 not a dataset.",
-    )
+    parser = add_command(commands, "check", __doc__, _check)
     parser.add_argument(
         "output", metavar="OUTPUT", type=place, help="of `videoauteur curate`, or its URL in a bucket"
     )
-    parser.set_defaults(run=_check)
 
 
 def _check(parsed: argparse.Namespace) -> int:

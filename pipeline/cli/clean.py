@@ -1,24 +1,22 @@
-"""``videoauteur clean``: drop from a memo what no OUTPUT needs any more."""
+"""Drop results that no OUTPUT needs from the memo, and stale frames.
+
+Name all OUTPUTs that share the memo. Paid answers stay. Exit codes: 0 done; 2 bad usage.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from pipeline.platform.command import DONE, Commands
+from pipeline.platform.command import DONE, Commands, add_command
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "clean",
-        help="drop results that no OUTPUT needs from the memo, and stale frames",
-        epilog="Name all OUTPUTs that share the memo. Paid answers stay. Exit codes: 0 done; 2 bad usage.",
-    )
+    parser = add_command(commands, "clean", __doc__, _clean)
     parser.add_argument("outputs", metavar="OUTPUT", type=Path, nargs="+", help="of `videoauteur curate`")
     parser.add_argument("--memo", type=Path, metavar="FOLDER", help="default: OUTPUT/_memo")
     parser.add_argument("--dry-run", action="store_true", help="change nothing, say what would be")
-    parser.set_defaults(run=_clean)
 
 
 def _clean(parsed: argparse.Namespace) -> int:

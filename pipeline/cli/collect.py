@@ -1,4 +1,12 @@
-"""``videoauteur collect``: captions of a strong model, to train a captioner of our own on."""
+"""Have a strong model caption clips of DATASET, as EXAMPLES for `train captioner`.
+
+Asks the model for pictures that the configuration names (vision.base_url and vision.model, or a server
+that serves it), as `curate` would. Without one the dataset's own captions are taken, and nothing is asked.
+
+budget.max_usd, max_tokens and max_requests bound what EXAMPLES may cost in all. The same command
+continues where it stopped; answered requests are not sent again. Exit codes: 0 done; 1 stopped, failed
+or interrupted; 2 bad usage or configuration.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.platform.command import DONE, FAILED, Commands, add_config_options, positive
+from pipeline.platform.command import DONE, FAILED, Commands, add_command, add_config_options, positive
 
 if TYPE_CHECKING:
     from pipeline.captions.collect import Collected
@@ -15,16 +23,7 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "collect",
-        help="have a strong model caption clips of DATASET, as EXAMPLES for `train captioner`",
-        description="Asks the model for pictures that the configuration names (vision.base_url and "
-        "vision.model, or a server that serves it), as `curate` would. Without one the dataset's own "
-        "captions are taken, and nothing is asked.",
-        epilog="budget.max_usd, max_tokens and max_requests bound what EXAMPLES may cost in all. The same "
-        "command goes on where it stopped; what was answered is not asked again. "
-        "Exit codes: 0 done; 1 stopped, failed or interrupted; 2 bad usage or configuration.",
-    )
+    parser = add_command(commands, "collect", __doc__, _collect)
     parser.add_argument("dataset", metavar="DATASET", type=Path, help="an OUTPUT of curate")
     parser.add_argument("examples", metavar="EXAMPLES", type=Path, help="a folder, new or one of ours")
     parser.add_argument(
@@ -32,7 +31,6 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (%(default)s)")
     add_config_options(parser)
-    parser.set_defaults(run=_collect)
 
 
 def _collect(parsed: argparse.Namespace) -> int:

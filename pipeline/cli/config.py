@@ -1,17 +1,16 @@
-"""``videoauteur config``: print the effective configuration."""
+"""Print the effective configuration."""
 
 from __future__ import annotations
 
 import argparse
 
-from pipeline.platform.command import DONE, Commands, add_config_options
+from pipeline.platform.command import DONE, Commands, add_command, add_config_options
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser("config", help="print the effective configuration")
+    parser = add_command(commands, "config", __doc__, _config)
     add_config_options(parser)
-    parser.set_defaults(run=_config)
 
 
 def _config(parsed: argparse.Namespace) -> int:

@@ -1,4 +1,11 @@
-"""``videoauteur curate``: from raw videos to the finished dataset."""
+"""Curate INPUT into OUTPUT.
+
+Shards: give each of N machines an OUTPUT of its own, --shard I/N and the same --memo; afterwards the
+command without --shard writes the tables of the whole, with nothing left to measure.
+
+Exit codes: 0 done; 1 failed or interrupted; 2 bad usage or configuration; 3 done, but more videos failed
+than run.error_budget allows, or the budget is spent.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +13,13 @@ import argparse
 import sys
 
 from pipeline.cli.export import write_media
-from pipeline.platform.command import DONE, FAILED, OVER_BUDGET, Commands, add_config_options, positive
+from pipeline.platform.command import DONE, FAILED, OVER_BUDGET, Commands, add_command, add_config_options, positive
 from pipeline.platform.storage import place
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "curate",
-        help="curate INPUT into OUTPUT",
-        epilog="Exit codes: 0 done; 1 failed or interrupted; 2 bad usage or configuration; "
-        "3 done, but more videos failed than run.error_budget allows, or the budget is spent. "
-        "Shards: give each of N machines an OUTPUT of its own, --shard I/N and the same --memo; afterwards "
-        "the command without --shard writes the tables of the whole, with nothing left to measure.",
-    )
+    parser = add_command(commands, "curate", __doc__, _curate)
     parser.add_argument(
         "input",
         metavar="INPUT",
@@ -35,13 +35,10 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--address", metavar="ADDRESS", help="Ray cluster to join; short for --set run.ray_address=..."
     )
-    parser.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="only the I-th of N parts; see the epilogue"
-    )
+    parser.add_argument("--shard", type=_shard, metavar="I/N", help="only the I-th of N parts; see below")
     parser.add_argument("--sample", type=positive, metavar="N", help="only N files, drawn by name")
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first N files")
     add_config_options(parser)
-    parser.set_defaults(run=_curate)
 
 
 def _curate(parsed: argparse.Namespace) -> int:

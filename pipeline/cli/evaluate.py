@@ -8,7 +8,7 @@ from pipeline.platform.command import Commands
 
 def add(commands: Commands) -> Commands:
     """Register the command; return the parsers below it, for other kinds of figures."""
-    parser = commands.add_parser("evaluate", help="measure what was made")
+    parser = commands.add_parser("evaluate", help="Measure captions, films and models.")
     kinds = parser.add_subparsers(required=True, metavar="WHAT")
     evaluate_captions.add(kinds)
     return kinds

@@ -1,4 +1,11 @@
-"""``videoauteur evaluate captions``: the captions of datasets in one table of figures."""
+"""Measure the captions of datasets.
+
+Writes evaluation.md and evaluation.json into --out: length, style, repetition and agreement with screen
+and speech of all captions; coverage and hallucination of a sample by a judge, or by people. Of several
+datasets of the same clips, the later ones are also compared with the first, clip by clip.
+
+Exit codes: 0 done; 1 failed; 2 bad usage or configuration.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import UsageError
 from pipeline.cli.judge import add_judge_options, check_judge, judge_client
-from pipeline.platform.command import DONE, Commands, positive
+from pipeline.platform.command import DONE, Commands, add_command, positive
 
 if TYPE_CHECKING:
     from pipeline.captions.dataset import CaptionedClip, Captions
@@ -20,15 +27,7 @@ RATING = "rating"
 
 def add(kinds: Commands) -> None:
     """Register the command below ``evaluate``."""
-    parser = kinds.add_parser(
-        "captions",
-        help="measure the captions of datasets",
-        description="Writes evaluation.md and evaluation.json into --out: length, style, repetition and "
-        "agreement with screen and speech of all captions; coverage and hallucination of a sample by a "
-        "judge, or by people. Of several datasets of the same clips, the later ones are also compared "
-        "with the first, clip by clip.",
-        epilog="Exit codes: 0 done; 1 failed; 2 bad usage or configuration.",
-    )
+    parser = add_command(kinds, "captions", __doc__, _evaluate)
     parser.add_argument("datasets", nargs="*", type=Path, metavar="DATASET", help="an OUTPUT of `curate`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the table goes")
     parser.add_argument(
@@ -42,7 +41,6 @@ def add(kinds: Commands) -> None:
         help="ratings that such a sheet of the same --out saved",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and intervals")
-    parser.set_defaults(run=_evaluate)
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
@@ -110,12 +108,7 @@ def _judged(
     samples: list[list[CaptionedClip]],
     shown: Shown,
 ) -> list[Figure]:
-    from pipeline.captions.judge import (
-        judge_captions,
-        judged_differences,
-        judged_figures,
-        write_judgements,
-    )
+    from pipeline.captions.judge import judge_captions, judged_differences, judged_figures, write_judgements
 
     judgements = {}
     with judge_client(parsed, parsed.out) as client:

@@ -17,7 +17,7 @@ LAYOUTS = {
 
 def add(commands: Commands) -> Commands:
     """Register the command; return the parsers below it, for other kinds of exports."""
-    parser = commands.add_parser("export", help="write a dataset or a model in another form")
+    parser = commands.add_parser("export", help="Write a dataset or a model in another form.")
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     media = kinds.add_parser(
         "media",

@@ -1,4 +1,8 @@
-"""``videoauteur inspect``: a dataset in the browser."""
+"""Look into a dataset in the browser: what was kept, what was dropped, and what if.
+
+Serves tables and videos of OUTPUT to everybody who reaches the address; the default is this machine
+alone. End with Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.platform.command import DONE, FAILED, Commands
+from pipeline.platform.command import DONE, FAILED, Commands, add_command
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "inspect",
-        help="look into a dataset in the browser: what was kept, what was dropped, and what if",
-        epilog="Serves tables and videos of OUTPUT to everybody who reaches the address; the default is "
-        "this machine alone. End with Ctrl-C.",
-    )
+    parser = add_command(commands, "inspect", __doc__, _inspect)
     parser.add_argument(
         "output", metavar="OUTPUT", type=_place,
         help="finished or running; or the URL of a pushed one: s3://BUCKET/FOLDER, gs://..., az://...",
@@ -24,7 +23,6 @@ def add(commands: Commands) -> None:
     parser.add_argument("--against", metavar="OTHER", type=_place, help="another OUTPUT to compare with")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: %(default)s")
     parser.add_argument("--port", type=int, default=8050, help="default: %(default)s")
-    parser.set_defaults(run=_inspect)
 
 
 def _place(text: str) -> Path | str:

@@ -1,26 +1,24 @@
-"""``videoauteur plan``: the requests, tokens and money of a run, beforehand."""
+"""Estimate the requests to models that curating INPUT makes, and their cost.
+
+Exit codes: 0 done; 2 bad usage or configuration.
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from pipeline.platform.command import DONE, Commands, add_config_options
+from pipeline.platform.command import DONE, Commands, add_command, add_config_options
 from pipeline.platform.storage import place
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "plan",
-        help="estimate what curating INPUT will ask of the models, and what it will cost",
-        epilog="Exit codes: 0 done; 2 bad usage or configuration.",
-    )
+    parser = add_command(commands, "plan", __doc__, _plan)
     parser.add_argument("input", metavar="INPUT", help="as for `curate`")
     parser.add_argument(
         "--memo", type=place, metavar="PLACE", help="of an earlier run: what it holds is free"
     )
     add_config_options(parser)
-    parser.set_defaults(run=_plan)
 
 
 def _plan(parsed: argparse.Namespace) -> int:

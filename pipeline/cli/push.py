@@ -1,4 +1,10 @@
-"""``videoauteur push``: a dataset into a bucket."""
+"""Upload the tables, card and report of OUTPUT to a bucket.
+
+Sends what the bucket does not have, the manifest last, and removes shards of the version before.
+Credentials, AWS_ENDPOINT_URL and AWS_ALLOW_HTTP come from the environment.
+
+Exit codes: 0 done; 1 the store refused; the same command continues.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +12,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.platform.command import DONE, FAILED, Commands
+from pipeline.platform.command import DONE, FAILED, Commands, add_command
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "push",
-        help="upload the tables, card and report of OUTPUT to a bucket",
-        description="Sends what the bucket does not have, the manifest last, and removes shards of the "
-        "version before. Credentials, AWS_ENDPOINT_URL and AWS_ALLOW_HTTP come from the environment.",
-        epilog="Exit codes: 0 done; 1 the store refused; the same command goes on.",
-    )
+    parser = add_command(commands, "push", __doc__, _push)
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="of `videoauteur curate`")
     parser.add_argument("url", metavar="URL", help="s3://BUCKET/FOLDER, gs://..., az://... or file://...")
-    parser.set_defaults(run=_push)
 
 
 def _push(parsed: argparse.Namespace) -> int:

@@ -1,4 +1,7 @@
-"""``videoauteur status``: how a run stands."""
+"""Print how a run stands, which stage is slow and when the run will end.
+
+Reads the files in OUTPUT only, so it works on any machine that sees OUTPUT.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,15 @@ import argparse
 import json
 from dataclasses import asdict
 
-from pipeline.platform.command import DONE, Commands
+from pipeline.platform.command import DONE, Commands, add_command
 from pipeline.platform.storage import place
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "status",
-        help="say how a run stands, what is slow and when it will end",
-        epilog="Reads the files in OUTPUT only, so it works on any machine that sees OUTPUT.",
-    )
+    parser = add_command(commands, "status", __doc__, _status)
     parser.add_argument("output", metavar="OUTPUT", type=place, help="of `videoauteur curate`, or its URL")
     parser.add_argument("--json", action="store_true", help="for programs")
-    parser.set_defaults(run=_status)
 
 
 def _status(parsed: argparse.Namespace) -> int:

@@ -29,10 +29,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from models.files import write_whole
+from models.files import is_locked, write_whole
 from pipeline.curation.store import GuardedMemo
 from pipeline.platform.cache import folder_of
-from pipeline.platform.memo import is_held
 from pipeline.platform.storage import Object, Store, is_url
 
 SEAL_S = 5.0
@@ -154,7 +153,7 @@ class BucketMemo(GuardedMemo):
         """Upload what processes of this node left that were killed."""
         for path in self._folder.glob("*.seg"):
             name = JOURNAL.fullmatch(path.name)
-            if name is None or _done(path).exists() or is_held(path):
+            if name is None or _done(path).exists() or is_locked(path):
                 continue
             pieces = [(PIECE.fullmatch(key), found.bytes) for key, found in there.items()]
             ends = [int(piece[2]) + size for piece, size in pieces if piece and piece[1] == name[1]]

@@ -12,12 +12,7 @@ from itertools import groupby
 from models.endpoint import Address, Endpoint, EndpointSettings
 from models.serving import Capability
 from pipeline.curation.config import Config
-from pipeline.curation.servers import (
-    ServerGroup,
-    model_for,
-    model_name,
-    needed,
-)
+from pipeline.curation.servers import ServerGroup, model_for, model_name, needed
 from stages.base import Pool, Stage
 from stages.caption import WriteCaptions
 from stages.clip import CutClips

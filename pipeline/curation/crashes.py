@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import fcntl
-import hashlib
 import json
 import sys
 import threading
@@ -22,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from pydantic_core import to_json
-
+from models.files import record_digest
 from pipeline.platform.memo import Memo
 from stages.base import Stage
 from stages.records import Video
@@ -63,7 +61,7 @@ class Watch:
     def key(self, video: Video) -> str:
         """Return the memo key of a video's crashes: other content, stages or time may end otherwise."""
         parts = [video.content_id, [stage.signature for stage in self._stages], self._deadline_s]
-        return f"{KEY}{hashlib.sha256(to_json(parts)).hexdigest()}"
+        return f"{KEY}{record_digest(parts)}"
 
     @contextlib.contextmanager
     def armed(self) -> Iterator[Self]:

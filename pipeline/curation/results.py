@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json, to_jsonable_python
 from typing_extensions import TypedDict
 
 from models.errors import MediaError
+from models.files import record_digest
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, field_json
 from stages.reasons import Reason
@@ -53,8 +54,7 @@ def _json_of(video: Video, name: str) -> bytes:
 
 def reject_key(stage: Stage, key: str) -> str:
     """Return the key of a rejection by :meth:`Stage.measure`: some settings decide about that alone."""
-    text = to_json([key, stage.rejects_with()])
-    return f"reject-{hashlib.sha256(text).hexdigest()}"
+    return f"reject-{record_digest([key, stage.rejects_with()])}"
 
 
 def recall(stage: Stage, video: Video, key: str, memo: Memo) -> Video | None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from pydantic_core import to_json
 
 from models.errors import ReportedError
-from models.files import json_digest, write_whole
+from models.files import json_digest, tree_digest, write_whole
 from models.redaction import Redactor
 from pipeline import __version__
 from pipeline.curation.chain import KEY, build_stages
@@ -133,12 +133,7 @@ def made_from(sources: Iterable[Source], root: str, config: Config, memo: Path |
 
 def program_digest() -> str:
     """Return a digest of the program's files that decide about the content of a version."""
-    found = hashlib.sha256()
-    for folder in MAKERS:
-        for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".j2", ".txt", ".json"):
-                found.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
-    return found.hexdigest()
+    return tree_digest(ROOT, MAKERS, (".py", ".j2", ".txt", ".json"))
 
 
 def current_summary(output: Path, digest: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import signal
 import sys
 import threading
@@ -16,6 +17,28 @@ from models.redaction import Redactor
 DONE, FAILED, BAD_USAGE, OVER_BUDGET = 0, 1, 2, 3
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Parser that commands are added to."""
+
+
+def add_command(
+    commands: Commands, name: str, text: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """Register a command and return its parser.
+
+    Args:
+        text: documentation of the command's module, which is its help: the first paragraph in the list of
+            commands, all of it in its own.
+        run: the command; returns its exit code.
+    """
+    summary, _, details = inspect.cleandoc(text).partition("\n\n")
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
 
 
 def add_set_option(parser: argparse.ArgumentParser, what: str) -> None:

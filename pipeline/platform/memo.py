@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from models.errors import UsageError
-from models.files import whole_file
+from models.files import is_locked, whole_file
 
 STALE_S = 1.0
 """Age of the index from which on a missed key has it brought up to date in any case."""
@@ -162,11 +162,14 @@ def prune(folder: Path, wanted: Callable[[str], bool], *, dry_run: bool) -> Prun
         dry_run: only count.
 
     Raises:
-        UsageError: a process is writing to the memo.
+        UsageError: a process is writing to the memo, or that cannot be told.
     """
     segments = sorted(path for path in folder.glob("*.seg") if not path.name.startswith("."))
-    if not dry_run and any(is_held(path) for path in segments):
-        raise UsageError(f"{folder}: a run is writing to this memo; wait for its end")
+    if not dry_run and any(is_locked(path) for path in segments):
+        raise UsageError(
+            f"{folder}: a run is writing to this memo; wait for its end. A memo on a file system without "
+            "locks cannot be cleaned"
+        )
     found = Pruned()
     lines = _wanted_lines(segments, wanted, found)
     if dry_run:
@@ -198,16 +201,6 @@ def _wanted_lines(
                     kind = "torn" if key is None else key.decode(errors="replace").rpartition("-")[0]
                     number, size = found.dropped.get(kind, (0, 0))
                     found.dropped[kind] = number + 1, size + len(line)
-
-
-def is_held(path: Path) -> bool:
-    """Return whether a living process writes to a segment."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _key_of(line: bytes) -> bytes | None:

@@ -14,16 +14,7 @@ from models.budget import Budget
 from models.errors import BudgetError, EndpointError, TransientError
 from models.language import Answer, Endpoint, LanguageClient, Problem
 from models.ledger import Ledger, Total
-from tests.support.chat import (
-    ChatServer,
-    Reply,
-    Store,
-    completion,
-    endpoint,
-    question,
-    replies,
-    said,
-)
+from tests.support.chat import ChatServer, Reply, Store, completion, endpoint, question, replies, said
 
 GOOD = completion('{"n": 1}')
 

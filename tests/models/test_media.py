@@ -17,15 +17,7 @@ from examples.drawing import plain
 from examples.media import Scene, write_video
 from models import media
 from models.errors import MediaError
-from models.media import (
-    SAMPLE_RATE,
-    Frame,
-    audio_tracks,
-    frames,
-    open_media,
-    picture_stream,
-    read_audio,
-)
+from models.media import SAMPLE_RATE, Frame, audio_tracks, frames, open_media, picture_stream, read_audio
 from tests.support.odd_files import write_channels
 
 Tone = tuple[float, float]

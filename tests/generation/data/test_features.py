@@ -20,19 +20,14 @@ from generation.data import maker as feature_maker
 from generation.data.features import make_features
 from generation.data.files import pack, unpack
 from generation.data.maker import clip_times
-from generation.data.narrated import FeatureError, Narrated, Scene, held_out
+from generation.data.narrated import FeatureError, Narrated, held_out
 from generation.data.reading import HELD_OUT, TRAIN, read_rows
 from generation.encoders.text import load_text
 from models.media import picking
 from models.media.picking import Wanted, pick
 from pipeline.platform.config import ConfigError
-from tests.support.narrated import (
-    FPS,
-    LEVELS_A_FRAME,
-    STORIES,
-    write_counting_video,
-    write_dataset,
-)
+from stages.records import Interval
+from tests.support.narrated import FPS, LEVELS_A_FRAME, STORIES, write_counting_video, write_dataset
 
 RECIPE = Recipe(
     state=State(picture_px=32), generator=GeneratorSettings(frames=5, height_px=16, width_px=24, fps=5)
@@ -166,7 +161,7 @@ def test_videos_are_held_out_as_a_whole_and_out_of_the_statistics(dataset: Path,
 
 
 def test_a_larger_dataset_holds_out_mostly_the_same_videos() -> None:
-    videos = [Narrated(video_id=f"{number:04}", path=Path(), goal="", scenes=()) for number in range(400)]
+    videos = [Narrated(video_id=f"{number:04}", path=Path(), goal="", steps=()) for number in range(400)]
     few, many = held_out(videos[:200], 0.1), held_out(videos, 0.1)
     assert (len(few), len(many)) == (20, 40)
     assert len(few & many) >= 14
@@ -234,9 +229,9 @@ def test_a_codec_that_cannot_make_the_clips_is_told_before_anything_is_decoded(
 
 
 def test_a_clip_shorter_than_the_generator_s_is_sampled_over_its_whole_length() -> None:
-    scene = Scene(clip_id="a", start_s=10.0, end_s=11.0, action="", caption="")
-    assert clip_times(scene, 4, fps=8) == pytest.approx([10.3125, 10.4375, 10.5625, 10.6875])
-    assert clip_times(scene, 4, fps=2) == pytest.approx([10.125, 10.375, 10.625, 10.875])
+    clip = Interval(start_s=10.0, end_s=11.0)
+    assert clip_times(clip, 4, fps=8) == pytest.approx([10.3125, 10.4375, 10.5625, 10.6875])
+    assert clip_times(clip, 4, fps=2) == pytest.approx([10.125, 10.375, 10.625, 10.875])
 
 
 def test_pictures_are_complete_one_after_the_other(media: Path) -> None:

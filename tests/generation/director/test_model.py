@@ -11,12 +11,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
-from transformers import (
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM
 
 from generation import config
 from generation.core.states import Statistics

@@ -25,13 +25,8 @@ from generation import config
 from generation.film.make import make_film
 from generation.film.parts import FilmModels
 from generation.service.http import build_app
-from generation.service.jobs import (
-    Jobs,
-)
-from generation.service.records import (
-    Limits,
-    Work,
-)
+from generation.service.jobs import Jobs
+from generation.service.records import Limits, Work
 from generation.service.views import Models
 from tests.support.film_parts import FRAMES, Decoder, Encoder, HeldPlanner, HeldRenderer
 from tests.support.openapi_client import Client

@@ -15,18 +15,8 @@ import pytest
 
 from generation.film.make import FilmCancelled, FilmEvent
 from generation.film.plan import FilmBusyError, FilmError, FirstStep, Request
-from generation.service.jobs import (
-    ABANDONED_S,
-    Jobs,
-)
-from generation.service.records import (
-    Change,
-    Job,
-    Limits,
-    NotNowError,
-    QueueFullError,
-    Work,
-)
+from generation.service.jobs import ABANDONED_S, Jobs
+from generation.service.records import Change, Job, Limits, NotNowError, QueueFullError, Work
 
 GOAL = Request(goal="How to make tea?", seed=3, steps=2)
 

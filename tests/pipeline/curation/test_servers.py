@@ -9,14 +9,7 @@ import pytest
 
 from pipeline.curation.chain import build_stages, endpoints
 from pipeline.curation.config import Config
-from pipeline.curation.servers import (
-    model_for,
-    model_name,
-    needed,
-    reserved_cpus,
-    resolved,
-    started_here,
-)
+from pipeline.curation.servers import model_for, model_name, needed, reserved_cpus, resolved, started_here
 from pipeline.platform.config import ConfigError, load
 from stages.caption.stage import WriteCaptions
 from stages.refine.stage import Refine
