@@ -26,7 +26,9 @@ from stages.duplicates.decision import near_duplicates
 from stages.duplicates.fingerprint import PICTURES, THUMB_PX
 
 COPIES = 0.1
+"""Share of the clips that are copies of another one."""
 LOOKALIKES = 0.05
+"""Share of the clips that show the scene of another one at another moment."""
 FLIPPED = 0.05
 """Share of a hash's bits that differ in a copy: 3.2 of 64."""
 NOISE = 2.0

@@ -110,6 +110,11 @@ def _nothing(workspace: Workspace | None = None) -> None:
     pass
 
 
+def _sentence(start_s: float, end_s: float, said: Sequence[str]) -> Sentence:
+    words = [Word(start_s=start_s, end_s=end_s, text=word, confidence=0.9) for word in said]
+    return Sentence(start_s=start_s, end_s=end_s, text=" ".join(said), confidence=0.9, words=words)
+
+
 @functools.cache
 def made_up() -> dict[str, object]:
     """Return the fields of a video that stages fill, by name; the same for all, made once a process."""
@@ -146,13 +151,7 @@ def made_up() -> dict[str, object]:
         ),
         "transcript": Transcript(
             language="en", model="none",
-            sentences=[
-                Sentence(
-                    start_s=start_s, end_s=end_s, text=" ".join(said), confidence=0.9,
-                    words=[Word(start_s=start_s, end_s=end_s, text=word, confidence=0.9) for word in said],
-                )
-                for (start_s, end_s), said in zip(spoken, words, strict=True)
-            ],
+            sentences=[_sentence(*span, said) for span, said in zip(spoken, words, strict=True)],
         ),
         "clips": clips,
         "watermarks": [Watermark(clip_id=clip.clip_id, findings=[], screen_text=[]) for clip in clips],

@@ -52,7 +52,6 @@ from generation.core.states import Statistics
 from generation.core.story import prompt_of
 from generation.data.features import make_features
 from generation.data.maker import KEYFRAME_PX, clip_times
-from generation.data.narrated import Scene
 from generation.data.reading import HELD_OUT, TRAIN, read_rows
 from generation.encoders.codecs import load_codec
 from generation.encoders.factory import load_encoder
@@ -65,6 +64,7 @@ from generation.film.footage import duration_of
 from models.media.picking import Wanted, pick
 from pipeline.evaluation.intervals import Estimate, bootstrap, jackknife
 from pipeline.platform.config import load as load_recipe
+from stages.records import Interval
 
 Array = NDArray[np.floating]
 
@@ -85,7 +85,9 @@ PAPER = (("plain state", "key frame"), ("key frame", "+ shuffle"), ("plain state
 PENALTY = 0.1
 """Of the ridge regression, against sentences of length 1."""
 MINIMUM = 8
+"""Clips for training, at least."""
 SHOWN = 12
+"""Clips on the contact sheet, at most."""
 ZOOM = 2
 
 
@@ -204,7 +206,7 @@ def report(trial: Trial, measure: Measure, made: dict[str, list[Made]], *, steps
 
 
 def read_clips(folder: Path, recipe: Recipe) -> list[Row]:
-    """A folder a story; rows as :mod:`generation.data.features` writes them."""
+    """Read a folder a story; rows as :mod:`generation.data.features` writes them."""
     options = recipe.generator
     encoder, codec = load_encoder(recipe.state), load_codec(options.codec)
     text = load_text(options.text)
@@ -217,21 +219,17 @@ def read_clips(folder: Path, recipe: Recipe) -> list[Row]:
         for index, key in enumerate(sorted(actions, key=int)):
             path = story / f"{key}.mp4"
             length = duration_of(path)
-            scene = Scene(
-                clip_id=f"{story.name}-{key}", start_s=0.0, end_s=length,
-                action=actions[key], caption=captions[key],
-            )  # fmt: skip
-            times = clip_times(scene, options.frames, options.fps)
+            times = clip_times(Interval(start_s=0.0, end_s=length), options.frames, options.fps)
             pictures = dict(
                 pick(path, [
                     Wanted([length / 2], KEYFRAME_PX, KEYFRAME_PX),
                     Wanted(times, options.height_px, options.width_px),
                 ])
             )  # fmt: skip
-            tokens, mask = text.encode([prompt_of(scene.action, scene.caption)])
+            tokens, mask = text.encode([prompt_of(actions[key], captions[key])])
             rows.append({
-                "clip_id": scene.clip_id, "video_id": story.name, "step_index": index,
-                "action": scene.action, "caption": scene.caption, "video": pictures[1],
+                "clip_id": f"{story.name}-{key}", "video_id": story.name, "step_index": index,
+                "action": actions[key], "caption": captions[key], "video": pictures[1],
                 "tensors": save({
                     "state": encoder.encode(pictures[0])[0].contiguous(),
                     "latents": codec.encode(pictures[1]).contiguous(),

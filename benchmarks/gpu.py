@@ -27,12 +27,13 @@ from transformers import AutoModelForCausalLM, ByT5Tokenizer, Qwen3Config, UMT5C
 
 from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
+from benchmarks.training import step_seconds
 from generation.config import RECIPES, Recipe, Train
 from generation.core.learner import Learner, Row
 from generation.core.states import Statistics
 from generation.director.recalling import new_director
 from generation.generator.model import GeneratorModel
-from generation.training.loop import row_seed, train
+from generation.training.loop import row_seed
 from pipeline.platform.config import load
 
 SKIPPED = 1
@@ -92,7 +93,7 @@ def measured(kind: str, case: Case, steps: int, sample_steps: int) -> dict[str, 
     options: Train = getattr(recipe, kind).train.model_copy(update={"steps": steps})
     with tempfile.TemporaryDirectory() as folder:
         _reset_peak()
-        train_s = median(by_train(learner, rows, options, Path(folder))[SKIPPED:])
+        train_s = median(step_seconds(learner, rows, options, Path(folder))[SKIPPED:])
         peak_gb = _peak_gb()
     learner.to("cuda" if torch.cuda.is_available() else "cpu")
     bare_s = median(by_bare_loop(learner, rows, options, steps)[SKIPPED:])
@@ -156,21 +157,6 @@ def generator(folder: Path, tiny: bool) -> Case:
         for number in range(recipe.generator.train.batch_size)
     ]  # fmt: skip
     return recipe, learner, rows, stated, len(rows)
-
-
-def by_train(learner: Learner, rows: list[Row], options: Train, folder: Path) -> list[float]:
-    """Return seconds of each step of the training function."""
-    lines: list[dict[str, float]] = []
-
-    class Same:
-        def __init__(self) -> None:
-            self.places = list(range(len(rows)))
-
-        def __getitem__(self, step: int) -> list[dict[str, Any]]:
-            return [dict(row) for row in rows]
-
-    train(learner, lambda rank, world: Same(), options, folder, report=lines.append)
-    return [line["seconds"] for line in lines]
 
 
 def by_bare_loop(learner: Learner, rows: list[Row], options: Train, steps: int) -> list[float]:

@@ -21,7 +21,7 @@ from safetensors.torch import save
 
 from benchmarks.commands import parser_of
 from benchmarks.machine import machine, markdown
-from generation.config import Recipe
+from generation.config import Recipe, Train
 from generation.core.learner import Learner, Row
 from generation.core.states import Statistics
 from generation.director.model import DirectorModel
@@ -111,11 +111,17 @@ Make = Callable[[Recipe], tuple[Learner, list[Row]]]
 
 
 def full(recipe: Recipe, name: str, make: Make, steps: int) -> list[float]:
-    """Seconds of each step of the training function, losses, gradient norm, log and tracker included."""
+    """Return the seconds of each step of the training function, log and tracker included."""
     torch.manual_seed(0)
     learner, rows = make(recipe)
     changed = {"steps": steps, "checkpoint_every": 10**6}
     options = getattr(recipe, name).train.model_copy(update=changed)
+    with tempfile.TemporaryDirectory() as folder:
+        return step_seconds(learner, rows, options, Path(folder))[SKIPPED:]
+
+
+def step_seconds(learner: Learner, rows: list[Row], options: Train, folder: Path) -> list[float]:
+    """Return the seconds of each step of the training function on the same rows."""
     lines: list[dict[str, float]] = []
 
     class Same:
@@ -125,9 +131,8 @@ def full(recipe: Recipe, name: str, make: Make, steps: int) -> list[float]:
         def __getitem__(self, step: int) -> list[dict[str, Any]]:
             return [dict(row) for row in rows]
 
-    with tempfile.TemporaryDirectory() as folder:
-        train(learner, lambda rank, world: Same(), options, Path(folder), report=lines.append)
-    return [line["seconds"] for line in lines[SKIPPED:]]
+    train(learner, lambda rank, world: Same(), options, folder, report=lines.append)
+    return [line["seconds"] for line in lines]
 
 
 def bare(recipe: Recipe, name: str, make: Make, steps: int) -> list[float]:

@@ -36,6 +36,7 @@ from examples.media import Scene, Truth, write_video
 ORANGE, GREEN, RED, CREAM = (226, 118, 40), (112, 164, 72), (206, 58, 48), (242, 230, 190)
 BROTH, OIL, FLOUR, BATTER = (216, 146, 62), (226, 192, 72), (238, 232, 220), (234, 190, 110)
 DOUGH, BAKED, CHOCOLATE = (226, 192, 142), (204, 142, 82), (96, 60, 42)
+WHITE, WATER = (252, 252, 252), (150, 190, 210)
 
 IRON_PAN = Vessel((50, 50, 56), (82, 78, 76), handles=1)
 STEEL_POT = Vessel((150, 156, 164), (112, 114, 120), handles=2)
@@ -45,110 +46,54 @@ BLUE_BOWL = Vessel((70, 110, 170), DOUGH)
 GLASS_BOWL = Vessel((176, 204, 210), (206, 222, 222))
 
 SOUP = (
-    Scene(
-        duration_s=6.0,
-        picture=greeting(1, (150, 190, 180), (70, 110, 170)),
-        sentence="Hi everyone, welcome back. Today we are making vegetable soup.",
-    ),
-    Scene(
-        duration_s=6.0,
-        picture=chopping(Table(2, stone, (150, 155, 160)), ORANGE, (246, 172, 84)),
-        sentence="First, chop the onion and the carrot into small pieces.",
-    ),
-    Scene(
-        duration_s=5.5,
-        picture=pouring(Table(3, wood, (150, 105, 70)), STEEL_POT, OIL),
-        sentence="Now heat some olive oil in a large pot.",
-    ),
-    Scene(
-        duration_s=6.5,
-        picture=dropping(Table(4, cloth, (180, 60, 60)), IRON_PAN, [ORANGE, CREAM, GREEN]),
-        sentence="Add the vegetables and cook them for five minutes.",
-    ),
-    Scene(
-        duration_s=6.5,
-        picture=stirring(Table(5, wood, (196, 160, 118)), RED_POT, [ORANGE, GREEN, CREAM]),
-        sentence="Pour in the water and stir the soup with a wooden spoon.",
-    ),
-    Scene(
-        duration_s=6.0,
-        picture=sprinkling(Table(6, tiles, (120, 160, 190)), WHITE_BOWL, (252, 252, 252), [ORANGE, GREEN]),
-        sentence="Finally, add some salt and pepper and serve it hot.",
-    ),
-)
+    Scene(duration_s=6.0, sentence="Hi everyone, welcome back. Today we are making vegetable soup.",
+          picture=greeting(1, (150, 190, 180), (70, 110, 170))),
+    Scene(duration_s=6.0, sentence="First, chop the onion and the carrot into small pieces.",
+          picture=chopping(Table(2, stone, (150, 155, 160)), ORANGE, (246, 172, 84))),
+    Scene(duration_s=5.5, sentence="Now heat some olive oil in a large pot.",
+          picture=pouring(Table(3, wood, (150, 105, 70)), STEEL_POT, OIL)),
+    Scene(duration_s=6.5, sentence="Add the vegetables and cook them for five minutes.",
+          picture=dropping(Table(4, cloth, (180, 60, 60)), IRON_PAN, [ORANGE, CREAM, GREEN])),
+    Scene(duration_s=6.5, sentence="Pour in the water and stir the soup with a wooden spoon.",
+          picture=stirring(Table(5, wood, (196, 160, 118)), RED_POT, [ORANGE, GREEN, CREAM])),
+    Scene(duration_s=6.0, sentence="Finally, add some salt and pepper and serve it hot.",
+          picture=sprinkling(Table(6, tiles, (120, 160, 190)), WHITE_BOWL, WHITE, [ORANGE, GREEN])),
+)  # fmt: skip
 
 COOKIES = (
-    Scene(
-        duration_s=6.0,
-        picture=stirring(Table(11, cloth, (90, 150, 100)), BLUE_BOWL, [CREAM, OIL, CREAM]),
-        sentence="First, mix the butter and the sugar in a big bowl.",
-    ),
-    Scene(
-        duration_s=5.5,
-        picture=pouring(Table(12, stone, (110, 92, 84)), GLASS_BOWL, FLOUR),
-        sentence="Then add two cups of flour and a little salt.",
-    ),
-    Scene(
-        duration_s=6.0,
-        picture=dropping(Table(13, wood, (206, 170, 128)), BLUE_BOWL, [CHOCOLATE]),
-        sentence="Next, drop the chocolate chips into the bowl.",
-    ),
-    Scene(
-        duration_s=7.5,
-        picture=placing(Table(14, cloth, (70, 110, 170)), DOUGH),
-        sentence="Roll the dough into small balls and put them on the baking tray.",
-    ),
-    Scene(
-        duration_s=7.0,
-        picture=baking(Table(15, tiles, (212, 200, 166)), DOUGH),
-        sentence="Slide the tray into the oven and bake for twelve minutes.",
-    ),
-    Scene(
-        duration_s=5.5,
-        picture=serving(Table(16, wood, (120, 80, 56)), (232, 234, 240), [BAKED, CHOCOLATE]),
-        sentence="Let the cookies cool down before you eat them.",
-    ),
-)
+    Scene(duration_s=6.0, sentence="First, mix the butter and the sugar in a big bowl.",
+          picture=stirring(Table(11, cloth, (90, 150, 100)), BLUE_BOWL, [CREAM, OIL, CREAM])),
+    Scene(duration_s=5.5, sentence="Then add two cups of flour and a little salt.",
+          picture=pouring(Table(12, stone, (110, 92, 84)), GLASS_BOWL, FLOUR)),
+    Scene(duration_s=6.0, sentence="Next, drop the chocolate chips into the bowl.",
+          picture=dropping(Table(13, wood, (206, 170, 128)), BLUE_BOWL, [CHOCOLATE])),
+    Scene(duration_s=7.5, sentence="Roll the dough into small balls and put them on the baking tray.",
+          picture=placing(Table(14, cloth, (70, 110, 170)), DOUGH)),
+    Scene(duration_s=7.0, sentence="Slide the tray into the oven and bake for twelve minutes.",
+          picture=baking(Table(15, tiles, (212, 200, 166)), DOUGH)),
+    Scene(duration_s=5.5, sentence="Let the cookies cool down before you eat them.",
+          picture=serving(Table(16, wood, (120, 80, 56)), (232, 234, 240), [BAKED, CHOCOLATE])),
+)  # fmt: skip
 
 SALAD = (
-    Scene(
-        duration_s=5.5,
-        picture=pouring(Table(21, tiles, (170, 200, 170)), STEEL_POT, (150, 190, 210), [RED, RED, GREEN]),
-        sentence="Wash the tomatoes under cold water.",
-    ),
-    Scene(
-        duration_s=6.0,
-        picture=chopping(Table(22, cloth, (200, 160, 70)), RED, (236, 120, 96)),
-        sentence="Cut the tomatoes and the cucumber into thin slices.",
-    ),
-    Scene(
-        duration_s=6.0,
-        picture=dropping(Table(23, wood, (130, 88, 60)), GLASS_BOWL, [RED, GREEN, CREAM]),
-        sentence="Put everything into a large salad bowl.",
-    ),
-    Scene(
-        duration_s=6.0,
-        picture=sprinkling(Table(24, stone, (190, 186, 176)), GLASS_BOWL, (70, 60, 50), [GREEN, RED]),
-        sentence="Add some black pepper and a little olive oil.",
-    ),
-    Scene(
-        duration_s=5.5,
-        picture=stirring(Table(25, tiles, (110, 130, 170)), GLASS_BOWL, [GREEN, RED, CREAM]),
-        sentence="Mix the salad well and enjoy your meal.",
-    ),
-)
+    Scene(duration_s=5.5, sentence="Wash the tomatoes under cold water.",
+          picture=pouring(Table(21, tiles, (170, 200, 170)), STEEL_POT, WATER, [RED, RED, GREEN])),
+    Scene(duration_s=6.0, sentence="Cut the tomatoes and the cucumber into thin slices.",
+          picture=chopping(Table(22, cloth, (200, 160, 70)), RED, (236, 120, 96))),
+    Scene(duration_s=6.0, sentence="Put everything into a large salad bowl.",
+          picture=dropping(Table(23, wood, (130, 88, 60)), GLASS_BOWL, [RED, GREEN, CREAM])),
+    Scene(duration_s=6.0, sentence="Add some black pepper and a little olive oil.",
+          picture=sprinkling(Table(24, stone, (190, 186, 176)), GLASS_BOWL, (70, 60, 50), [GREEN, RED])),
+    Scene(duration_s=5.5, sentence="Mix the salad well and enjoy your meal.",
+          picture=stirring(Table(25, tiles, (110, 130, 170)), GLASS_BOWL, [GREEN, RED, CREAM])),
+)  # fmt: skip
 
 PANCAKES = (
-    Scene(
-        duration_s=5.5,
-        picture=pouring(Table(31, stone, (160, 150, 136)), IRON_PAN, BATTER),
-    ),
+    Scene(duration_s=5.5, picture=pouring(Table(31, stone, (160, 150, 136)), IRON_PAN, BATTER)),
     Scene(duration_s=6.0, picture=flipping(Table(32, tiles, (196, 120, 100)), IRON_PAN, BATTER)),
-    Scene(
-        duration_s=5.5,
-        picture=serving(Table(33, cloth, (120, 90, 150)), (236, 226, 206), [BATTER, RED]),
-    ),
-)
+    Scene(duration_s=5.5,
+          picture=serving(Table(33, cloth, (120, 90, 150)), (236, 226, 206), [BATTER, RED])),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

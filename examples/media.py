@@ -20,6 +20,7 @@ from typing import Literal
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from examples import espeak
@@ -28,8 +29,7 @@ from examples.drawing import Image, Picture, Watermark, plain
 SAMPLE_RATE = espeak.SAMPLE_RATE
 BLACK = plain((0, 0, 0))
 
-_AUDIO_BLOCK_S = 0.5
-_AUDIO_BITS_PER_S = 48_000
+_AUDIO_BLOCK_S, _AUDIO_BITS_PER_S = 0.5, 48_000
 # Below this share of the loudest sample the voice counts as silent (-40 dB).
 _AUDIBLE = 0.01
 
@@ -156,13 +156,7 @@ def write_video(
     kept[firsts[:-1]] = kept[-1] = True
 
     with av.open(path, "w", container_options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(
-            "libx264",
-            rate=Fraction(fps),
-            options={"preset": "veryfast", "crf": "24", "flags": "+bitexact", "threads": "2"},
-        )
-        stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv420p"
-        stream.codec_context.time_base = 1 / Fraction(fps)
+        stream = _h264(container, width_px, height_px, Fraction(fps))
         sound = _Sound(container, track, "aac") if track is not None else None
         images = _images(shots, width_px, height_px, fps, watermark)
         for index, image in enumerate(images):
@@ -177,6 +171,14 @@ def write_video(
             sound.finish()
     cuts = tuple(float(int(first) / Fraction(fps)) for first in firsts[1:-1])
     return Truth(duration_s, int(kept.sum()), cuts, spoken)
+
+
+def _h264(container: OutputContainer, width_px: int, height_px: int, fps: Fraction) -> VideoStream:
+    options = {"preset": "veryfast", "crf": "24", "flags": "+bitexact", "threads": "2"}
+    stream = container.add_stream("libx264", rate=fps, options=options)
+    stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv420p"
+    stream.codec_context.time_base = 1 / fps
+    return stream
 
 
 def write_audio(path: Path, scenes: Sequence[Scene]) -> Truth:

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from models.settings import NonNegative, Section, WholeNumber
 
 
+class Amounts:
+    """Base of dataclasses of numbers that are added and scaled field by field."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Self) -> Self:
+        return self._with(lambda name: getattr(self, name) + getattr(other, name))
+
+    def __sub__(self, other: Self) -> Self:
+        return self._with(lambda name: getattr(self, name) - getattr(other, name))
+
+    def __mul__(self, times: float) -> Self:
+        return self._with(lambda name: getattr(self, name) * times)
+
+    def _with(self, value: Callable[[str], float]) -> Self:
+        names: tuple[str, ...] = self.__slots__
+        return type(self)(**{name: value(name) for name in names})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class Cost(Amounts):
     """Cost of one request, or of many."""
 
     requests: int = 0
     tokens: int = 0
     usd: float = 0.0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            requests=self.requests + other.requests,
-            tokens=self.tokens + other.tokens,
-            usd=self.usd + other.usd,
-        )
-
-    def __sub__(self, other: Cost) -> Cost:
-        return self + Cost(requests=-other.requests, tokens=-other.tokens, usd=-other.usd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

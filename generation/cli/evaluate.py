@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.figures import Figure
 
 from models.errors import UsageError
-from pipeline.cli.judge import add_judge_options, check_judge, judge_client
+from pipeline.cli.judge import add_evaluation_options, check_judge, judge_client
 from pipeline.platform.command import DONE, Commands, add_command, positive
 
 RATING = "rating"
@@ -32,7 +32,6 @@ def add(kinds: Commands) -> None:
         "films", nargs="*", type=Path, metavar="FILM",
         help="folder of a film, or of several; films are compared by the folder around them",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the table goes")
     parser.add_argument(
         "--models", type=Path, metavar="DIR", help="what `train` wrote: measure these models"
     )
@@ -44,15 +43,10 @@ def add(kinds: Commands) -> None:
     parser.add_argument("--clips", type=positive, default=64, metavar="N", help="at most (%(default)s)")
     parser.add_argument("--clip", type=Path, metavar="DIR", help="a CLIP or SigLIP, for CLIP-T and CLIP-I")
     parser.add_argument("--videomae", type=Path, metavar="DIR", help="a VideoMAE, for FVD")
-    add_judge_options(parser)
+    add_evaluation_options(parser)
     parser.add_argument(
         "--rating-sheet", action="store_true", help=f"write a blind sheet for people into --out/{RATING}"
     )
-    parser.add_argument(
-        "--ratings", nargs="+", type=Path, default=[], metavar="FILE",
-        help="ratings that such a sheet of the same --out saved",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and intervals")
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:

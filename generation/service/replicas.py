@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from generation.core.states import Pictures
 from generation.core.story import Source, Step
 from generation.film.stills import Picture
-from generation.film.trained import Models
+from generation.film.trained import DirectorParts, GeneratorParts, Models, PainterParts
 from pipeline.platform.packages import check_packages
 
 T = TypeVar("T")
@@ -53,13 +53,20 @@ class Interruptible:
             raise
 
 
-class DirectorReplica:
+class _Replica(Generic[T]):
+    """A part of the models, and the thread that it runs in."""
+
+    def __init__(self, load: Callable[[], T]) -> None:
+        check_packages()
+        self._parts = load()
+        self._model = Interruptible()
+
+
+class DirectorReplica(_Replica[DirectorParts]):
     """Plans, and encodes pictures."""
 
     def __init__(self, models: Models) -> None:
-        check_packages()
-        self._parts = models.director()
-        self._model = Interruptible()
+        super().__init__(models.director)
 
     async def facts(self) -> dict[str, Any]:
         """Return what the front must know of it."""
@@ -80,13 +87,11 @@ class DirectorReplica:
         return await self._model.run(self._parts.encoder.encode, images)
 
 
-class PainterReplica:
+class PainterReplica(_Replica[PainterParts]):
     """Makes key frames: decodes states, or paints captions."""
 
     def __init__(self, models: Models) -> None:
-        check_packages()
-        self._parts = models.painter()
-        self._model = Interruptible()
+        super().__init__(models.painter)
 
     async def facts(self) -> dict[str, Any]:
         """Return what the front must know of it."""
@@ -113,13 +118,11 @@ class PainterReplica:
         return await self._model.run(lambda: painter.paint(captions, known=known, hints=hints, seed=seed))
 
 
-class GeneratorReplica:
+class GeneratorReplica(_Replica[GeneratorParts]):
     """Renders clips."""
 
     def __init__(self, models: Models) -> None:
-        check_packages()
-        self._parts = models.generator()
-        self._model = Interruptible()
+        super().__init__(models.generator)
 
     async def facts(self) -> dict[str, Any]:
         """Return what the front must know of it."""

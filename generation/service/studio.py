@@ -15,4 +15,6 @@ from pipeline.platform.web import page_headers, page_routes
 
 def studio_routes() -> list[Route]:
     """Return the routes of the page and its files."""
-    return page_routes(Path(__file__).parent / "pages", "studio", page_headers(pictures="blob:"))
+    return page_routes(
+        Path(__file__).parent / "pages", "studio", "VideoAuteur studio", page_headers(pictures="blob:")
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import UsageError
-from pipeline.cli.judge import add_judge_options, check_judge, judge_client
+from pipeline.cli.judge import add_evaluation_options, check_judge, judge_client
 from pipeline.platform.command import DONE, Commands, add_command, positive
 
 if TYPE_CHECKING:
@@ -29,18 +29,12 @@ def add(kinds: Commands) -> None:
     """Register the command below ``evaluate``."""
     parser = add_command(kinds, "captions", __doc__, _evaluate)
     parser.add_argument("datasets", nargs="*", type=Path, metavar="DATASET", help="an OUTPUT of `curate`")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the table goes")
     parser.add_argument(
         "--clips", type=positive, default=64, metavar="N",
         help="for the judge or the sheet, at most so many of each dataset (%(default)s)",
     )  # fmt: skip
-    add_judge_options(parser)
+    add_evaluation_options(parser)
     parser.add_argument("--human", action="store_true", help=f"write a blind sheet into --out/{RATING}")
-    parser.add_argument(
-        "--ratings", nargs="+", type=Path, default=[], metavar="FILE",
-        help="ratings that such a sheet of the same --out saved",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and intervals")
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:

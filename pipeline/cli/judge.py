@@ -1,4 +1,4 @@
-"""The judge of ``evaluate`` on the command line: which endpoint it is, and what it may cost."""
+"""Options of ``evaluate``, and its judge: which endpoint it is, and what it may cost."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 ANSWERS, LEDGER = "answers", "ledger"
 
 
-def add_judge_options(parser: argparse.ArgumentParser) -> None:
-    """``--judge`` and what goes with it."""
+def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that all evaluations share: where the table goes, the judge, ratings of people."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the table goes")
+    parser.add_argument(
+        "--ratings", nargs="+", type=Path, default=[], metavar="FILE",
+        help="ratings that a blind sheet of the same --out saved",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and intervals")
     parser.add_argument("--judge", metavar="URL", help="OpenAI-compatible endpoint that sees pictures")
     parser.add_argument("--judge-model", metavar="NAME", help="as that endpoint calls it")
     parser.add_argument(
@@ -51,7 +57,7 @@ def check_judge(parsed: argparse.Namespace) -> None:
 
 @contextmanager
 def judge_client(parsed: argparse.Namespace, out: Path) -> Iterator[LanguageClient]:
-    """The door to the judge; what it answered is kept in ``out/answers`` and is not paid for twice.
+    """Yield the client of the judge; its answers are kept in ``out/answers`` and are not paid for twice.
 
     Raises:
         models.errors.BudgetError: the budget is spent; the text names the option.

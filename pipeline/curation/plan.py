@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from models.budget import Amounts
 from models.errors import MediaError
 from models.language import Answer, AnswerStore, Endpoint, LanguageClient, Problem, Question
 from pipeline.curation.bucket_memo import open_memo
@@ -54,29 +55,13 @@ PLANNED = "http://planned.invalid/v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Amounts):
     """Requests of one stage to one model."""
 
     requests: float = 0.0
     input_tokens: float = 0.0
     output_tokens: float = 0.0
     usd: float = 0.0
-
-    def __add__(self, other: Asked) -> Asked:
-        return Asked(
-            requests=self.requests + other.requests,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            usd=self.usd + other.usd,
-        )
-
-    def __mul__(self, times: float) -> Asked:
-        return Asked(
-            requests=self.requests * times,
-            input_tokens=self.input_tokens * times,
-            output_tokens=self.output_tokens * times,
-            usd=self.usd * times,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 RESAMPLES = 1000
+"""Draws of a bootstrap."""
 LEVEL = 0.95
+"""Share of all samples whose interval holds the true value."""
 BLOCKS = 20
+"""Most blocks of a jackknife: more cost time and change the interval little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ from pipeline.report.source import NoSourceError, Source
 from pipeline.report.status import RUN_FILE, NoRunError, as_text, read_status
 from stages.frames import nearest_frame, packed_frames
 
-HEADERS = page_headers(pictures="'self'")
+HEADERS = page_headers()
 VIDEO_ID = re.compile(r"[0-9a-f]{16}")
 MAX_ROWS = 200
 CHECK_EVERY_S = 2.0
@@ -79,7 +79,7 @@ class Server:
 
     def app(self, host: str) -> Starlette:
         """Return the application for one host name."""
-        pages = page_routes(Path(__file__).parent / "pages", "inspect", HEADERS)
+        pages = page_routes(Path(__file__).parent / "pages", "inspect", "VideoAuteur inspector", HEADERS)
         questions: dict[str, Callable[[Inspected, Mapping[str, str]], Any]] = {
             "/api/overview": self._overview,
             "/api/videos": lambda data, asked: data.videos(

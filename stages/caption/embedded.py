@@ -21,8 +21,8 @@ from stages.records import Caption, Clip, Video
 
 READABLE = re.compile(r"[^\W\d_]{3}")
 """Screen text must hold a word; single characters are mostly patterns read as letters."""
-FRAMES = 3
-TAGS = 3
+FRAMES, TAGS = 3, 3
+"""Frames of a clip that are looked at, evenly spaced, and the most likely tags of all together."""
 MIN_TAG_PROBABILITY = 0.3
 
 

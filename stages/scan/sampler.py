@@ -58,7 +58,7 @@ class Sampler:
         return self
 
     def wants(self, before_s: float, time_s: float) -> bool:
-        """Whether a picture is on the grid, by the times of the one before and of its own."""
+        """Return whether a picture is on the grid, by its time and that of the one before."""
         if self._start_s is None:
             return True
         steps = int((before_s - self._start_s) * self._fps + 1e-6) + 1

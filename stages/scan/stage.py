@@ -192,7 +192,7 @@ class Scan(Stage):
 
 
 class Extent:
-    """When the pictures of a video begin and end, and their number."""
+    """Begin and end of a video's pictures, and their number."""
 
     def __init__(self, facts: Facts) -> None:
         self._usual_s = 1 / (facts.fps if facts.fps > 0 else 25.0)

@@ -208,7 +208,7 @@ def _candidate(
 
 
 def _settled(maps: Sequence[NDArray[np.float32]], box: Box) -> tuple[float, float, float]:
-    """How drawn a place looks on average of some pictures: its peak, its mean and its usual best cells."""
+    """Return how drawn a place looks on average of some pictures: peak, mean and usual best cells."""
     high, wide = maps[0].shape
     y0, x0 = int(box[1] * high), int(box[0] * wide)
     y1, x1 = max(math.ceil(box[3] * high), y0 + 1), max(math.ceil(box[2] * wide), x0 + 1)
@@ -225,7 +225,7 @@ def deviation(grays: Sequence[Gray]) -> NDArray[np.float32]:
 
 
 def _changes(changes: NDArray[np.float32], box: Box) -> tuple[float, float]:
-    """How much a place changes over time, relative to its surroundings, and how much these change."""
+    """Return the change of a place over time, relative to that of its surroundings, and the latter."""
     high, wide = changes.shape
     y0, x0 = int(box[1] * high), int(box[0] * wide)
     y1, x1 = max(math.ceil(box[3] * high), y0 + 1), max(math.ceil(box[2] * wide), x0 + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,17 +30,23 @@ def shake(model: torch.nn.Module) -> None:
             torch.nn.init.normal_(parameter, std=0.2)
 
 
-@pytest.mark.parametrize("experts", [1, 2])
-def test_diffusers_loads_a_generator_s_adapters(experts: int, tmp_path: Path) -> None:
-    folder = save_wan22(tmp_path / "wan", experts=experts)
+def wan_generator(folder: Path, transformer: dict[str, Any]) -> GeneratorModel:
+    """Return a generator on a saved Wan pipeline, its trained weights changed at random."""
     options = config.GeneratorSettings.model_validate({
-        "transformer": {"path": folder / "transformer", "train": "lora", "lora": {"rank": 2, "alpha": 8}},
+        "transformer": {"path": folder / "transformer", **transformer},
         "codec": {"kind": "wan", "path": folder / "vae"},
         "text": {"kind": "pretrained", "path": folder / "text_encoder", "max_tokens": 8},
         "frames": 5, "height_px": 16, "width_px": 32,
     })  # fmt: skip
     model = GeneratorModel(options, STATE, STATISTICS).eval()
     shake(model)
+    return model
+
+
+@pytest.mark.parametrize("experts", [1, 2])
+def test_diffusers_loads_a_generator_s_adapters(experts: int, tmp_path: Path) -> None:
+    folder = save_wan22(tmp_path / "wan", experts=experts)
+    model = wan_generator(folder, {"train": "lora", "lora": {"rank": 2, "alpha": 8}})
     written = export_generator(model, tmp_path / "out")
 
     pipeline = WanPipeline.from_pretrained(folder)
@@ -56,14 +63,7 @@ def test_diffusers_loads_a_generator_s_adapters(experts: int, tmp_path: Path) ->
 
 def test_a_generator_s_whole_transformer_is_the_base_class_s(tmp_path: Path) -> None:
     folder = save_wan22(tmp_path / "wan", experts=1)
-    options = config.GeneratorSettings.model_validate({
-        "transformer": {"path": folder / "transformer"},
-        "codec": {"kind": "wan", "path": folder / "vae"},
-        "text": {"kind": "pretrained", "path": folder / "text_encoder", "max_tokens": 8},
-        "frames": 5, "height_px": 16, "width_px": 32,
-    })  # fmt: skip
-    model = GeneratorModel(options, STATE, STATISTICS).eval()
-    shake(model)
+    model = wan_generator(folder, {})
     (written,) = export_generator(model, tmp_path / "out")
     ours = model.backbone.transformers()["transformer"].state_dict()
     theirs = load_file(written / "diffusion_pytorch_model.safetensors")

@@ -22,7 +22,7 @@ from generation.data.reading import TRAIN, read_rows
 from generation.store import load_learner
 from generation.training.job import train_model
 from pipeline.platform.config import load
-from tests.support.narrated import STORIES, write_counting_video, write_dataset
+from tests.support.narrated import counting_dataset
 from tests.support.recipe_sizes import FILES
 from tests.support.tiny_states import PROJECTION, save_unclip, save_wan
 from tests.support.tiny_video import save_wan22, words_tokenizer
@@ -54,11 +54,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dataset")
-    for video_id in STORIES:
-        write_counting_video(folder / f"{video_id}.mp4")
-    write_dataset(folder, STORIES, folder)
-    return folder
+    return counting_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="module")

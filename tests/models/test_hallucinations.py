@@ -1,4 +1,4 @@
-"""What nobody said is taken out, and what somebody said again and again is not."""
+"""Removal of words that were not spoken; spoken repetitions stay."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def write_tones(
 
 
 def heard(samples: NDArray[np.float32]) -> list[Tone]:
-    """Where it is loud, to a hundredth of a second."""
+    """Return the loud stretches of a sound, to a hundredth of a second."""
     loudness = np.abs(np.pad(samples, (0, -samples.size % 160))).reshape(-1, 160).max(axis=1)
     edges = np.flatnonzero(np.diff((loudness > 0.1).astype(np.int8), prepend=0, append=0)) / 100
     return [(float(start_s), float(end_s - start_s)) for start_s, end_s in edges.reshape(-1, 2)]

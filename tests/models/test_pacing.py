@@ -1,4 +1,4 @@
-"""How fast an endpoint is asked."""
+"""Rate at which an endpoint is asked."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def processes(base_url: str) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be cleared away does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

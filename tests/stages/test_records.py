@@ -8,56 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from stages.reasons import Kind, Reason
-from stages.records import (
-    VIDEO_JSON,
-    Caption,
-    Drop,
-    Evidence,
-    Facts,
-    Interval,
-    Match,
-    Narrative,
-    Sentence,
-    Step,
-    Transcript,
-    Video,
-    Watermark,
-)
-from tests.support.records import action, clip, found
-
-
-def full_video() -> Video:
-    """Every field filled, with floats that have no short decimal form."""
-    return Video(
-        uri="file:///videos/K%C3%BCche%20%F0%9F%8D%B2.mp4",
-        video_id="0123456789abcdef",
-        content_id="0123456789abcdef" * 4,
-        facts=Facts(
-            container="mov,mp4", video_codec="h264", audio_codec=None, duration_s=12.345678,
-            width_px=640, height_px=360, fps=30000 / 1001, rotation_deg=90, title="Größe 🍲\n2",
-        ),
-        evidence=Evidence(
-            shots=[Interval(start_s=0.0, end_s=0.1 + 0.2), Interval(start_s=0.1 + 0.2, end_s=12.3)],
-            frame_times_s=[0.0, 1 / 3], sharpness=[0.1, 0.2], exposure=[0.3, 0.4], motion=[0.0, 1e-5],
-            num_frames=2,
-        ),
-        transcript=Transcript(
-            language="en", model="base",
-            sentences=[Sentence(start_s=0.5, end_s=2.0, text="Chop it.", confidence=0.9)],
-        ),
-        clips=[clip(0, 0.0, 6.0), clip(1, 6.0, 12.0)],
-        watermarks=[Watermark(clip_id="v-c0000", findings=[found(0.7, "TV")], screen_text=["TV"]),
-                    Watermark(clip_id="v-c0001", findings=[], screen_text=[])],
-        actions=[action(0, 0.5, 2.0), action(1, 6.5, 8.0)],
-        matches=[Match(clip_id="v-c0000", action_id="v-a0000", iou=0.25, start_diff_s=0.5, rule="start")],
-        captions=[Caption(clip_id="v-c0000", text="A leek.", model="m", frame_times_s=[0.0])],
-        narrative=Narrative(title="How to make soup?", steps=[
-            Step(step_index=0, clip_id="v-c0000", action_id=None, start_s=0.0, end_s=6.0, action="",
-                 caption="A leek."),
-        ]),
-        drops=[Drop(kind=Kind.CLIP, stage="clip", reason=Reason.STILL, detail="d", item_id="v-c0001",
-                    start_s=6.0, end_s=12.0)],
-    )  # fmt: skip
+from stages.records import VIDEO_JSON, Drop, Interval, Video
+from tests.support.videos import full_video
 
 
 @pytest.mark.parametrize(

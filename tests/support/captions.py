@@ -16,9 +16,10 @@ from pipeline.curation.ingest import Source
 from pipeline.curation.rows import rows_of
 from pipeline.dataset.tables import write_tables
 from stages.frames import FramePacker, packed_frames
-from stages.records import Action, Caption, Clip, Facts, Match, Video, Watermark
+from stages.records import Action, Caption, Clip, Match, Video, Watermark
 from tests.support.chat import Reply, completion
 from tests.support.ratings import ratings_file
+from tests.support.records import file_facts
 
 FPS, SIDE_PX = 4, 64
 CLIP_S = 4.0
@@ -74,10 +75,7 @@ def _video(path: Path, content: str, told: Sequence[Told]) -> Video:
                 )
             )
             matches.append(Match(clip_id=clip_id, action_id=action_id, iou=1, start_diff_s=0, rule="start"))
-    facts = Facts(
-        container="mp4", video_codec="h264", audio_codec=None, duration_s=CLIP_S * len(told),
-        width_px=SIDE_PX, height_px=SIDE_PX, fps=FPS, rotation_deg=0, title="",
-    )  # fmt: skip
+    facts = file_facts(CLIP_S * len(told), width_px=SIDE_PX, height_px=SIDE_PX, fps=FPS, audio_codec=None)
     return Video(
         uri=path.resolve().as_uri(), video_id=name, content_id=content, facts=facts, clips=clips,
         actions=actions, matches=matches, captions=captions, watermarks=marks,

@@ -16,7 +16,7 @@ SCHEMA: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "intege
 
 
 class Reply:
-    """What the server says to one request."""
+    """Reply of the server to one request."""
 
     def __init__(self, body: object, status: int = 200, **headers: str) -> None:
         self.body = body if isinstance(body, str) else json.dumps(body)

@@ -35,6 +35,14 @@ def write_counting_video(path: Path, *, width: int = 96, height: int = 64, secon
             container.mux(packet)
 
 
+def counting_dataset(folder: Path) -> Path:
+    """Write :data:`STORIES` as a dataset with its videos into a folder; return the folder."""
+    for video_id in STORIES:
+        write_counting_video(folder / f"{video_id}.mp4")
+    write_dataset(folder, STORIES, folder)
+    return folder
+
+
 def write_dataset(folder: Path, stories: dict[str, tuple[str, Steps]], media: Path) -> None:
     """The tables that features read, as ``curate`` writes them."""
     clips, narratives = [], []

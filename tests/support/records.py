@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from stages.records import Action, Clip, Finding, OverlayKind
+import itertools
+from typing import Any
+
+from stages.records import Action, Clip, Evidence, Facts, Finding, Interval, OverlayKind
+
+
+def file_facts(duration_s: float = 40.0, **others: Any) -> Facts:
+    """Return the facts of a common file; ``others`` differ."""
+    common = {"container": "mp4", "video_codec": "h264", "audio_codec": "aac", "title": "",
+              "width_px": 640, "height_px": 360, "fps": 25.0, "rotation_deg": 0}  # fmt: skip
+    return Facts(duration_s=duration_s, **{**common, **others})
+
+
+def evidence(*edges_s: float, num_frames: int) -> Evidence:
+    """Return the evidence of shots between these times, without packed frames."""
+    shots = [Interval(start_s=start, end_s=end) for start, end in itertools.pairwise(edges_s)]
+    return Evidence(
+        shots=shots, frame_times_s=[], sharpness=[], exposure=[], motion=[], num_frames=num_frames
+    )
 
 
 def clip(index: int, start_s: float, end_s: float) -> Clip:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from generation.config import Recipe
 from generation.store import load_learner
 from pipeline.cli.main import main
-from tests.support.narrated import STORIES, write_counting_video, write_dataset
+from tests.support.narrated import counting_dataset
 
 SMALL = {
     "state": {"picture_px": 32},
@@ -38,11 +38,7 @@ def _signals() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dataset")
-    for video_id in STORIES:
-        write_counting_video(folder / f"{video_id}.mp4")
-    write_dataset(folder, STORIES, folder)
-    return folder
+    return counting_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="module")

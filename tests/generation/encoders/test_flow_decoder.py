@@ -149,7 +149,7 @@ def test_the_preview_shows_true_and_painted_side_by_side(
 
 
 def save(folder: Path, decoder: FlowDecoder, recipe: Recipe) -> None:
-    """What a training run leaves: the trained parameters only."""
+    """Save the trained parameters only, as a training run does."""
     folder.mkdir()
     trained = {name: p.detach() for name, p in decoder.named_parameters() if p.requires_grad}
     save_file(trained, folder / "model.safetensors")

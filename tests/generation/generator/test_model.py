@@ -43,7 +43,7 @@ def build(options: config.GeneratorSettings, state: config.State = STATE) -> Gen
 
 
 def row(model: GeneratorModel, seed: int, **tensors: Tensor) -> Row:
-    """What a feature table holds of a clip."""
+    """Return the row of a clip in a feature table."""
     generator = torch.Generator().manual_seed(seed)
     made = {
         "state": torch.randn(model.state.tokens, model.state.width, generator=generator) * 3 + 2,

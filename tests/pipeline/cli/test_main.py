@@ -1,4 +1,4 @@
-"""What the command line says and returns, without a video being touched."""
+"""Messages and exit codes of the command line, without a video being touched."""
 
 from __future__ import annotations
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -14,27 +11,9 @@ from pipeline.curation.child_runner import run_in_child, suits
 from pipeline.curation.config import Config, PoolOptions, Pools, Run
 from pipeline.curation.runners import Site
 from pipeline.curation.worker import StageEvent
-from stages.base import Pool, Stage
-from stages.records import Transcript, Video
-
-
-class Feed(Stage):
-    """Does to its process what the video's name says."""
-
-    name: ClassVar[str] = "feed"
-    pool: ClassVar[Pool] = "media"
-    reads = ("uri",)
-    writes = ("transcript",)
-
-    def measure(self, video: Video) -> Video:
-        name = video.uri.rpartition("/")[2]
-        marker = self.workspace.scratch / name
-        if name == "poison" or (name == "fragile" and not marker.exists()):
-            marker.touch()
-            os._exit(1)
-        if name == "hangs":
-            threading.Event().wait()
-        return video.with_results(transcript=Transcript(language="en", sentences=[], model=name))
+from stages.base import Stage
+from stages.records import Video
+from tests.support.feed import Feed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

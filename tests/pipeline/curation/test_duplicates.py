@@ -17,8 +17,8 @@ from pipeline.curation.duplicates import without_duplicates
 from pipeline.curation.job import curate
 from pipeline.platform.config import load
 from stages.reasons import Reason
-from stages.records import Facts, Fingerprint, Video
-from tests.support.records import clip
+from stages.records import Fingerprint, Video
+from tests.support.records import clip, file_facts
 
 
 def video(name: str, seeds: list[int], width_px: int = 640) -> Video:
@@ -35,10 +35,7 @@ def video(name: str, seeds: list[int], width_px: int = 640) -> Video:
         prints.append(
             Fingerprint(clip_id=clip_id, hashes=hashes.tobytes().hex(), thumbs=thumbs.tobytes().hex())
         )
-    facts = Facts(
-        container="mp4", video_codec="h264", audio_codec=None, duration_s=10.0 * len(seeds),
-        width_px=width_px, height_px=360, fps=25, rotation_deg=0, title="",
-    )  # fmt: skip
+    facts = file_facts(10.0 * len(seeds), width_px=width_px, audio_codec=None)
     return Video(
         uri=f"file:///{name}", video_id=name, content_id=name, facts=facts, clips=clips, fingerprints=prints
     )

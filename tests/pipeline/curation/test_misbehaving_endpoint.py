@@ -104,7 +104,7 @@ class Provider:
         return self._completion(body, mood, request)
 
     def _mood(self, request: dict[str, Any]) -> str:
-        """What to do to a request: by the clip it is about, in the order in which clips come."""
+        """Return the treatment of a request, by the order of the clip that it is about."""
         if not pictures(request):
             return "good"
         about = json.dumps(request["messages"][:2])

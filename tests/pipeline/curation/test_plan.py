@@ -1,4 +1,4 @@
-"""What a plan says of a run, held against what the run then asks of a real HTTP server."""
+"""Figures of a plan, checked against the requests that the run then makes to a real HTTP server."""
 
 from __future__ import annotations
 

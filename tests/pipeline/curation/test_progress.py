@@ -1,4 +1,4 @@
-"""What is counted, and how it looks on and off a terminal."""
+"""Counts of a run and their look, on and off a terminal."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections import Counter
@@ -45,6 +44,7 @@ from stages.base import Pool, Stage, Workspace
 from stages.reasons import Reason
 from stages.records import Transcript, Video
 from tests.support.chat import ChatServer, completion
+from tests.support.feed import Feed
 
 ROOT = Path(__file__).parents[3]
 JOIN = """
@@ -57,29 +57,6 @@ with connected():
 NAMES = ("fine", "fragile", "good", "hangs", "poison", "raises", "well")
 DEADLINE_S = 4.0
 SCRAPED_WITHIN_S = 40.0
-
-
-class Feed(Stage):
-    """Does to its worker what the video's name says."""
-
-    name: ClassVar[str] = "feed"
-    pool: ClassVar[Pool] = "media"
-    reads = ("uri",)
-    writes = ("transcript",)
-
-    def measure(self, video: Video) -> Video:
-        name = video.uri.removeprefix("file:///")
-        marker = self.workspace.scratch / name
-        if name == "poison":
-            os._exit(1)
-        if name == "fragile" and not marker.exists():
-            marker.touch()
-            os._exit(1)
-        if name == "hangs":
-            threading.Event().wait()
-        if name == "raises":
-            raise ValueError("not today")
-        return video.with_results(transcript=Transcript(language="en", sentences=[], model=name))
 
 
 class Digest(Stage):

@@ -1,4 +1,4 @@
-"""What a version was made from: everything that decides about its content, and nothing else."""
+"""Digest of a version: everything that decides about its content, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which servers a run starts, what they are called, and where its requests go."""
+"""Servers that a run starts, their names, and the addresses of its requests."""
 
 from __future__ import annotations
 

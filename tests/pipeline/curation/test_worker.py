@@ -23,8 +23,9 @@ from pipeline.curation.worker import DIED_TWICE, StageEvent, crashed
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Pool, Stage, Workspace
 from stages.reasons import Kind, Reason
-from stages.records import Clip, Drop, Facts, Transcript, Video
+from stages.records import Clip, Drop, Transcript, Video
 from stages.view import file_of, identity_of
+from tests.support.records import file_facts
 from tests.support.worker import VIDEO, Bench
 
 AT = r"{} at test_worker.py:\d+ in measure: {}"
@@ -294,9 +295,7 @@ def test_a_raised_version_measures_again(bench: Bench, monkeypatch: pytest.Monke
 def test_the_key_holds_what_the_stage_reads_and_nothing_else() -> None:
     key = memo_key(Listen(), VIDEO)
     assert key.startswith("listen-") and " " not in key
-    facts = Facts(container="mp4", video_codec="h264", audio_codec=None, duration_s=1, width_px=2,
-                  height_px=2, fps=25, rotation_deg=0, title="")  # fmt: skip
-    assert memo_key(Listen(), replace(VIDEO, facts=facts)) == key
+    assert memo_key(Listen(), replace(VIDEO, facts=file_facts(1.0))) == key
     assert memo_key(Listen(words="stew"), VIDEO) != key
 
 

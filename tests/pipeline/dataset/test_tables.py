@@ -22,22 +22,8 @@ from pipeline.dataset.schema import SCHEMA_VERSION, TABLES
 from pipeline.dataset.tables import Rows, shard_ranges, write_tables
 from pipeline.report.summary import summarise, write_card
 from stages.reasons import FAILURES, Kind, Reason
-from stages.records import (
-    Action,
-    Caption,
-    Clip,
-    Drop,
-    Evidence,
-    Facts,
-    Interval,
-    Match,
-    Narrative,
-    Step,
-    Transcript,
-    Video,
-    Watermark,
-)
-from tests.support.records import found
+from stages.records import Drop, Video
+from tests.support.videos import random_video
 
 LARGE = 1_000_000_000
 ENDS = (None, Reason.TOO_FEW_STEPS, Reason.NOT_A_VIDEO, Reason.BUG, Reason.WORKER_CRASHED)
@@ -47,72 +33,9 @@ def source_of(video: Video) -> Source:
     return Source(uri=video.uri, content_id=video.content_id)
 
 
-def film(seed: int, end: Reason | None = None) -> Video:
-    """A video with random clips and actions, some dropped; a clip may lose its match after matching."""
-    dice = random.Random(seed)
-    content = f"{dice.getrandbits(256):064x}"
-    name = content[:4]
-    clips = [
-        Clip(clip_id=f"{name}-c{at}", clip_index=at, start_s=at * 6.0, end_s=at * 6.0 + 5.5, num_shots=1,
-             sharpness=dice.random(), exposure=0.5, motion=0.1)
-        for at in range(dice.randrange(5))
-    ]  # fmt: skip
-    actions = [
-        Action(action_id=f"{name}-a{at}", start_s=at * 6.0, end_s=at * 6.0 + 3, text="Stir.",
-               asr_text="stir", confidence=0.9, source=dice.choice(("llm", "asr")))
-        for at in range(dice.randrange(5))
-    ]  # fmt: skip
-    drops = [
-        Drop(kind=kind, stage="clip", reason=reason, detail="for a test", item_id=item, start_s=0, end_s=1)
-        for kind, reason, items in (
-            (Kind.CLIP, Reason.BLURRED, [clip.clip_id for clip in clips]),
-            (Kind.ACTION, Reason.NOT_AN_ACTION, [action.action_id for action in actions]),
-        )
-        for item in items
-        if dice.random() < 0.4
-    ]
-    video = Video(
-        uri=f"file:///{name}.mp4",
-        video_id=content[:16],
-        content_id=content,
-        facts=Facts(container="mp4", video_codec="h264", audio_codec="aac", duration_s=30.0, width_px=320,
-                    height_px=240, fps=15.0, rotation_deg=0, title=""),
-        evidence=Evidence(shots=[Interval(start_s=0, end_s=12), Interval(start_s=12, end_s=30)],
-                          frame_times_s=[], sharpness=[], exposure=[], motion=[],
-                          num_frames=450),
-        transcript=Transcript(language="en", sentences=[], model="base"),
-        clips=clips,
-        actions=actions,
-        drops=drops,
-    )  # fmt: skip
-    matches = [
-        Match(clip_id=clip.clip_id, action_id=action.action_id, iou=0.5, start_diff_s=0.0, rule="iou")
-        for clip, action in zip(video.clips, video.kept_actions, strict=False)
-    ]
-    steps = [
-        Step(step_index=at, clip_id=clip.clip_id, action_id=None, start_s=clip.start_s, end_s=clip.end_s,
-             action="", caption="A pot.")
-        for at, clip in enumerate(video.kept_clips)
-    ]  # fmt: skip
-    video = replace(
-        video,
-        matches=matches,
-        narrative=Narrative(title="How to make soup?", steps=steps),
-        captions=[
-            Caption(clip_id=clip.clip_id, text="A pot.", model="m", frame_times_s=[clip.start_s])
-            for clip in video.kept_clips[:1]
-        ],
-        watermarks=[
-            Watermark(clip_id=clip.clip_id, findings=[found(0.25, "SOUP")], screen_text=["SOUP"])
-            for clip in video.kept_clips[:1]
-        ],
-    )
-    return video if end is None else video.reject("narrate", end, "for a test")
-
-
 def dataset(numbers: int = 12) -> list[Rows]:
     """The rows of some films, one of them with a copy."""
-    films = [film(seed, ENDS[seed % len(ENDS)]) for seed in range(numbers)]
+    films = [random_video(seed, ENDS[seed % len(ENDS)]) for seed in range(numbers)]
     found = [rows_of(source_of(one), one) for one in films]
     copy = Source(uri="file:///copy.mp4", content_id=films[0].content_id)
     found[0]["videos"].append(duplicate_row(copy, source_of(films[0]), films[0]))
@@ -146,7 +69,7 @@ def table(folder: Path, name: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("seed", range(40))
 def test_every_clip_and_action_is_in_exactly_one_place(seed: int) -> None:
     end = ENDS[seed % len(ENDS)]
-    video = film(seed, end)
+    video = random_video(seed, end)
     rows = rows_of(source_of(video), video)
     placed = Counter(
         [row["clip_id"] for row in rows["clips"]]
@@ -169,7 +92,7 @@ def test_every_clip_and_action_is_in_exactly_one_place(seed: int) -> None:
 
 
 def test_an_action_whose_clip_is_dropped_tells_so() -> None:
-    video = film(next(seed for seed in range(99) if film(seed).matches))
+    video = random_video(next(seed for seed in range(99) if random_video(seed).matches))
     pair = video.matches[0]
     video = video.drop(
         Drop(kind=Kind.CLIP, stage="clip_roles", reason=Reason.TALKING, detail="", item_id=pair.clip_id)
@@ -182,8 +105,8 @@ def test_an_action_whose_clip_is_dropped_tells_so() -> None:
 
 
 def test_a_rejected_video_takes_its_clips_and_actions_down_with_it() -> None:
-    seed = next(seed for seed in range(99) if film(seed).matches and film(seed).drops)
-    video = film(seed, Reason.TOO_FEW_STEPS)
+    seed = next(seed for seed in range(99) if random_video(seed).matches and random_video(seed).drops)
+    video = random_video(seed, Reason.TOO_FEW_STEPS)
     rows = rows_of(source_of(video), video)
     assert all(rows[name] == [] for name in ("clips", "actions", "matches", "narratives"))
     ended = {
@@ -203,8 +126,8 @@ def test_a_rejected_video_takes_its_clips_and_actions_down_with_it() -> None:
 
 
 def test_the_rows_say_what_the_video_holds() -> None:
-    seed = next(seed for seed in range(99) if len(film(seed).kept_clips) > 1)
-    video = film(seed)
+    seed = next(seed for seed in range(99) if len(random_video(seed).kept_clips) > 1)
+    video = random_video(seed)
     rows = rows_of(source_of(video), video)
     (told,) = rows["videos"]
     assert told["uri"] == video.uri
@@ -219,7 +142,7 @@ def test_the_rows_say_what_the_video_holds() -> None:
 
 
 def test_a_copy_has_a_row_of_its_own_that_names_the_first() -> None:
-    video = film(1)
+    video = random_video(1)
     copy = Source(uri="file:///other%20name.mp4", content_id=video.content_id)
     row = duplicate_row(copy, source_of(video), video)
     assert (row["uri"], row["status"], row["duplicate_of"]) == (copy.uri, "duplicate", video.uri)
@@ -339,7 +262,7 @@ def test_row_groups_hold_as_many_rows_as_fit(tmp_path: Path) -> None:
 
 def test_one_more_video_leaves_other_shards_and_earlier_row_groups_alone(tmp_path: Path) -> None:
     rows = dataset(400)
-    long = film(next(seed for seed in range(200, 999) if len(film(seed).kept_clips) > 2))
+    long = random_video(next(seed for seed in range(200, 999) if len(random_video(seed).kept_clips) > 2))
     long = replace(
         long,
         video_id="7" * 16,

@@ -1,4 +1,4 @@
-"""What was put is found again, whatever happened to the writer or to the disk."""
+"""Stored records are found again, whatever happened to the writer or to the disk."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
@@ -27,23 +26,10 @@ from pipeline.report.samples import Pictures, extremes, spread
 from pipeline.report.text_statistics import text_statistics
 from stages.frames import FramePacker
 from stages.reasons import Kind, Reason
-from stages.records import (
-    Action,
-    Caption,
-    Clip,
-    Drop,
-    Evidence,
-    Facts,
-    Interval,
-    Match,
-    Narrative,
-    Video,
-    Watermark,
-)
-from tests.support.records import found
+from stages.records import Drop, Narrative, Video
+from tests.support.videos import DETAIL, fried_onions
 
 EVIL = '<script>alert("x")</script><img src=http://evil.example/ onerror=alert(1)>'
-DETAIL = "score 0.93; watermark.threshold is 0.5"
 HARMLESS_TAGS = frozenset(
     "html head meta title style body header main nav section article h1 h2 h3 p a em small code "
     "bdi br span div dl dt dd ul ol li table thead tbody tr th td figure figcaption img "
@@ -52,7 +38,7 @@ HARMLESS_TAGS = frozenset(
 
 
 class Page(HTMLParser):
-    """What a browser would see."""
+    """Tags, rows and text of a page, as a browser would see them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -87,72 +73,6 @@ class Page(HTMLParser):
         """The table row that starts so, without its bar."""
         found = [[cell.strip() for cell in row if cell.strip()] for row in self.rows]
         return next(row for row in found if row[: len(start)] == list(start))
-
-
-def make_video(uri: str, *, caption: str = "A knife cuts an onion.", length_s: float = 40.0) -> Video:
-    """A kept video of four clips: two kept, one under a watermark, one without a match."""
-    content_id = hashlib.sha256(uri.encode()).hexdigest()
-    video_id = content_id[:16]
-    spans = [(0.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 40.0)]
-    clips = [
-        Clip(
-            clip_id=f"{video_id}-c{index}", clip_index=index, start_s=start_s, end_s=end_s,
-            num_shots=1, sharpness=0.71, exposure=0.42, motion=0.03,
-        )
-        for index, (start_s, end_s) in enumerate(spans)
-    ]  # fmt: skip
-    actions = [
-        Action(
-            action_id=f"{video_id}-a{index}", start_s=start_s, end_s=start_s + 8, text=text,
-            asr_text=text, confidence=0.9, source="llm",
-        )
-        for index, (start_s, text) in enumerate(
-            [(1.0, "Cut the onion."), (11.0, "Fry it."), (22.0, "Wait.")]
-        )
-    ]  # fmt: skip
-    drops = [
-        Drop(
-            kind=kind, stage=stage, reason=reason, detail=detail, item_id=item_id,
-            start_s=start_s, end_s=start_s + 10,
-        )
-        for kind, stage, reason, detail, item_id, start_s in [
-            (Kind.CLIP, "watermark", Reason.WATERMARK, DETAIL, clips[2].clip_id, 20.0),
-            (Kind.CLIP, "match", Reason.NO_MATCH, "nearest is 9 s away", clips[3].clip_id, 30.0),
-            (Kind.ACTION, "refine", Reason.NOT_AN_ACTION, "hello there", f"{video_id}-a9", 30.0),
-        ]
-    ]  # fmt: skip
-    return Video(
-        uri=uri,
-        video_id=video_id,
-        content_id=content_id,
-        facts=Facts(
-            container="mp4", video_codec="h264", audio_codec="aac", duration_s=length_s,
-            width_px=640, height_px=360, fps=25.0, rotation_deg=0, title="",
-        ),
-        evidence=Evidence(
-            shots=[Interval(start_s=start_s, end_s=end_s) for start_s, end_s in spans],
-            frame_times_s=[], sharpness=[], exposure=[], motion=[], num_frames=1000,
-        ),
-        clips=clips,
-        actions=actions,
-        matches=[
-            Match(
-                clip_id=clip.clip_id, action_id=action.action_id,
-                iou=0.7, start_diff_s=1.0, rule="start",
-            )
-            for clip, action in zip(clips[:2], actions[:2], strict=True)
-        ],
-        watermarks=[
-            Watermark(clip_id=clip.clip_id, findings=[found(0.17)], screen_text=[])
-            for clip in clips
-        ],
-        captions=[
-            Caption(clip_id=clip.clip_id, text=caption, model="tiny-captioner", frame_times_s=[])
-            for clip in clips[:2]
-        ],
-        narrative=Narrative(title="How to fry onions?", steps=[]),
-        drops=drops,
-    )  # fmt: skip
 
 
 def source_of(video: Video) -> Source:
@@ -210,7 +130,7 @@ def decoded(source: str) -> NDArray[np.uint8]:
 
 
 def test_shows_what_happened(tmp_path: Path) -> None:
-    fried = make_video("file:///in/fried%20onions%20%C3%A0%20la%20Boulud.mp4")
+    fried = fried_onions("file:///in/fried%20onions%20%C3%A0%20la%20Boulud.mp4")
     mute = Video(uri="file:///in/mute.mp4", video_id="f" * 16, content_id="f" * 64)
     mute = mute.reject("probe", Reason.NO_AUDIO, "no audio stream")
     copy = Source(uri="file:///in/again/copy.mp4", content_id=fried.content_id)
@@ -260,7 +180,7 @@ def test_shows_what_happened(tmp_path: Path) -> None:
 
 
 def test_time_line_says_why_a_clip_was_dropped(tmp_path: Path) -> None:
-    page = write(tmp_path, [make_video("file:///in/soup.mp4")])
+    page = write(tmp_path, [fried_onions("file:///in/soup.mp4")])
     assert f"0:20.0 to 0:30.0: dropped by watermark, watermark: {DETAIL}" in page.text
     assert "dropped: no_match" in page.text
     marks = [(values["class"], values["x"]) for tag, values in page.tags if tag == "rect" and "x" in values]
@@ -275,7 +195,7 @@ def test_time_line_says_why_a_clip_was_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("with_frames", [False, True])
 def test_strangers_can_only_be_read(tmp_path: Path, with_frames: bool) -> None:
     uri = "file:///in/%3Cscript%3Ealert%281%29%3C%2Fscript%3E%FF%00.mp4"
-    video = make_video(uri, caption=EVIL + "\x00")
+    video = fried_onions(uri, caption=EVIL + "\x00")
     evil_drop = Drop(kind=Kind.CLIP, stage="clip", reason=Reason.STILL, detail=EVIL)
     video = replace(
         video,
@@ -312,7 +232,7 @@ def test_strangers_can_only_be_read(tmp_path: Path, with_frames: bool) -> None:
 
 
 def test_thumbnails_are_small_and_from_the_middle_of_the_clip(tmp_path: Path) -> None:
-    video = make_video("file:///in/soup.mp4")
+    video = fried_onions("file:///in/soup.mp4")
     pack_frames(tmp_path, video)
     page = write(tmp_path, [video])
     pictures = [decoded(source) for source in page.all("img", "src")][:2]
@@ -325,7 +245,7 @@ def test_thumbnails_are_small_and_from_the_middle_of_the_clip(tmp_path: Path) ->
 def test_best_and_worst_clips_are_found_by_score(tmp_path: Path) -> None:
     videos = []
     for index in range(5):
-        video = make_video(f"file:///in/{index}.mp4", caption=f"Pan {index}")
+        video = fried_onions(f"file:///in/{index}.mp4", caption=f"Pan {index}")
         scores = [0.1 * index, 0.1 * index + 0.05, None, None]
         clips = [replace(clip, motion=motion) for clip, motion in zip(video.clips, scores, strict=True)]
         videos.append(replace(video, clips=clips))
@@ -346,7 +266,7 @@ def test_best_and_worst_clips_are_found_by_score(tmp_path: Path) -> None:
 
 
 def test_frames_that_cannot_be_read_leave_a_gap(tmp_path: Path) -> None:
-    video = make_video("file:///in/soup.mp4")
+    video = fried_onions("file:///in/soup.mp4")
     pack_frames(tmp_path, video)
     packed = next((tmp_path / "_work").rglob("*.zip"))
     packed.write_bytes(packed.read_bytes()[:5000])
@@ -363,12 +283,12 @@ def test_an_empty_dataset_has_a_report(tmp_path: Path) -> None:
 
 
 def test_a_length_may_be_unknown(tmp_path: Path) -> None:
-    page = write(tmp_path, [replace(make_video("file:///in/soup.mp4"), facts=None, evidence=None)])
+    page = write(tmp_path, [replace(fried_onions("file:///in/soup.mp4"), facts=None, evidence=None)])
     assert "unknown length; 0 shots; 2 clips kept" in page.text
 
 
 def test_draws_a_bounded_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    videos = [make_video(f"file:///in/{index:03d}.mp4") for index in range(70)]
+    videos = [fried_onions(f"file:///in/{index:03d}.mp4") for index in range(70)]
     page = write(tmp_path, videos)
     assert "24 of 140 kept clips" in page.text
     assert "The first 50 of 70 videos" in page.text
@@ -387,7 +307,7 @@ def test_draws_a_bounded_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_report_that_fails_leaves_the_last_one(tmp_path: Path) -> None:
-    videos = [make_video("file:///in/soup.mp4")]
+    videos = [fried_onions("file:///in/soup.mp4")]
     write(tmp_path, videos)
     before = (tmp_path / "report.html").read_bytes()
     with pytest.raises(UndefinedError):

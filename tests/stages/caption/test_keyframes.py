@@ -1,4 +1,4 @@
-"""Which frames of a clip a model is shown: where things change, sharp, none twice, no part left out."""
+"""Frames of a clip that a model is shown: where things change, sharp, none twice, no part left out."""
 
 from __future__ import annotations
 

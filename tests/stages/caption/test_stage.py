@@ -265,7 +265,7 @@ ATTACK = (
 
 
 def narrated(video: Video) -> Video:
-    """What is said: an attack during the first clip, with word times; both clips are matched."""
+    """Return a video whose speech attacks the prompt during the first clip; both clips are matched."""
     words = [
         Word(start_s=17.0 + index / 10, end_s=17.1 + index / 10, text=f" {word}", confidence=0.9)
         for index, word in enumerate(ATTACK.split())

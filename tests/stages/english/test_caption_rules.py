@@ -1,4 +1,4 @@
-"""What a caption must keep to: every rule bites, and spares what only looks like an offence."""
+"""Rules of captions: every rule rejects, and spares text that only looks like an offence."""
 
 from __future__ import annotations
 

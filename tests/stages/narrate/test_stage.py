@@ -14,42 +14,21 @@ from pipeline.curation.config import Config
 from stages.base import Workspace
 from stages.narrate.stage import Narrate
 from stages.reasons import Kind, Reason
-from stages.records import (
-    Action,
-    Caption,
-    Clip,
-    Drop,
-    Facts,
-    Match,
-    Narrative,
-    Sentence,
-    Step,
-    Transcript,
-    Video,
-)
+from stages.records import Caption, Drop, Match, Narrative, Sentence, Step, Transcript, Video
 from tests.support.chat import ChatServer, Store, completion
-
-FACTS = Facts(
-    container="mp4", video_codec="h264", audio_codec="aac", duration_s=40.0,
-    width_px=640, height_px=360, fps=25.0, rotation_deg=0, title="",
-)  # fmt: skip
+from tests.support.records import action, clip, file_facts
 
 
 def video_of(*pairs: Match, uri: str = "file:///v/Bread_Soup.mp4") -> Video:
     """Three captioned clips of ten seconds and three actions; ``pairs`` says which belong together."""
-    clips = [
-        Clip(clip_id=f"c{index}", clip_index=index, start_s=10.0 * index, end_s=10.0 * index + 10,
-             num_shots=1, sharpness=0.5, exposure=0.5, motion=0.01)
-        for index in range(3)
-    ]  # fmt: skip
+    clips = [replace(clip(at, 10.0 * at, 10.0 * at + 10), clip_id=f"c{at}") for at in range(3)]
     actions = [
-        Action(action_id=f"a{index}", start_s=10.0 * index + 1, end_s=10.0 * index + 6,
-               text=f"Stir {index}.", asr_text="stir", confidence=0.9, source="llm")
-        for index in range(3)
-    ]  # fmt: skip
+        replace(action(at, 10.0 * at + 1, 10.0 * at + 6), action_id=f"a{at}", text=f"Stir {at}.")
+        for at in range(3)
+    ]
     captions = [Caption(clip_id=f"c{index}", text=f"Pan {index}.", model="m", frame_times_s=[0.0])
                 for index in (2, 0, 1)]  # fmt: skip
-    return Video(uri=uri, video_id="v", content_id="v", facts=FACTS, clips=clips, actions=actions,
+    return Video(uri=uri, video_id="v", content_id="v", facts=file_facts(), clips=clips, actions=actions,
                  matches=list(pairs), captions=captions)  # fmt: skip
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import pytest
 
 from stages.narrate.title import Title, title_of
-from stages.records import Action, Facts, Sentence, Transcript, Video
+from stages.records import Action, Sentence, Transcript, Video
+from tests.support.records import file_facts
 
 
 def video_of(
     *said: str, name: str = "IMG_0001.mp4", own: str = "", done: tuple[str, ...] = (), english: str = ""
 ) -> Video:
     """A video of a minute for each sentence."""
-    facts = Facts(
-        container="mp4", video_codec="h264", audio_codec="aac", duration_s=40.0,
-        width_px=640, height_px=360, fps=25.0, rotation_deg=0, title=own,
-    )  # fmt: skip
+    facts = file_facts(title=own)
     sentences = [
         Sentence(start_s=60.0 * n, end_s=60.0 * n + 60, text=text, confidence=1.0, english=english)
         for n, text in enumerate(said)

@@ -1,4 +1,4 @@
-"""What a language model says is held against what was spoken before it becomes an action."""
+"""Answers of a language model are checked against the spoken words before they become actions."""
 
 from __future__ import annotations
 

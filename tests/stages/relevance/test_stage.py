@@ -20,27 +20,13 @@ from pipeline.platform.config import ConfigError, load
 from stages.base import Stage, Workspace
 from stages.narrate.stage import Narrate, NarrateSettings
 from stages.reasons import Reason
-from stages.records import (
-    Action,
-    Caption,
-    Clip,
-    Facts,
-    Match,
-    Relevance,
-    Sentence,
-    Transcript,
-    Video,
-    Watermark,
-)
+from stages.records import Action, Caption, Clip, Match, Relevance, Sentence, Transcript, Video, Watermark
 from stages.relevance.stage import JudgeClips, JudgeVideo
 from tests.support.chat import ChatServer, Reply, Store, completion
+from tests.support.records import file_facts
 
 Found = TypeVar("Found", bound=Stage)
 CLIP_S = 10.0
-FACTS = Facts(
-    container="mp4", video_codec="h264", audio_codec="aac", duration_s=40.0,
-    width_px=640, height_px=360, fps=25.0, rotation_deg=0, title="",
-)  # fmt: skip
 COOKING = ("Chop the onions and the garlic.", "Fry them in butter until golden.",
            "Pour the stock into the soup pot.", "Season the soup with salt.")  # fmt: skip
 CAR = ("Loosen the lug nuts and jack up the car.", "Take the wheel off.", "Unbolt the brake caliper.",
@@ -52,7 +38,7 @@ def video_of(
 ) -> Video:
     """Clips of ten seconds, one sentence and at most one action in each; an empty text is none."""
     count = len(done)
-    facts = replace(FACTS, duration_s=CLIP_S * count)
+    facts = file_facts(CLIP_S * count)
     spans = [{"start_s": CLIP_S * n, "end_s": CLIP_S * n + CLIP_S} for n in range(count)]
     clips = [
         Clip(clip_id=f"c{n}", clip_index=n, num_shots=1, sharpness=0.5, exposure=0.5,
