@@ -66,7 +66,7 @@ class Jobs:
     Args:
         folder: created if it is missing; its unfinished jobs continue at :meth:`start`.
         make: makes one film.
-        results: object store for the jobs and their films.
+        results: object store for the jobs and their films; taken for this process until :meth:`stop`.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Jobs:
         self._threads = ThreadPoolExecutor(limits.max_running, thread_name_prefix="film")
         self._watchers: dict[str, list[Callable[[Change], None]]] = defaultdict(list)
         if results is not None:
+            results.claim()
             self._take_over(results)
         found = (read_job(path) for path in folder.glob(f"*/{STATE}"))
         known = sorted((job for job in found if job is not None), key=lambda job: job.created_s)
@@ -102,6 +103,8 @@ class Jobs:
         """Abandon all films; the next process continues them."""
         self._stopped.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self.results is not None:
+            self.results.release()
 
     # What callers ask ---------------------------------------------------------------------------------
 

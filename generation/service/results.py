@@ -4,17 +4,19 @@ The layout; the state is written last::
 
     RESULTS/jobs/ID.json        the state of the job, as in its job.json
     RESULTS/films/ID/...        the files of its folder: plan, key frames, clips, film, first picture
-
-One service at a time uses a place: it continues whatever is unfinished there.
+    RESULTS/_lease              the service that uses the place: it continues all that is unfinished there
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from models.errors import ReportedError
 from models.files import whole_file
+from pipeline.platform.lease import Lease
 from pipeline.platform.storage import Object, Store
 
 STATE = "job.json"
@@ -33,6 +35,27 @@ class Results:
 
     def __init__(self, url: str) -> None:
         self.store = Store(url)
+        self._lease = Lease(self.store, f"--results {self.store.url}", "service")
+
+    @property
+    def lost(self) -> bool:
+        """Whether another service has taken the place."""
+        return self._lease.lost
+
+    def claim(self) -> None:
+        """Take the place for this process, if need be from a service that died.
+
+        Raises:
+            models.errors.UsageError: another service uses it.
+            models.errors.ReportedError: the store refuses, or does not answer.
+        """
+        self._lease.claim()
+
+    def release(self) -> None:
+        """Give the place back; nothing is written there any more."""
+        # A store that is away keeps the lease until it is silent.
+        with contextlib.suppress(ReportedError):
+            self._lease.release()
 
     def states(self) -> Iterator[tuple[str, bytes]]:
         """Yield the id and the content of ``job.json`` of each job.

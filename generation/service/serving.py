@@ -88,6 +88,11 @@ class Front:
     def __del__(self) -> None:
         self._jobs.stop()
 
+    def check_health(self) -> None:
+        """Fail when another service has taken the place of the results: Serve then ends this front."""
+        if self._jobs.results is not None and self._jobs.results.lost:
+            raise ServiceError(f"another service has taken {self._jobs.results.store.url}")
+
     def _make(self, work: Work) -> None:
         remotes = {role: Remote(handle, work.cancelled) for role, handle in self._handles.items()}
         options = self._recipe.generator
@@ -221,14 +226,16 @@ def running(models: Models, folder: Path, results: str | None = None) -> Iterato
 
     Raises:
         ServiceError: a part does not start.
-        ReportedError: the object store refuses, or does not answer.
+        ReportedError: the object store refuses or does not answer, or another service uses the place.
     """
     # A busy machine's proxy needs longer than Serve's five seconds to report itself; a cluster that is
     # started here inherits this.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
     if results is not None:
-        # A wrong address or missing access is reported here, not by a replica.
-        next(Results(results).store.list("jobs"), None)
+        # A wrong address, missing access and another service are reported here, not by a replica.
+        place = Results(results)
+        place.claim()
+        place.release()
     service = application(models, folder.resolve(), results)
     with connected(), deployed(service, models.recipe().serve):
         yield

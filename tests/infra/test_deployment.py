@@ -32,7 +32,7 @@ FIELDS = {
         "entrypoint", "submissionMode", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
         "backoffLimit", "rayClusterSpec",
     },
-    "RayService": {"serveConfigV2", "rayClusterConfig"},
+    "RayService": {"serveConfigV2", "rayClusterConfig", "upgradeStrategy"},
     "head": {"rayStartParams", "template"},
     "worker": {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"},
     "pod": {"containers", "volumes", "serviceAccountName"},

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -80,9 +81,24 @@ def test_each_alert_fires_in_a_test_made_for_it() -> None:
 
 def test_the_compose_file_names_files_that_exist() -> None:
     services = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())["services"]
-    assert set(services) == {"head", "worker", "vllm", "prometheus", "grafana"}
-    places = [
-        volume.split(":")[0] for name in ("prometheus", "grafana") for volume in services[name]["volumes"]
-    ]
+    watching = {name: services.pop(name) for name in list(services) if name.startswith(("prom", "graf"))}
+    assert (set(services), len(watching)) == ({"head", "worker", "vllm"}, 4)
+    places = [volume.split(":")[0] for each in watching.values() for volume in each["volumes"]]
     assert all((ROOT / "infra" / place).exists() for place in places)
-    assert (ROOT / "infra/monitoring" / Path(services["prometheus"]["command"][0]).name).exists()
+    configurations = [each["command"][0] for each in watching.values() if "command" in each]
+    assert all((MONITORING / Path(each).name).exists() for each in configurations)
+
+
+def test_a_cluster_on_loopback_is_watched_on_its_own_network() -> None:
+    services = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())["services"]
+    scraper, viewer = services["prometheus-local"], services["grafana-local"]
+    for each in (scraper, viewer):
+        # Not started with the others; no port is open to other machines.
+        assert (each["profiles"], each["network_mode"], "ports" in each) == (["local"], "host", False)
+    assert "--web.listen-address=127.0.0.1:9090" in scraper["command"]
+    assert viewer["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+    source = yaml.safe_load((MONITORING / "grafana/provisioning/datasources/prometheus.yml").read_text())
+    host = urlsplit(source["datasources"][0]["url"]).hostname
+    assert viewer["extra_hosts"] == [f"{host}:127.0.0.1"]
+    jobs = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
+    assert jobs[0]["static_configs"] == [{"targets": ["localhost:8080"]}]

@@ -21,6 +21,9 @@ from generation.service.http import build_app
 from generation.service.jobs import Jobs
 from generation.service.records import Limits, Work
 from generation.service.results import Results
+from models.errors import UsageError
+from pipeline.platform import lease
+from pipeline.platform.lease import LEASE
 from pipeline.platform.storage import RefusedError, Store
 from tests.support.buckets import bucket, s3_server
 from tests.support.film_parts import Decoder, Encoder, HeldModels, HeldPlanner, HeldRenderer
@@ -123,7 +126,8 @@ def test_a_film_is_served_from_the_store_and_edited_on_another_machine(
     assert second.http.get(view["film"]).content != film
 
     assert second.http.delete(address).status_code == 204
-    assert list(second.jobs.results.store.list() if second.jobs.results else ["?"]) == []
+    assert second.jobs.results is not None
+    assert [found.key for found in second.jobs.results.store.list()] == [LEASE]
 
 
 def test_another_machine_continues_unfinished_jobs(machines: Callable[[str], Machine]) -> None:
@@ -133,6 +137,27 @@ def test_another_machine_continues_unfinished_jobs(machines: Callable[[str], Mac
     first.jobs.stop()
     second = machines("second")
     assert second.ended(job_id) == "done"
+
+
+def test_two_services_do_not_share_a_place(
+    machines: Callable[[str], Machine], tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    first = machines("first")
+    url = f"{bucket}/results"
+    models = HeldModels(tmp_path, config.Serve())
+    with (
+        pytest.raises(UsageError, match="another service is at work in it"),
+        serving.running(models, tmp_path, url),
+    ):
+        raise AssertionError("the service must not start")
+    assert first.jobs.results is not None and not first.jobs.results.lost
+    # As if it had been suspended, and another one had taken its place meanwhile.
+    Store(url).put(LEASE, b"{}")
+    end = time.monotonic() + 5
+    while not first.jobs.results.lost:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_store_that_is_away_costs_no_film(
