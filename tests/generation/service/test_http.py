@@ -6,8 +6,6 @@ import base64
 import io
 import json
 import os
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +16,6 @@ from typing import Any
 import av
 import httpx
 import pytest
-import uvicorn
 from PIL import Image
 
 from generation import config
@@ -28,7 +25,9 @@ from generation.service.http import build_app
 from generation.service.jobs import Jobs
 from generation.service.records import Limits, Work
 from generation.service.views import Models
+from tests.support.browser import ENTER, browsing
 from tests.support.film_parts import FRAMES, Decoder, Encoder, HeldPlanner, HeldRenderer
+from tests.support.listening import listening
 from tests.support.openapi_client import Client
 
 KEYS = {"ann": "key-of-ann-0123456789", "bob": "key-of-bob-0123456789"}
@@ -74,22 +73,13 @@ def service(tmp_path: Path) -> Iterator[Service]:
     limits = Limits(max_running=2, max_queued=2, max_per_owner=3, retention_s=3600)
     jobs = Jobs(tmp_path / "jobs", found.make, limits)
     app = build_app(jobs, OPTIONS, max_steps=12, keys=list(KEYS.values()), models=found.models)
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    jobs.start()
-    while not server.started:
-        time.sleep(0.01)
-    found.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    found.clients = {name: Client(found.url, key) for name, key in KEYS.items()}
-    yield found
-    jobs.stop()
-    for hold in tmp_path.glob("hold-*"):
-        hold.unlink()
-    server.should_exit = True
-    thread.join(10)
+    with listening(app) as found.url:
+        jobs.start()
+        found.clients = {name: Client(found.url, key) for name, key in KEYS.items()}
+        yield found
+        jobs.stop()
+        for hold in tmp_path.glob("hold-*"):
+            hold.unlink()
 
 
 @pytest.fixture
@@ -317,3 +307,28 @@ def test_there_is_nothing_at_other_addresses(service: Service, ann: Client) -> N
     page = ann.fetch("/")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "http:" not in page.text and "https:" not in page.text
+
+
+def test_a_browser_asks_for_a_film_watches_it_appear_and_edits_a_step(service: Service) -> None:
+    held = service.hold("generator")
+    with browsing() as browser:
+        browser.resize(390)
+        browser.open(f"{service.url}/#key={KEYS['ann']}")
+        browser.type("#steps", "2")
+        browser.type("#goal", f"{GOAL}{ENTER}")
+        # Both steps and their pictures are there while the first clip is still being made.
+        browser.wait_for(lambda: "2. Do part 2" in browser.text("#plan"))
+        shown = "return document.querySelectorAll('#plan img:not([hidden])').length"
+        browser.wait_for(lambda: browser.run(shown) == 2)
+        assert browser.text("#status") == "being made" and browser.fits()
+        held.unlink()
+        browser.wait_for(lambda: browser.text("#status") == "done")
+        browser.wait_for(lambda: browser.run("return document.getElementById('movie').readyState > 0"))
+
+        browser.click("#plan li:nth-child(2) summary")
+        browser.type("#plan li:nth-child(2) form input", f"Fold the <b>rolls</b>{ENTER}")
+        browser.wait_for(lambda: "2. Fold the <b>rolls</b>" in browser.text("#plan"))
+        browser.wait_for(lambda: browser.text("#status") == "done")
+        browser.click("#remove")
+        browser.wait_for(lambda: "None yet" in browser.text("nav"))
+        assert browser.errors() == []

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from pipeline.report.comparison import compare
 from pipeline.report.inspector import Inspected
 from pipeline.report.inspector_http import Server
 from stages.frames import FramePacker
+from tests.support.browser import ENTER, LEFT, browsing
 from tests.support.buckets import bucket, s3_server
+from tests.support.listening import listening
 
 __all__ = ["bucket", "s3_server"]
 VIDEO, OTHER = "0" * 16, "f" * 16
@@ -305,3 +308,45 @@ def test_pages_name_no_other_host_and_forbid_scripts_of_others(output: Path) -> 
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert "http" not in answer.text.replace("http://www.w3.org/2000/svg", "")
         assert "innerHTML" not in answer.text and "insertAdjacentHTML" not in answer.text
+
+
+@pytest.fixture
+def address(output: Path) -> Iterator[str]:
+    """Address of the inspector over the dataset."""
+    with listening(Server(output).app("127.0.0.1")) as url:
+        yield url
+
+
+def test_a_browser_goes_from_the_funnel_to_a_moment_of_a_video(address: str) -> None:
+    with browsing() as browser:
+        browser.open(address)
+        browser.click("a[href*='reason=blurred']")
+        browser.wait_for(lambda: "Dropped clips: clip, blurred" in browser.text("h2"))
+        assert "below clip.min_sharpness 0.1" in browser.text("#main")
+
+        # By keyboard alone: the search field has the focus.
+        browser.open(f"{address}/#/search")
+        browser.type("#main input:focus", f"Fry{ENTER}")
+        browser.click("#main td a")
+        browser.wait_for(lambda: browser.run("return document.querySelector('video')?.readyState > 0"))
+        browser.wait_for(lambda: browser.run("return document.querySelector('video').currentTime") == 11)
+        # A caption with markup is text.
+        assert "<img src=x onerror=alert(1)>" in browser.text("#main")
+        assert browser.run("return document.querySelectorAll('img[src=x]').length") == 0
+        browser.click(".track[aria-label=clips] button[aria-label^='0:10.0']")
+        browser.wait_for(lambda: browser.run("return document.querySelector('video').currentTime") == 10)
+        for page in ("", "#/videos", "#/search", "#/tune", f"#/video?id={VIDEO}"):
+            browser.resize(390)
+            browser.open(f"{address}/{page}")
+            browser.wait_for(lambda: browser.text("h2"))
+            assert browser.fits(), page
+        assert browser.errors() == []
+
+
+def test_a_slider_moved_by_keys_recounts_and_names_the_option(address: str) -> None:
+    with browsing() as browser:
+        browser.open(f"{address}/#/tune")
+        browser.type("[id='match.min_iou']", LEFT * 15)
+        browser.wait_for(lambda: browser.text("pre") == "--set match.min_iou=0.1")
+        browser.wait_for(lambda: "of these, with an action\t2\t3\t1" in browser.text("table"))
+        assert browser.errors() == []
