@@ -16,13 +16,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from examples.drawing import moving_blobs
 from examples.media import Scene, write_video
 from pipeline.cli.main import main
 from tests.support.chat import ChatServer, Reply
+from tests.support.curating import table
 
 ROOT = Path(__file__).parents[3]
 CAPTION = "A cook stirs the soup with a wooden spoon."
@@ -198,11 +198,6 @@ def arguments(given: Path, output: Path, memo: Path, server: ChatServer, *settin
     ]  # fmt: skip
     options = [argument for setting in (*common, *settings) for argument in ("--set", setting)]
     return ["curate", str(given), str(output), "--memo", str(memo), *options]
-
-
-def table(output: Path, name: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(output / name).to_pylist()
-    return rows
 
 
 def ledger(output: Path) -> Counter[str]:

@@ -23,6 +23,7 @@ from pipeline.dataset.tables import Rows, shard_ranges, write_tables
 from pipeline.report.summary import summarise, write_card
 from stages.reasons import FAILURES, Kind, Reason
 from stages.records import Drop, Video
+from tests.support.curating import table
 from tests.support.videos import random_video
 
 LARGE = 1_000_000_000
@@ -59,11 +60,6 @@ def written(folder: Path, rows: list[Rows], shard: int = LARGE, group: int = LAR
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
-
-
-def table(folder: Path, name: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(folder / name).to_pylist()
-    return rows
 
 
 @pytest.mark.parametrize("seed", range(40))
