@@ -34,7 +34,7 @@ class BudgetError(ReportedError):
 
 
 class StoreError(ReportedError):
-    """Memo, ledger or scratch folder that cannot be written; no video can go on."""
+    """Memo, ledger, scratch folder or dataset that cannot be written; no video can go on."""
 
 
 class MissingWeightsError(ReportedError, RuntimeError):

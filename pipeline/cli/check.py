@@ -6,9 +6,8 @@ Exit codes: 0 sound; 1 problems, which are listed; 2 not a dataset.
 from __future__ import annotations
 
 import argparse
-import sys
 
-from pipeline.platform.command import BAD_USAGE, DONE, FAILED, Commands, add_command
+from pipeline.platform.command import DONE, FAILED, Commands, add_command
 from pipeline.platform.storage import place
 
 
@@ -22,13 +21,8 @@ def add(commands: Commands) -> None:
 
 def _check(parsed: argparse.Namespace) -> int:
     from pipeline.dataset.check import check_dataset
-    from pipeline.dataset.manifest import DatasetError
 
-    try:
-        report = check_dataset(parsed.output)
-    except DatasetError as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return BAD_USAGE
+    report = check_dataset(parsed.output)
     for problem in report.problems:
         print(problem)
     rows = ", ".join(f"{count} {name}" for name, count in report.rows.items())

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.platform.command import DONE, FAILED, Commands, add_command
+from pipeline.platform.command import DONE, Commands, add_command
 
 
 def add(commands: Commands) -> None:
@@ -35,19 +35,14 @@ def _inspect(parsed: argparse.Namespace) -> int:
     import uvicorn
 
     from pipeline.dataset.bucket_copy import dataset_state
-    from pipeline.dataset.manifest import DatasetError
     from pipeline.report.inspector_http import Server
     from pipeline.report.status import read_run
 
-    try:
-        for output in (parsed.output, parsed.against):
-            if isinstance(output, str):
-                dataset_state(output)
-            elif output is not None:
-                read_run(output)
-    except DatasetError as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return FAILED
+    for output in (parsed.output, parsed.against):
+        if isinstance(output, str):
+            dataset_state(output)
+        elif output is not None:
+            read_run(output)
     server = Server(parsed.output, parsed.against)
     print(f"http://{parsed.host}:{parsed.port}  (end with Ctrl-C)", file=sys.stderr, flush=True)
     uvicorn.run(server.app(parsed.host), host=parsed.host, port=parsed.port, log_level="warning")

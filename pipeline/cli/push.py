@@ -3,16 +3,15 @@
 Sends what the bucket does not have, the manifest last, and removes shards of the version before.
 Credentials, AWS_ENDPOINT_URL and AWS_ALLOW_HTTP come from the environment.
 
-Exit codes: 0 done; 1 the store refused; the same command continues.
+Exit codes: 0 done; 1 the store refused, the same command continues; 2 OUTPUT is no dataset.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from pipeline.platform.command import DONE, FAILED, Commands, add_command
+from pipeline.platform.command import DONE, Commands, add_command
 
 
 def add(commands: Commands) -> None:
@@ -23,13 +22,8 @@ def add(commands: Commands) -> None:
 
 
 def _push(parsed: argparse.Namespace) -> int:
-    from pipeline.dataset.manifest import DatasetError
     from pipeline.dataset.push import push
 
-    try:
-        done = push(parsed.output, parsed.url)
-    except DatasetError as error:
-        print(f"videoauteur: {error}", file=sys.stderr)
-        return FAILED
+    done = push(parsed.output, parsed.url)
     print(f"{parsed.url}: {done.sent} files sent, {done.there} were there, {done.removed} removed")
     return DONE

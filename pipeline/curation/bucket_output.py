@@ -15,9 +15,9 @@ import contextlib
 from pathlib import Path
 from typing import Self
 
-from models.errors import ReportedError, StoreError, UsageError
+from models.errors import ReportedError, UsageError
 from pipeline.dataset import RUN_STATE, SCRATCH
-from pipeline.dataset.manifest import MANIFEST, DatasetError
+from pipeline.dataset.manifest import MANIFEST
 from pipeline.dataset.push import publish
 from pipeline.dataset.reading import open_dataset
 from pipeline.platform.cache import folder_of
@@ -72,10 +72,7 @@ class BucketOutput:
         """
         dataset = open_dataset(self.folder)
         assert dataset.manifest is not None
-        try:
-            publish(self._store, dataset.folder, dataset.manifest, seen=self._seen)
-        except DatasetError as error:
-            raise StoreError(str(error)) from error
+        publish(self._store, dataset.folder, dataset.manifest, seen=self._seen)
 
     def _check_ours(self) -> None:
         """Refuse a folder with other things in it."""

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.errors import StoreError
 from pipeline.dataset.manifest import MANIFEST, DatasetError, Manifest
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import TABLES
@@ -47,7 +48,8 @@ def push(output: Path, url: str) -> Pushed:
         url: ``s3://``, ``gs://``, ``az://`` or ``file://``, of the folder that the dataset becomes.
 
     Raises:
-        DatasetError: ``output`` has no manifest, or another version was published meanwhile.
+        DatasetError: ``output`` has no manifest.
+        StoreError: another version was published meanwhile.
         models.errors.ReportedError: the store refuses or does not answer.
     """
     dataset = open_dataset(output)
@@ -64,7 +66,7 @@ def publish(store: Store, folder: Path, manifest: Manifest, *, seen: Object | No
         seen: the manifest that it takes the place of; None if there was none.
 
     Raises:
-        DatasetError: another version was published since ``seen``.
+        StoreError: another version was published since ``seen``.
     """
     there = {found.key: found.bytes for name in (*TABLES, VERSIONS) for found in store.list(name)}
     placed = _placed(manifest)
@@ -77,7 +79,7 @@ def publish(store: Store, folder: Path, manifest: Manifest, *, seen: Object | No
     text = placed.dump()
     switched = store.replace(MANIFEST, text, seen.etag) if seen else store.put_new(MANIFEST, text)
     if switched is None:
-        raise DatasetError(
+        raise StoreError(
             f"{store.url}: another run published a version meanwhile, which stays; give the same command "
             "again to take its place"
         )

@@ -319,7 +319,7 @@ def _opened(url: str) -> ObjectStore:
         url = uri_of(url)
     if not url.startswith(("s3://", "s3a://")):
         return from_url(url, client_options=CLIENT, retry_config={"max_retries": 3})
-    config: S3Config = _profile()
+    config: S3Config = aws_profile()
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     options: ClientConfig = {**CLIENT}
     if endpoint:
@@ -337,7 +337,7 @@ def _addressed(endpoint: str, bucket: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{bucket}.{parts.netloc}"))
 
 
-def _profile() -> S3Config:
+def aws_profile() -> S3Config:
     """Return keys and region of a profile in the usual files, where the environment names no key."""
     found = configparser.RawConfigParser()
     name = os.environ.get("AWS_PROFILE", "default")

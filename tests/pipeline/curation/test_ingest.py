@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from models.files import sha256_of
 from pipeline.curation import ingest
-from pipeline.curation.files import VideoFiles
 from pipeline.curation.ingest import InputError, Source, identify, list_files, survey, unique
 from pipeline.platform.memo import Memo
 from stages.reasons import Kind, Reason
@@ -229,11 +229,10 @@ def test_an_unchanged_file_is_not_read_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digested: list[str] = []
-    real = ingest._digest
 
-    def counted(source: Source, files: VideoFiles) -> tuple[str | None, str]:
-        digested.append(path_of(source.uri).name)
-        return real(source, files)
+    def counted(path: Path) -> str:
+        digested.append(path.name)
+        return sha256_of(path)
 
     def run() -> list[Source]:
         digested.clear()
@@ -242,7 +241,7 @@ def test_an_unchanged_file_is_not_read_again(
         memo.close()
         return sources
 
-    monkeypatch.setattr(ingest, "_digest", counted)
+    monkeypatch.setattr(ingest, "sha256_of", counted)
     fill(folder, "a", "b", "c", "d")
     first = run()
     assert sorted(digested) == ["a", "b", "c", "d"]

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.tables import synthetic
+from models.errors import StoreError
 from pipeline.cli.main import main
 from pipeline.dataset.check import check_dataset
-from pipeline.dataset.manifest import MANIFEST, DatasetError
+from pipeline.dataset.manifest import MANIFEST
 from pipeline.dataset.push import Pushed, publish, push
 from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.schema import TABLES
@@ -83,7 +84,7 @@ def test_a_push_that_died_is_completed(tmp_path: Path, monkeypatch: pytest.Monke
 def test_without_a_dataset_there_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["push", str(tmp_path), tmp_path.as_uri()]) == 1
+    assert main(["push", str(tmp_path), tmp_path.as_uri()]) == 2
     assert "has no manifest.json" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
@@ -117,7 +118,7 @@ def test_of_two_versions_published_at_once_the_first_stays(tmp_path: Path, bucke
     write(output, 6)
     dataset = open_dataset(output)
     assert dataset.manifest is not None
-    with pytest.raises(DatasetError, match="another run published"):
+    with pytest.raises(StoreError, match="another run published"):
         publish(store, dataset.folder, dataset.manifest, seen=seen)
     assert check_dataset(bucket).problems == []
     assert check_dataset(bucket).rows["videos"] == 5

@@ -165,7 +165,7 @@ def test_a_profile_of_the_usual_files_is_used_where_the_environment_has_no_key(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_PROFILE", "lab")
-    read: Callable[[], dict[str, str]] = storage._profile  # type: ignore[assignment]
+    read: Callable[[], dict[str, str]] = storage.aws_profile  # type: ignore[assignment]
     assert read() == {"access_key_id": "of-lab", "secret_access_key": "s", "region": "eu-north-1"}
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-environment")
     assert read() == {"region": "eu-north-1"}
