@@ -155,6 +155,7 @@ def test_a_bad_file_gets_its_reason(name: str, tmp_path: Path, good: Path) -> No
         ({"min_duration_s": 6.01}, Reason.TOO_SHORT, "6.00 s; probe.min_duration_s is 6.01"),
         ({"max_duration_s": 5.99}, Reason.TOO_LONG, "6 s; probe.max_duration_s is 5.99"),
         ({"min_side_px": 65}, Reason.TOO_SMALL, "64 px; probe.min_side_px is 65"),
+        ({"max_pixels": 6143}, Reason.TOO_LARGE, "96 x 64 px; probe.max_pixels is 6143"),
     ],
 )
 def test_bounds_can_be_moved(rules: dict[str, float], reason: Reason, detail: str, good: Path) -> None:

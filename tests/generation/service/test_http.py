@@ -34,7 +34,7 @@ KEYS = {"ann": "key-of-ann-0123456789", "bob": "key-of-bob-0123456789"}
 GOAL = "How to make spring rolls?"
 OPTIONS = config.Serve(
     max_running_jobs=2, max_queued_jobs=2, max_jobs_per_key=3, max_streams_per_key=2,
-    max_body_bytes=400_000, retention_h=1,
+    max_body_bytes=400_000, max_goal_chars=100, max_picture_pixels=24_950_000, retention_h=1,
 )  # fmt: skip
 
 
@@ -242,7 +242,7 @@ def first_step(**fields: Any) -> str:
         ('{"goal": "two\\nlines"}', "goal"),
         ('{"goal": "\\ud800"}', "goal"),
         ('{"goal": "x", "\\ud800": 1}', "unicode"),
-        (json.dumps({"goal": "x" * 301}), "at most 300"),
+        (json.dumps({"goal": "x" * 101}), "at most 100"),
         ('{"goal": "x", "steps": 0}', "steps"),
         ('{"goal": "x", "steps": 13}', "at most 12"),
         ('{"goal": "x", "seed": -1}', "seed"),
@@ -258,7 +258,7 @@ def first_step(**fields: Any) -> str:
         (first_step(text="Peel", picture="http://127.0.0.1/a.png"), "base64"),
         (first_step(text="Peel", picture="\u00e9"), "base64"),
         (first_step(text="Peel", picture=picture(form="GIF")), "PNG, JPEG"),
-        (first_step(text="Peel", picture=picture(6300, 6300, mode="1")), "at most 25000000"),
+        (first_step(text="Peel", picture=picture(6300, 6300, mode="1")), "at most 24950000"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_refused_with_its_reason(service: Service, body: str, reason: str) -> None:

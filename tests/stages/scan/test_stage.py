@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import av
@@ -17,6 +19,7 @@ import pytest
 
 from examples.drawing import Animation, Image, Picture, moving_blobs, plain
 from examples.media import Scene, write_video
+from models.errors import MediaError
 from models.language import Endpoint
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
@@ -41,14 +44,20 @@ def shots(*seconds: float) -> list[Scene]:
     ]
 
 
-def scanned(path: Path, scratch: Path, **settings: object) -> Video:
+def scanned(
+    path: Path, scratch: Path, *, probe: Mapping[str, float] = MappingProxyType({}), **settings: object
+) -> Video:
     """Probe and scan a file whatever its length; packed frames lie under ``scratch``."""
-    config = {"probe": {"min_duration_s": 0}, "transcribe": {"require_speech": False}, "scan": settings}
-    probe, scan, *_ = build_stages(Config.model_validate(config))
-    assert isinstance(probe, Probe) and isinstance(scan, Scan)
+    config = {
+        "probe": {"min_duration_s": 0, **probe},
+        "transcribe": {"require_speech": False},
+        "scan": settings,
+    }
+    first, scan, *_ = build_stages(Config.model_validate(config))
+    assert isinstance(first, Probe) and isinstance(scan, Scan)
     nowhere = Endpoint(base_url="http://127.0.0.1:9/v1", model="none")
     scan.open(Workspace(scratch=scratch, answers=Memo(scratch / "memo"), language=nowhere, vision=None))
-    return scan(probe(Video(uri=path.as_uri(), video_id="a" * 16, content_id="a" * 64)))
+    return scan(first(Video(uri=path.as_uri(), video_id="a" * 16, content_id="a" * 64)))
 
 
 def evidence_of(path: Path, scratch: Path, **settings: object) -> Evidence:
@@ -233,6 +242,19 @@ def test_a_file_of_which_no_picture_is_left_is_corrupt_and_leaves_no_frames(tmp_
         scan(video)
     assert caught.value.reason is Reason.CORRUPT
     assert list(packed(tmp_path).parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("bound", "problem"), [({"max_pictures": 9}, "too_long"), ({"max_hold_s": 0.05}, "bad_timestamps")]
+)
+def test_bounds_on_pictures_hold_while_they_are_decoded(
+    bound: dict[str, float], problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "film.mp4"
+    write_video(path, shots(1.0), audio=False, **SIZE)
+    with pytest.raises(MediaError) as caught:
+        scanned(path, tmp_path, probe=bound)
+    assert caught.value.problem == problem
 
 
 def test_the_same_film_is_packed_into_the_same_bytes(tmp_path: Path) -> None:

@@ -126,6 +126,8 @@ def test_a_kind_that_is_cropped_away_leaves_a_crop_box_unless_too_little_is_left
     video = rules.judge(marked([found(0.95)], [across], []))
     assert [mark.crop for mark in video.watermarks] == [(0.0, 0.11, 1.0, 1.0), None, None]
     assert [drop.item_id for drop in video.drops] == ["v-c0001"]
+    strict = stage(crop=["corner_bug"], min_crop_area=0.9)
+    assert [drop.item_id for drop in strict.judge(marked([found(0.95)], [])).drops] == ["v-c0000"]
 
 
 @pytest.mark.parametrize("mark", [Mark("COOKING TV"), None], ids=["marked", "clean"])
