@@ -39,7 +39,7 @@ class Results:
 
     @property
     def lost(self) -> bool:
-        """Whether another service has taken the place."""
+        """Return whether another service has taken the place."""
         return self._lease.lost
 
     def claim(self) -> None:

@@ -87,7 +87,9 @@ def browsing() -> Iterator[Browser]:
     process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        port = next(found[1] for line in process.stdout if (found := re.search(r"on port (\d+)", line)))
+        port = next(
+            found[1] for line in process.stdout if (found := re.search(r"successfully on port (\d+)", line))
+        )
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                      "--no-proxy-server", "--window-size=1280,900"]  # fmt: skip
         options = {"args": arguments, "binary": chromium}

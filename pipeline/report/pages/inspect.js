@@ -248,5 +248,6 @@ async function open() {
     await (pages[path] ?? pages["/"])(new URLSearchParams(query));
   } catch (error) { say(error.message); }
 }
-window.addEventListener("hashchange", () => { open().then(() => main.focus()); });
+// Readers of the screen begin at the new page, unless it has chosen a field of its own.
+window.addEventListener("hashchange", () => { open().then(() => { if (!main.contains(document.activeElement)) main.focus(); }); });
 open();

@@ -210,7 +210,7 @@ def test_small_files_share_blocks_and_large_ones_stand_alone() -> None:
 
 
 def test_what_the_workers_tell_reaches_the_driver(fed: tuple[Zoo, dict[str, Video], list[Any]]) -> None:
-    """Who died tells nothing; a video that lost its worker to another may be told of twice."""
+    """A worker that died reports nothing; a video that lost its worker to another may be reported twice."""
     _, _, events = fed
     told = Counter((event.stage, event.outcome, *event.drops) for event in events)
     once = Counter({
