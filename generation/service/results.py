@@ -49,6 +49,8 @@ class Results:
             models.errors.UsageError: another service uses it.
             models.errors.ReportedError: the store refuses, or does not answer.
         """
+        # Of a bucket that is not there an object looks merely absent; a listing is refused.
+        next(self.store.list("jobs"), None)
         self._lease.claim()
 
     def release(self) -> None:

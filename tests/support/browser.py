@@ -88,7 +88,7 @@ def browsing() -> Iterator[Browser]:
     try:
         assert process.stdout is not None
         port = next(
-            found[1] for line in process.stdout if (found := re.search(r"successfully on port (\d+)", line))
+            found[1] for line in process.stdout if (found := re.search(r"on port ([1-9]\d+)", line))
         )
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                      "--no-proxy-server", "--window-size=1280,900"]  # fmt: skip
