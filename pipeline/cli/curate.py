@@ -13,7 +13,15 @@ import argparse
 import sys
 
 from pipeline.cli.export import write_media
-from pipeline.platform.command import DONE, FAILED, OVER_BUDGET, Commands, add_command, add_config_options, positive
+from pipeline.platform.command import (
+    DONE,
+    FAILED,
+    OVER_BUDGET,
+    Commands,
+    add_command,
+    add_config_options,
+    positive,
+)
 from pipeline.platform.storage import place
 
 
