@@ -243,9 +243,12 @@ def read_clips(folder: Path, recipe: Recipe) -> list[Row]:
 def read_dataset(dataset: Path, recipe: Recipe) -> list[Row]:
     """Return clips of a curated dataset; ``video`` is what the codec keeps of them (pixels: everything)."""
     codec = load_codec(recipe.generator.codec)
+    # Features of the key-frame condition hold those of all others, and the first frames.
+    keyframe = recipe.generator.model_copy(update={"condition": "keyframe"})
+    made = recipe.model_copy(update={"generator": keyframe})
     with tempfile.TemporaryDirectory() as folder:
         features = make_features(
-            "generator", dataset, Path(folder), recipe, runner="local", memo=Path(folder) / "memo"
+            "generator", dataset, Path(folder), made, runner="local", memo=Path(folder) / "memo"
         )
         found = [row for split in (TRAIN, HELD_OUT) for row in read_rows(features, split)]
     return [

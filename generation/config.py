@@ -338,17 +338,24 @@ class PainterSettings(Section):
 class Pipeline(Section):
     """A diffusers pipeline with its own weights, as ``save_pretrained`` writes it to the folder ``path``.
 
-    ``offload``: model keeps one part on the GPU at a time, layers one layer (slow, least memory).
-    ``quantise``: transformers and text encoders to 8 or 4 bits (needs bitsandbytes). ``steps`` and
-    ``guidance``: null leaves them to the pipeline.
+    ``pipeline``: diffusers' class; null takes the one that the folder names, which for weights of several
+    uses is the text-to-video one. ``vae_dtype``: null is ``dtype``. ``tile``: the autoencoder works on
+    tiles, which takes less memory. ``gpu``: number of the GPU. ``offload``: model keeps one part on the GPU
+    at a time, layers one layer (slow, least memory). ``quantise``: transformers and text encoders to 8 or 4
+    bits (needs bitsandbytes). ``steps`` and ``guidance``: null leaves them to the pipeline.
     """
 
     path: Path
+    pipeline: str | None = None
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    vae_dtype: Literal["float32", "bfloat16"] | None = None
+    tile: bool = False
+    gpu: Annotated[int, Field(ge=0)] = 0
     offload: Literal["none", "model", "layers"] = "none"
     quantise: Literal["none", "int8", "int4"] = "none"
     steps: Count | None = None
     guidance: NonNegative | None = None
+    negative_prompt: str | None = None
 
 
 class StockPlanner(Section):
@@ -369,7 +376,6 @@ class StockVideo(Pipeline):
     height_px: Count = 480
     width_px: Count = 832
     fps: Positive = 16.0
-    negative_prompt: str | None = None
 
 
 class Stock(Section):

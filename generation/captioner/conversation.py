@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoProcessor
 from transformers.models.auto import processing_auto
 from transformers.utils.import_utils import is_torchvision_available
 
+from generation.encoders.processors import processor_class
 from pipeline.dataset.examples import Example, answer_of
 from pipeline.platform.config import ConfigError
 from stages.caption import spread
@@ -41,25 +41,11 @@ def load_processor(folder: Path) -> Any:
         if is_torchvision_available():
             return AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
         name = PROCESSORS[AutoConfig.from_pretrained(folder).model_type]
-        return _for_pictures(getattr(transformers, name)).from_pretrained(folder)
+        return processor_class(name).from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"captioner.model {folder}: no model for pictures and text with its processor: {error}"
         ) from error
-
-
-def _for_pictures(kind: Any) -> Any:
-    """A processor's class without its part for videos; the library reads the parts off the arguments."""
-
-    class ForPictures(kind):  # type: ignore[misc]
-        def __init__(
-            self, image_processor: Any = None, tokenizer: Any = None, chat_template: Any = None, **more: Any
-        ) -> None:
-            super().__init__(
-                image_processor=image_processor, tokenizer=tokenizer, chat_template=chat_template, **more
-            )
-
-    return ForPictures
 
 
 class Conversations:

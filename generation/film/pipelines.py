@@ -13,16 +13,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, PipelineQuantizationConfig
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from transformers.utils.import_utils import is_torchvision_available
 
 from generation import config
 from generation.core.states import Pictures
 from generation.encoders.pictures import covering
+from generation.encoders.processors import processor_class
 from generation.encoders.weights import best_device
 from generation.film.footage import Sound
 from generation.film.plan import digest_of
@@ -32,6 +35,8 @@ from pipeline.platform.config import ConfigError
 
 QUANTISED = ("transformer", "transformer_2", "text_encoder", "text_encoder_2")
 BACKENDS = {"int8": ("bitsandbytes_8bit", "load_in_8bit"), "int4": ("bitsandbytes_4bit", "load_in_4bit")}
+WHERE = {"path", "offload", "gpu"}
+"""Options that change no picture."""
 EDIT = (
     "The pictures show the steps before, in order. Keep kitchen, people, tools and ingredients as they are "
     "and show the next step: "
@@ -53,32 +58,33 @@ class LoadedPipeline:
         index = options.path / "model_index.json"
         if not index.is_file():
             raise ConfigError(f"{key}.path: {options.path} holds no {index.name} of a diffusers pipeline")
-        self.name = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
-        more: dict[str, Any] = {}
-        if options.quantise != "none":
-            backend, switch = BACKENDS[options.quantise]
-            more["quantization_config"] = PipelineQuantizationConfig(
-                quant_backend=backend, quant_kwargs={switch: True}, components_to_quantize=list(QUANTISED)
-            )
+        parts: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+        self.name = options.pipeline or str(parts.get("_class_name"))
+        kind = DiffusionPipeline if options.pipeline is None else getattr(diffusers, self.name, None)
+        if kind is None:
+            raise ConfigError(f"{key}.pipeline: diffusers has no class {self.name}")
         try:
-            self.pipeline = DiffusionPipeline.from_pretrained(
-                options.path, use_safetensors=True, local_files_only=True,
-                dtype=getattr(torch, options.dtype), **more,
-            )  # fmt: skip
-        except (OSError, ValueError, AttributeError, ImportError) as error:
+            self.pipeline = kind.from_pretrained(
+                options.path, use_safetensors=True, local_files_only=True, **_loading(options, parts)
+            )
+        except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
             raise ConfigError(f"{key}: {self.name} cannot be loaded: {error}") from error
         self.pipeline.set_progress_bar_config(disable=True)
-        if options.offload == "none" or best_device().type == "cpu":
-            self.pipeline.to(best_device())
-        elif options.offload == "model":
-            self.pipeline.enable_model_cpu_offload()
-        else:
-            self.pipeline.enable_sequential_cpu_offload()
+        if options.tile:
+            self.pipeline.vae.enable_tiling()
+        _place(self.pipeline, options)
         self.takes = frozenset(inspect.signature(self.pipeline.__call__).parameters)
         weights = sorted(options.path.glob("**/*.safetensors"))
         digests = [[path.relative_to(options.path).as_posix(), sha256_of(path)] for path in weights]
-        self.identity = digest_of(options.model_dump_json(exclude={"path", "offload"}), self.name, digests)
-        self._chosen = {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
+        self.identity = digest_of(options.model_dump_json(exclude=WHERE), self.name, digests)
+        # Qwen-Image calls guidance so; its guidance_scale belongs to distilled weights.
+        guidance = "true_cfg_scale" if self.name.startswith("QwenImage") else "guidance_scale"
+        self._chosen = {
+            "num_inference_steps": options.steps, guidance: options.guidance,
+            "negative_prompt": options.negative_prompt,
+        }  # fmt: skip
+        if options.guidance is not None and guidance not in self.takes:
+            self._guide(options.guidance, key)
 
     def __call__(self, *, seed: int, **inputs: Any) -> Any:
         """Call the pipeline with those inputs that it takes and that are not None."""
@@ -89,6 +95,13 @@ class LoadedPipeline:
         }
         random = torch.Generator().manual_seed(seed % 2**63)
         return self.pipeline(generator=random, output_type="np", **given)
+
+    def _guide(self, guidance: float, key: str) -> None:
+        """Set the guidance of a pipeline that has it in a part of its own, such as HunyuanVideo 1.5."""
+        guider = getattr(self.pipeline, "guider", None)
+        if guider is None:
+            raise ConfigError(f"{key}.guidance: {self.name} takes none; leave it out")
+        self.pipeline.guider = guider.new(guidance_scale=guidance)
 
     def size_multiple(self) -> int:
         """Return the number that divides the sides of its pictures."""
@@ -168,7 +181,11 @@ class PipelineGenerator:
 
     def __init__(self, pipeline: LoadedPipeline, options: config.StockVideo) -> None:
         if not pipeline.takes >= {"prompt", "image", "num_frames"}:
-            raise ConfigError(f"stock.video: {pipeline.name} does not render clips from a picture and text")
+            raise ConfigError(
+                f"stock.video: {pipeline.name} does not render clips from a picture and text; set "
+                "stock.video.pipeline to the class of these weights that does, such as "
+                "WanImageToVideoPipeline"
+            )
         stride, multiple = pipeline.frame_stride(), pipeline.size_multiple()
         if (options.frames - 1) % stride:
             near = max(1, round((options.frames - 1) / stride)) * stride + 1
@@ -210,8 +227,8 @@ class PipelineGenerator:
             raise ValueError("an image-to-video pipeline needs a key frame")
         made = self._pipeline(
             prompt=caption, image=Image.fromarray(covering(start, options.height_px, options.width_px)),
-            negative_prompt=options.negative_prompt, height=options.height_px, width=options.width_px,
-            num_frames=options.frames, frame_rate=options.fps, seed=seed,
+            height=options.height_px, width=options.width_px, num_frames=options.frames,
+            frame_rate=options.fps, seed=seed,
         )  # fmt: skip
         return _levels(made.frames[0]), self._sound(made)
 
@@ -222,6 +239,36 @@ class PipelineGenerator:
             return None
         samples = torch.as_tensor(audio)[0].float().cpu().numpy()
         return Sound(samples=samples.T, rate_hz=int(vocoder.config.output_sampling_rate))
+
+
+def _loading(options: config.Pipeline, parts: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments of ``from_pretrained`` for a pipeline with these parts in its index."""
+    dtype = getattr(torch, options.dtype)
+    given: dict[str, Any] = {"dtype": dtype}
+    if options.vae_dtype is not None:
+        given["dtype"] = {"default": dtype, "vae": getattr(torch, options.vae_dtype)}
+    if options.quantise != "none":
+        backend, switch = BACKENDS[options.quantise]
+        given["quantization_config"] = PipelineQuantizationConfig(
+            quant_backend=backend, quant_kwargs={switch: True}, components_to_quantize=list(QUANTISED)
+        )
+    _, processor = parts.get("processor", (None, None))
+    if processor is not None and not is_torchvision_available():
+        given["processor"] = processor_class(processor).from_pretrained(options.path / "processor")
+    return given
+
+
+def _place(pipeline: DiffusionPipeline, options: config.Pipeline) -> None:
+    """Move a pipeline to its GPU, or leave its parts in main memory until they are used."""
+    device = best_device()
+    if device.type == "cpu":
+        pipeline.to(device)
+    elif options.offload == "none":
+        pipeline.to(f"{device.type}:{options.gpu}")
+    elif options.offload == "model":
+        pipeline.enable_model_cpu_offload(gpu_id=options.gpu)
+    else:
+        pipeline.enable_sequential_cpu_offload(gpu_id=options.gpu)
 
 
 def _levels(pictures: NDArray[np.floating]) -> NDArray[np.uint8]:

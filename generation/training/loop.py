@@ -7,6 +7,7 @@ processes.
 A run's folder::
 
     losses.jsonl             one line a step: step, lr, losses, grad_norm, seconds
+    memory.json              parts that a batch was cut into after the GPU's memory ran out, if it did
     checkpoints/step-000100  model, ema and optimizer as safetensors, trainer.json
     previews/step-000100     what the learner paints at that step
     tensorboard              and what other trackers write
@@ -37,7 +38,8 @@ from generation.config import Train
 from generation.core.checkpoints import newest_checkpoint, read_facts, read_part, save_checkpoint
 from generation.core.learner import Batch, Learner
 from generation.store import load_weights
-from models.errors import ReportedError
+from generation.training.parts import Parts, TrainingError
+from generation.training.sharding import like, sharded, whole
 from models.files import write_whole
 from pipeline.platform.config import ConfigError, leaves
 
@@ -53,10 +55,6 @@ class Batches(Protocol):
     places: list[int]
 
     def __getitem__(self, step: int) -> list[dict[str, Any]]: ...
-
-
-class TrainingError(ReportedError):
-    """Training cannot go on; the text says why, and what to change."""
 
 
 def row_seed(*parts: int) -> int:
@@ -91,17 +89,16 @@ def train(
 
     Raises:
         ConfigError: options that do not go together here, or a checkpoint of another recipe.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or the GPU's memory does not suffice for one row at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _accelerator(options, folder) as accelerator:
         run = _Run(accelerator, learner, options, folder, made_with or {})
         batches = batches_for(accelerator.process_index, accelerator.num_processes)
         with run.lines(report) as write:
-            for step, micro_batches in enumerate(run.loader(batches), start=run.done):
-                line = run.step(step, micro_batches)
-                write(line | run.validation(step + 1, held_out))
-                run.after(step + 1, batches)
+            for step, line in run.steps(batches):
+                write(line | run.validation(step, held_out))
+                run.after(step, batches)
         run.finish()
 
 
@@ -162,9 +159,11 @@ class _Run:
         if checkpoint:
             refuse_changed(checkpoint, facts["made_with"], self.made_with)
             load_weights(learner, read_part(checkpoint, "model"), source=checkpoint)
+        self.parts = Parts.of(options, folder, accelerator.num_processes)
+        accelerator.gradient_accumulation_steps = self.parts.count
         learner.train().to(accelerator.device)
         if options.fsdp:
-            self.model: Any = _sharded(learner, options)
+            self.model: Any = sharded(learner, options)
         else:
             self.model = accelerator.prepare_model(learner)
         self.named = {name: p for name, p in learner.named_parameters() if p.requires_grad}
@@ -187,11 +186,30 @@ class _Run:
         if checkpoint:
             self._restore(checkpoint, facts)
 
-    def loader(self, batches: Batches) -> DataLoader[list[Batch]]:
-        """The micro-batches of every step that is left."""
+    def steps(self, batches: Batches) -> Iterator[tuple[int, Line]]:
+        """Make the updates that are left; yield each one's number, from 1, and its line.
+
+        A step whose micro-batches do not fit the GPU's memory is repeated in smaller ones, and so are all
+        after it. The batch of a step, and its rows' seeds, stay the same.
+        """
+        while self.done < self.options.steps:
+            for micro_batches in self._loader(batches):
+                try:
+                    line = self._step(self.done, micro_batches)
+                except torch.OutOfMemoryError as error:
+                    self._cut_smaller(error)
+                    break
+                self.done += 1
+                yield self.done, line
+            # Outside of the handler, whose traceback would keep the failed step's tensors alive.
+            self.optimizer.zero_grad()
+            torch.cuda.empty_cache()
+
+    def _loader(self, batches: Batches) -> DataLoader[list[Batch]]:
+        """Return the micro-batches of every step that is left."""
         options = self.options
         return DataLoader(
-            _Collated(batches, self.learner, options),
+            _Collated(batches, self.learner, options.seed, self.parts.count),
             batch_size=None,
             sampler=range(self.done, options.steps),
             num_workers=options.loader_workers,
@@ -199,9 +217,13 @@ class _Run:
             pin_memory=self.accelerator.device.type == "cuda",
         )
 
-    def step(self, step: int, micro_batches: Sequence[Batch]) -> Line:
-        """One update; ``step`` counts from 0."""
-        accelerator, parts = self.accelerator, self.options.accumulate
+    def _step(self, step: int, micro_batches: Sequence[Batch]) -> Line:
+        """Make one update; ``step`` counts from 0.
+
+        Raises:
+            torch.OutOfMemoryError: in a forward or backward pass; no weight has changed.
+        """
+        accelerator, parts = self.accelerator, self.parts.count
         # Whatever draws from the global generator, such as dropout, goes on exactly after a kill.
         torch.manual_seed(row_seed(self.options.seed, step, accelerator.process_index))
         sums: dict[str, Tensor] = {}
@@ -210,13 +232,14 @@ class _Run:
                 on_device = {
                     name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()
                 }
-                losses = self._losses(on_device)
+                losses: dict[str, Tensor] = self.model(on_device)
+                accelerator.backward(losses["loss"].mean())
                 for name, loss in losses.items():
                     share = loss.detach().float().mean() / parts
                     sums[name] = sums[name] + share if name in sums else share
         norm = accelerator.clip_grad_norm_(self.parameters, self.options.clip_norm)
         lr = self.schedule.get_last_lr()[0]
-        self.optimizer.step()
+        self._update()
         self.optimizer.zero_grad()
         self.schedule.step()
         self._average(step)
@@ -229,22 +252,35 @@ class _Run:
             )
         return {"step": step + 1, "lr": lr, **values, "grad_norm": float(norm)}
 
-    def _losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the losses of a micro-batch after their gradients are added.
+    def _update(self) -> None:
+        """Let the optimiser change the weights.
 
         Raises:
-            TrainingError: the GPU's memory does not suffice.
+            TrainingError: its moments do not fit the GPU's memory.
         """
         try:
-            losses: dict[str, Tensor] = self.model(batch)
-            self.accelerator.backward(losses["loss"].mean())
+            self.optimizer.step()
         except torch.OutOfMemoryError as error:
             raise TrainingError(
-                f"{self.folder}: out of GPU memory at {self.options.batch_size} rows in "
-                f"{self.options.accumulate} parts; double train.accumulate (the losses stay the same), set "
-                f"gradient_checkpointing, or shard over more GPUs with train.fsdp ({error})"
+                f"{self.folder}: out of GPU memory for the optimiser's moments; train fewer weights "
+                f"(LoRA), or shard over more GPUs with train.fsdp ({error})"
             ) from error
-        return losses
+
+    def _cut_smaller(self, error: torch.OutOfMemoryError) -> None:
+        """Cut the batch into more parts; with companions, for the restarted run.
+
+        Raises:
+            TrainingError: a part is one row already, or there are companions, which wait for this process's
+                part of the gradients.
+        """
+        parts = self.parts.smaller(self.folder, error)
+        if self.accelerator.num_processes > 1:
+            raise TrainingError(
+                f"{self.folder}: out of GPU memory; started again, the run goes on from its last "
+                f"checkpoint with train.accumulate={parts.count} ({error})"
+            ) from error
+        self.parts = parts
+        self.accelerator.gradient_accumulation_steps, self.accelerator.step = parts.count, 0
 
     def validation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> Line:
         """Return ``validation_loss`` after so many updates, if it is due.
@@ -252,7 +288,7 @@ class _Run:
         Seeds depend on the row alone, so the losses of two steps differ by the weights only.
         """
         due = step % self.options.validate_every == 0 or step == self.options.steps
-        size = max(1, self.options.batch_size // (self.options.lanes * self.options.accumulate))
+        size = max(1, self.options.batch_size // (self.options.lanes * self.parts.count))
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         mine = rows[rank : len(rows) // world * world : world] or rows
         if not due or not rows:
@@ -362,15 +398,15 @@ class _Run:
         """Sharded tensors are gathered by all processes; the first one writes."""
         state = self.optimizer.optimizer.state
         parts = {
-            "model": {name: _whole(tensor) for name, tensor in self.learner.kept().items()},
+            "model": {name: whole(tensor) for name, tensor in self.learner.kept().items()},
             "optimizer": {
-                f"{name}|{key}": _whole(value)
+                f"{name}|{key}": whole(value)
                 for name, parameter in self.named.items()
                 for key, value in state.get(parameter, {}).items()
             },
         }
         if self.averaged:
-            averages = map(_whole, self.averaged)
+            averages = map(whole, self.averaged)
             parts["ema"] = parts["model"] | dict(zip(self.named, averages, strict=True))
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
@@ -386,13 +422,13 @@ class _Run:
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in stored.items():
             name, _, kind = key.rpartition("|")
-            state.setdefault(places[name], {})[kind] = _like(tensor, self.named[name])
+            state.setdefault(places[name], {})[kind] = like(tensor, self.named[name])
         optimizer = self.optimizer.optimizer
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         if self.averaged is not None:
             averages = read_part(checkpoint, "ema")
             self.averaged = [
-                _like(averages[name], parameter).to(self.accelerator.device)
+                like(averages[name], parameter).to(self.accelerator.device)
                 for name, parameter in self.named.items()
             ]
         if facts["scaler"]:
@@ -421,49 +457,17 @@ def refuse_changed(checkpoint: Path, before: Mapping[str, Any], after: Mapping[s
 class _Collated(Dataset[list[Batch]]):
     """The micro-batches of a step, as many in every process."""
 
-    def __init__(self, batches: Batches, learner: Learner, options: Train) -> None:
-        self._batches, self._learner, self._options = batches, learner, options
+    def __init__(self, batches: Batches, learner: Learner, seed: int, parts: int) -> None:
+        self._batches, self._learner, self._seed, self._parts = batches, learner, seed, parts
 
     def __getitem__(self, step: int) -> list[Batch]:
         rows = self._batches[step]
-        seeds = [row_seed(self._options.seed, step, place) for place in self._batches.places]
-        size = len(rows) // self._options.accumulate
+        seeds = [row_seed(self._seed, step, place) for place in self._batches.places]
+        size = len(rows) // self._parts
         return [
             self._learner.collate(rows[first : first + size], seeds[first : first + size])
             for first in range(0, len(rows), size)
         ]
-
-
-def _sharded(learner: Learner, options: Train) -> Any:
-    """FSDP: a group for each layer that its library calls indivisible, one for the rest."""
-    # Takes seconds to import, and few runs need it.
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
-    layers = {
-        name for module in learner.modules() for name in getattr(module, "_no_split_modules", None) or ()
-    }
-    dtype = torch.bfloat16 if options.precision == "bf16" else None
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None)
-    for module in reversed(list(learner.modules())):
-        if type(module).__name__ in layers:
-            fully_shard(module, mp_policy=policy)
-    return fully_shard(learner, mp_policy=policy)
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    """On the CPU, gathered if it is sharded."""
-    value = tensor.detach()
-    gather = getattr(value, "full_tensor", None)
-    return (gather() if gather else value).cpu()
-
-
-def _like(tensor: Tensor, parameter: Any) -> Tensor:
-    """Sharded as the parameter is; single numbers are not."""
-    if not hasattr(parameter, "full_tensor") or tensor.shape != parameter.shape:
-        return tensor
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
 
 
 def _rate(step: int, options: Train) -> float:

@@ -1,6 +1,6 @@
-"""Recipes of a GPU team, on tiny weights of the same classes: features to preview.
+"""Every shipped recipe, on tiny weights of the same classes: features to preview or film.
 
-Features are made on a cluster with one logical GPU, as the recipes ask for.
+Features of the GPU recipes are made on a cluster with one logical GPU, as these ask for.
 """
 
 from __future__ import annotations
@@ -14,20 +14,37 @@ import pytest
 import ray
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from generation.config import Features, Recipe
+from generation.captioner.conversation import Conversations, load_processor
+from generation.captioner.tuning import load_captioner, train_captioner
+from generation.config import RECIPES, Features, Recipe
 from generation.data.features import make_features
+from generation.data.maker import Kind
 from generation.data.narrated import FeatureError
 from generation.data.ray_features import pool_size
 from generation.data.reading import TRAIN, read_rows
+from generation.film.make import make_film
+from generation.film.plan import Request
+from generation.film.trained import TrainedModels, film_models
 from generation.store import load_learner
 from generation.training.job import train_model
+from pipeline.dataset.examples import write_part
 from pipeline.platform.config import load
 from tests.support.narrated import counting_dataset
 from tests.support.recipe_sizes import FILES
+from tests.support.tiny_captioners import example, save_qwen3_vl, save_qwen25_vl
 from tests.support.tiny_states import PROJECTION, save_unclip, save_wan
 from tests.support.tiny_video import save_wan22, words_tokenizer
 
 STEPS = 3
+PACKAGED = ("director-closed", "director-small-data", "director-smollm2")
+"""Directors whose weights come along; these are used as they are."""
+CAPTIONERS = {"captioner-qwen2.5-vl-7b-lora": save_qwen25_vl, "captioner-qwen3-vl-8b-lora": save_qwen3_vl}
+SHORT_RUN = {
+    "steps": STEPS, "batch_size": 2, "lanes": 1, "accumulate": 1, "processes": 1, "fsdp": False,
+    "num_gpus": 0, "preview_every": 0, "checkpoint_every": STEPS, "loader_workers": 0, "warmup_steps": 1,
+    "trackers": "[]",
+}  # fmt: skip
+SHORT_TEXTS = {"director.sampling.max_action_tokens": 3, "director.sampling.max_caption_tokens": 3}
 OVER_RAY = {"director-qwen3-0.6b", "director-qwen3-vl-8b-lora", "generator-wan2.1-i2v-14b-lora"}
 """One recipe for each kind of feature: an actor takes seconds to start, and recipes share the kinds."""
 
@@ -72,14 +89,11 @@ def small(file: Path, weights: Path) -> Recipe:
     state = {"path": weights / ("unclip" if pooled else "i2v"), "tokens": 1 if pooled else 17,
              "width": PROJECTION if pooled else 32, "picture_px": 32, "dtype": "float32"}  # fmt: skip
     changed = {f"state.{key}": value for key, value in state.items()}
-    train = {"steps": STEPS, "batch_size": 2, "lanes": 1, "accumulate": 1, "processes": 1, "fsdp": False,
-             "num_gpus": 0, "preview_every": 0, "checkpoint_every": STEPS, "loader_workers": 0,
-             "warmup_steps": 1, "trackers": "[]"}  # fmt: skip
-    changed |= {f"{kind}.train.{key}": value for key, value in train.items()}
+    changed |= {f"{kind}.train.{key}": value for key, value in SHORT_RUN.items()}
     changed |= {"features.num_cpus": 1, "features.held_out": 0}
     if kind == "director":
         changed["director.backbone.path"] = weights / ("qwen2" if "2.5" in file.name else "qwen3")
-        changed |= {"director.sampling.max_action_tokens": 3, "director.sampling.max_caption_tokens": 3}
+        changed |= SHORT_TEXTS
     else:
         folder = weights / ("i2v" if "i2v" in file.name else "t2v")
         changed |= {"generator.transformer.path": folder / "transformer",
@@ -88,7 +102,16 @@ def small(file: Path, weights: Path) -> Recipe:
                     "generator.width_px": 32, "generator.sample_steps": 2}  # fmt: skip
         if shipped.generator.transformer.train == "lora":
             changed["generator.transformer.lora.rank"] = 2
+    return with_changes(file, changed)
+
+
+def with_changes(file: Path, changed: dict[str, Any]) -> Recipe:
     return load(file, [f"{key}={value}" for key, value in changed.items()], Recipe).config
+
+
+def test_no_shipped_recipe_is_left_out() -> None:
+    covered = {file.stem for file in FILES} | {*PACKAGED, *CAPTIONERS, "embedded"}
+    assert covered == {file.stem for file in RECIPES.glob("*.yaml") if not file.stem.startswith("stock-")}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -100,13 +123,64 @@ def test_a_recipe_goes_from_features_to_a_preview(
     runner: Literal["ray", "local"] = "ray" if file.stem in OVER_RAY else "local"
     features = make_features(kind, dataset, tmp_path, recipe, runner=runner)  # type: ignore[arg-type]
     folder = train_model(kind, dataset, tmp_path, recipe, runner="local")  # type: ignore[arg-type]
+    assert trained_steps(folder) == [1, 2, 3]
+    assert previewed(kind, tmp_path, features) == (1 if kind == "director" else 2)  # type: ignore[arg-type]
+
+
+def trained_steps(folder: Path) -> list[int]:
     lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3]
-    learner = load_learner(kind, tmp_path)  # type: ignore[arg-type]
-    (tmp_path / "preview").mkdir()
-    rows = list(read_rows(features, TRAIN))[:2]
-    learner.preview(rows, tmp_path / "preview", seed=0)
-    assert len(list((tmp_path / "preview").iterdir())) == (1 if kind == "director" else 2)
+    return [line["step"] for line in lines if "loss" in line]
+
+
+def previewed(kind: Kind, models: Path, features: Path) -> int:
+    """Load the model of a folder and let it preview two rows; return the number of files."""
+    learner = load_learner(kind, models)
+    folder = models / "preview"
+    folder.mkdir()
+    learner.preview(list(read_rows(features, TRAIN))[:2], folder, seed=0)
+    return len(list(folder.iterdir()))
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_director_of_packaged_weights_goes_from_features_to_a_preview(
+    name: str, dataset: Path, tmp_path: Path
+) -> None:
+    run = {f"director.train.{key}": value for key, value in SHORT_RUN.items()}
+    recipe = with_changes(RECIPES / f"{name}.yaml", run | SHORT_TEXTS | {"features.held_out": 0})
+    features = make_features("director", dataset, tmp_path, recipe, runner="local")
+    folder = train_model("director", dataset, tmp_path, recipe, runner="local")
+    if recipe.director.kind == "language":
+        assert trained_steps(folder) == [1, 2, 3]
+    assert previewed("director", tmp_path, features) == 1
+
+
+def test_the_embedded_recipe_goes_from_features_to_a_film(dataset: Path, tmp_path: Path) -> None:
+    recipe = with_changes(RECIPES / "embedded.yaml", {"features.held_out": 0})
+    for kind in ("director", "generator"):
+        train_model(kind, dataset, tmp_path, recipe, runner="local")  # type: ignore[arg-type]
+    trained = TrainedModels(tmp_path)
+    parts = trained.director(), trained.painter(), trained.generator()
+    models = film_models(*parts, trained.recipe().generator)
+    film = make_film(
+        Request(goal="How to make soup?", steps=2), models, tmp_path / "film", options=recipe.film
+    )
+    assert film.path.is_file() and len(film.plan.steps) == 2
+
+
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_a_captioner_goes_from_examples_to_an_answer(name: str, tmp_path: Path) -> None:
+    write_part(tmp_path / "part-00000.parquet", [example(number) for number in range(4)], "a test")
+    weights = CAPTIONERS[name](tmp_path / "base")
+    short = {
+        "model": weights, "held_out": 0.5, "steps": STEPS, "accumulate": 1, "warmup_steps": 1,
+        "evaluate_every": STEPS, "checkpoint_every": STEPS, "loader_workers": 0, "trackers": "[]",
+    }  # fmt: skip
+    changed = {f"captioner.{key}": value for key, value in short.items()}
+    options = with_changes(RECIPES / f"{name}.yaml", changed).captioner
+    folder = train_captioner(tmp_path, tmp_path / "models", options)
+    assert trained_steps(folder) == [1, 2, 3]
+    conversations = Conversations(load_processor(weights), frames=2)
+    assert conversations.says(load_captioner(folder), example(3), max_tokens=4)
 
 
 def test_a_pool_fits_processors_and_gpus_or_is_refused() -> None:

@@ -50,6 +50,8 @@ class TinyLearner(Learner):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         # So that a test which kills the process can choose when.
         time.sleep(float(os.environ.get("TINY_LEARNER_WAITS_S", "0")))
+        if len(batch["x"]) > int(os.environ.get("TINY_LEARNER_MOST_ROWS", "1000")):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
         guess = self.learned(self.frozen(batch["x"] + batch["noise"]))
         squared = (guess - batch["x"]).square().mean(dim=1)
         return {"loss": squared, "absolute": (guess - batch["x"]).abs().mean(dim=1)}

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -31,31 +30,13 @@ from pipeline.platform.config import ConfigError, load
 from stages.frames import packed_frames
 from tests.support.captions import Story, Told, write_dataset
 from tests.support.chat import ChatServer, Reply, completion
+from tests.support.tiny_captioners import example
 
 STEPS = 12
 RECIPE = Captioner(
     lora=Lora(rank=8, targets=Recipe().captioner.lora.targets), frames=2, held_out=0.5, steps=STEPS,
     batch_size=2, lr=5e-3, warmup_steps=1, evaluate_every=6, checkpoint_every=6, trackers=(),
 )  # fmt: skip
-CAPTIONS = ("A cook cuts an onion.", "A cook stirs a soup.", "A pan stands on a stove.", "Eggs are beaten.")
-
-
-def picture(level: int) -> bytes:
-    _, jpeg = cv2.imencode(".jpg", np.full((56, 56, 3), level, np.uint8))
-    return jpeg.tobytes()
-
-
-def example(number: int, caption: str = "", frames: int = 2) -> dict[str, Any]:
-    return {
-        "clip_id": f"c{number}",
-        "video_id": f"v{number % 2}",
-        "frames": [picture(60 * number + 20 * place) for place in range(frames)],
-        "instructions": "Describe the clip.",
-        "material": '{"seconds": 5.0}',
-        "caption": caption or CAPTIONS[number],
-        "model": "m",
-        "prompt": "caption@0",
-    }
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,42 @@ def test_a_batch_in_parts_is_the_whole_batch(shards: Path, tmp_path: Path) -> No
         assert line == pytest.approx(other, rel=1e-5, abs=1e-6)
 
 
+def test_out_of_memory_a_step_is_repeated_in_smaller_parts(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(shards, tmp_path / "whole", Train(**BASE))
+    monkeypatch.setenv("TINY_LEARNER_MOST_ROWS", "2")
+    run(shards, tmp_path / "small", Train(**{**BASE, "loader_workers": 1}))
+    assert json.loads((tmp_path / "small/memory.json").read_text()) == {"accumulate": 4}
+    for line, other in zip(_lines(tmp_path / "whole"), _lines(tmp_path / "small"), strict=True):
+        assert line == pytest.approx(other, rel=1e-5, abs=1e-6)
+    monkeypatch.setenv("TINY_LEARNER_MOST_ROWS", "0")
+    with pytest.raises(TrainingError, match=r"out of GPU memory at 1 rows at a time; set gradient_check"):
+        run(shards, tmp_path / "none", Train(**BASE))
+
+
+@pytest.mark.slow
+def test_out_of_memory_several_processes_start_again_with_smaller_parts(
+    shards: Path, tmp_path: Path
+) -> None:
+    run(shards, tmp_path / "one", Train(**BASE))
+    torchrun = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "2",
+    ]
+    command = _command(shards, tmp_path / "two", 0.0, {**BASE, "processes": 2})
+    environment = {**os.environ, "TINY_LEARNER_MOST_ROWS": "1"}
+    subprocess.run([sys.executable, *torchrun, *command], cwd=ROOT, check=True, env=environment)
+    assert json.loads((tmp_path / "two/memory.json").read_text()) == {"accumulate": 4}
+    for line, other in zip(_lines(tmp_path / "one"), _lines(tmp_path / "two"), strict=True):
+        assert line == pytest.approx(other, rel=1e-5, abs=1e-6)
+
+
 def test_it_is_the_plain_loop(shards: Path, straight: Path) -> None:
     """Clipping, schedule and average against a loop that uses nothing of ours but loader and learner."""
     learner = TinyLearner(dropout=0.3)
