@@ -111,7 +111,9 @@ class Memory(nn.Module):
 
     def _learn_shares(self, errors: Sequence[Tensor]) -> None:
         everything = torch.cat(list(errors))
-        _, directions = torch.linalg.eigh(everything.T @ everything)
+        # Fewer steps than numbers of a state leave many eigenvalues 0, where float32 does not converge.
+        exact = everything.double()
+        directions = torch.linalg.eigh(exact.T @ exact).eigenvectors.float()
         self.directions.copy_(directions)
         along = [error @ directions for error in errors]
         spread = torch.cat(along).square().mean(0)

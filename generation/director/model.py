@@ -265,7 +265,8 @@ class DirectorModel(Learner):
             texts = {"action": step.action, "caption": step.caption}
             for name in self.options.chain:
                 writer.heading(name, number)
-                if texts[name]:
+                # A director that writes no text reads a given step's missing one as it was trained to.
+                if texts[name] or (number < len(given) and not self.layouts.writes):
                     writer.text(texts[name])
                     continue
                 may_end = name == self.options.chain[0] and least <= number and number >= len(given)

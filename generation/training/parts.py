@@ -1,7 +1,8 @@
 """The parts that the batch of a step is cut into, so that each fits the GPU's memory.
 
 Gradients are summed over the parts, so the batch of a step stays whole. Out of memory, a run goes on with
-at least twice as many; ``memory.json`` in its folder keeps the number for later starts.
+at least twice as many; ``memory.json`` in its folder keeps the number for later starts. A regulariser that
+shuffles samples then chooses among those of a smaller part.
 """
 
 from __future__ import annotations

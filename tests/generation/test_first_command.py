@@ -141,6 +141,7 @@ def previewed(kind: Kind, models: Path, features: Path) -> int:
     return len(list(folder.iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKAGED)
 def test_a_director_of_packaged_weights_goes_from_features_to_a_preview(
     name: str, dataset: Path, tmp_path: Path
