@@ -47,7 +47,8 @@ from generation.captioner.conversation import Conversations, load_processor
 from generation.captioner.tiny import save_tiny
 from generation.config import Captioner
 from generation.encoders.backbones import lora_config
-from generation.training.loop import TrainingError, cut_lines, refuse_changed
+from generation.training.loop import cut_lines, refuse_changed
+from generation.training.parts import TrainingError
 from models.files import whole_folder
 from pipeline.dataset.examples import Examples, split_videos
 from pipeline.platform.config import ConfigError

@@ -16,7 +16,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from generation.config import Train
-from generation.training.loop import Line, TrainingError
+from generation.training.loop import Line
+from generation.training.parts import TrainingError
 from pipeline.platform.cluster import joined_or_started
 from pipeline.platform.config import ConfigError
 from pipeline.platform.progress import polled

@@ -20,7 +20,8 @@ from torch.optim import AdamW
 
 from generation.config import Train
 from generation.core.checkpoints import newest_checkpoint
-from generation.training.loop import TrainingError, row_seed
+from generation.training.loop import row_seed
+from generation.training.parts import TrainingError
 from pipeline.dataset.loader import ShardBatches
 from pipeline.platform.config import ConfigError
 from tests.support.tiny_learner import TinyLearner, run, write_shards
