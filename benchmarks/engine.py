@@ -6,7 +6,8 @@ are written and committed. Videos are small files with made-up measurements
 
 - ``list_s``: listing and looking at the state of ``--files`` files, which are links to a few;
 - ``cpu_ms_per_video``: processor time of the driver, Ray and its workers for new videos in free stages, as
-  the difference of ``--new`` videos and of a quarter of them, so that starting processes does not count;
+  the difference of ``--new`` videos and of a quarter of them, with one worker a pool, so that starting
+  processes does not count;
 - ``noop_start_s``, ``noop_start_mb``: the same command again over ``--known`` finished files, nothing to
   do: wall seconds and peak memory. All but ``--videos`` of them are copies, which are known at once: such
   a run ends after the listing, whatever the files hold. ``noop_small_s``: the same over ten;
@@ -58,6 +59,8 @@ FREE_SETTINGS = ("refine.informative=false",)
 """Reading English is the work of a stage, also where it only judges."""
 THRESHOLD = "match.max_start_diff_s=4.5"
 """Another one than the default, that keeps the same pairs here."""
+FIXED_POOLS = tuple(f"run.pools.{pool}.workers=1" for pool in ("media", "speech", "language"))
+"""Pools that do not grow: a further worker takes five seconds of processor time to start."""
 SMALL_SHARDS = "run.max_shard_bytes=2000000"
 """Shards as many for a thousand videos as the default makes for a hundred thousand."""
 SIZES = {
@@ -72,8 +75,8 @@ SIZES = {
 FREE = """
 import sys
 from pathlib import Path
-from benchmarks.engine import curate_free
-curate_free(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+from benchmarks.engine import FIXED_POOLS, curate_free
+curate_free(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], settings=FIXED_POOLS)
 """
 
 
@@ -352,7 +355,12 @@ def curate(given: Path, output: Path, runner: str, *more: str) -> Cost:
 
 
 def curate_free(
-    given: Path, output: Path, runner: str, *, memo: Path | None = None, settings: tuple[str, ...] = ()
+    given: Path,
+    output: Path,
+    runner: str,
+    *,
+    memo: Path | str | None = None,
+    settings: tuple[str, ...] = (),
 ) -> None:
     """Run the job with free stages in this process.
 

@@ -166,6 +166,8 @@ def rates(place: Place, rows: Sequence[Row], count: int, rounds: int) -> dict[st
         count: pictures of a clip.
     """
     found: dict[str, list[float]] = defaultdict(list)
+    # The first decoding loads libraries.
+    next(iter(place.loader(0, count)))
     for _ in range(rounds):
         started = time.perf_counter()
         for row in rows:

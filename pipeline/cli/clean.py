@@ -6,16 +6,20 @@ Name all OUTPUTs that share the memo. Paid answers stay. Exit codes: 0 done; 2 b
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from pipeline.platform.command import DONE, Commands, add_command
+from pipeline.platform.storage import place
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
     parser = add_command(commands, "clean", __doc__, _clean)
-    parser.add_argument("outputs", metavar="OUTPUT", type=Path, nargs="+", help="of `videoauteur curate`")
-    parser.add_argument("--memo", type=Path, metavar="FOLDER", help="default: OUTPUT/_memo")
+    parser.add_argument(
+        "outputs", metavar="OUTPUT", type=place, nargs="+", help="of `videoauteur curate`, or its URL"
+    )
+    parser.add_argument(
+        "--memo", type=place, metavar="PLACE", help="a folder or s3://BUCKET/FOLDER; default: OUTPUT/_memo"
+    )
     parser.add_argument("--dry-run", action="store_true", help="change nothing, say what would be")
 
 

@@ -23,15 +23,16 @@ import fcntl
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from models.files import is_locked, write_whole
+from models.files import is_locked, sha256_of, write_whole
 from pipeline.curation.store import GuardedMemo
 from pipeline.platform.cache import folder_of
+from pipeline.platform.memo import Pruned
 from pipeline.platform.storage import Object, Store, is_url
 
 SEAL_S = 5.0
@@ -111,6 +112,24 @@ class BucketMemo(GuardedMemo):
                 self._join(batch)
                 batch = []
         self._join(batch)
+
+    def prune(self, wanted: Callable[[str], bool], *, dry_run: bool) -> Pruned:
+        """Drop records whose keys are not wanted: one segment takes the place of those that are there now.
+
+        What runs on other nodes seal meanwhile stays, and they keep their own copies of what they read.
+        """
+        with self._locked("mirror"):
+            there = self._listed()
+            self._take(there)
+        # The mirror holds all that is in the bucket.
+        found = super().prune(wanted, dry_run=dry_run)
+        if not dry_run:
+            (segment,) = self._folder.glob("*.seg")
+            name = f"all-{sha256_of(segment)[:32]}.seg"
+            self._store.put(name, segment)
+            self._store.delete(key for key in there if key != name)
+            segment.rename(self._folder / name)
+        return found
 
     def close(self) -> None:
         """Seal what was put, and close all files."""

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import UsageError
+from pipeline.curation.bucket_memo import open_memo
+from pipeline.curation.bucket_output import MEMO
 from pipeline.curation.config import Config
 from pipeline.curation.engine import in_phases
-from pipeline.curation.ingest import identify, input_root, list_files, survey, unique
+from pipeline.curation.ingest import identify, input_root, sources_of, unique
 from pipeline.curation.run_file import RUN_FILE
 from pipeline.curation.selection import Selection
 from pipeline.curation.servers import resolved
 from pipeline.curation.worker import StageEvent, remembered
 from pipeline.dataset import SCRATCH
-from pipeline.platform.memo import Memo, prune
+from pipeline.platform.memo import Memo
+from pipeline.platform.storage import is_url, store_of
 from stages.base import Stage
 from stages.frames import packed_frames
 from stages.records import Video
@@ -53,12 +56,12 @@ class Cleaning:
     frames_bytes: int = 0
 
 
-def clean(outputs: Sequence[Path], *, memo: Path | None, dry_run: bool) -> Cleaning:
+def clean(outputs: Sequence[Path | str], *, memo: Path | str | None, dry_run: bool) -> Cleaning:
     """Clean a memo and the scratch folders of the outputs that use it; no run may be at work in it.
 
     Args:
-        outputs: all that use the memo; records that none of them needs are dropped.
-        memo: None for the one in the only output.
+        outputs: all that use the memo, local or in a bucket; records that none of them needs are dropped.
+        memo: local or in a bucket; None for the one in the only output.
         dry_run: change nothing.
 
     Raises:
@@ -66,19 +69,20 @@ def clean(outputs: Sequence[Path], *, memo: Path | None, dry_run: bool) -> Clean
     """
     if memo is None and len(outputs) > 1:
         raise CleanError("clean: several OUTPUTs share a memo; name it with --memo")
-    place = memo or outputs[0] / "_memo"
-    if not place.is_dir():
+    place = memo or f"{outputs[0]}/{MEMO}"
+    if not is_url(place) and not Path(place).is_dir():
         raise CleanError(f"clean: {place}: there is no memo; name it with --memo")
     result = Cleaning()
-    with closing(_Recorder(place)) as recorder:
-        stale = [path for output in outputs for path in _stale_frames(output, recorder, result.missing)]
-    result.frames_bytes = sum(path.stat().st_size for path in stale)
-    if result.missing and not dry_run:
-        raise CleanError(
-            f"clean: {result.missing.total()} videos are not finished, and what they will look up is "
-            "unknown; finish the run first, or see --dry-run"
-        )
-    found = prune(place, lambda key: key in recorder.used or key.startswith(STAYS), dry_run=dry_run)
+    with closing(open_memo(place) if is_url(place) else Memo(Path(place))) as store:
+        with closing(_Recorder(store.folder)) as recorder:
+            stale = [path for output in outputs for path in _stale_frames(output, recorder, result.missing)]
+        result.frames_bytes = sum(path.stat().st_size for path in stale)
+        if result.missing and not dry_run:
+            raise CleanError(
+                f"clean: {result.missing.total()} videos are not finished, and what they will look up is "
+                "unknown; finish the run first, or see --dry-run"
+            )
+        found = store.prune(lambda key: key in recorder.used or key.startswith(STAYS), dry_run=dry_run)
     result.kept, result.dropped = found.kept, found.dropped
     if not dry_run:
         for path in stale:
@@ -104,18 +108,24 @@ class _Recorder(Memo):
         """Store nothing."""
 
 
-def _stale_frames(output: Path, memo: _Recorder, missing: Counter[str]) -> Iterator[Path]:
+def _stale_frames(output: Path | str, memo: _Recorder, missing: Counter[str]) -> Iterator[Path]:
     """Look up all that an output needs, count what is missing, and yield its frames that are stale."""
     try:
-        run: dict[str, Any] = json.loads((output / RUN_FILE).read_bytes())
+        text = (
+            store_of(str(output)).get(RUN_FILE) if is_url(output) else Path(output, RUN_FILE).read_bytes()
+        )
+        run: dict[str, Any] = json.loads(text)
         config = resolved(Config.model_validate(run["config"]))
         selection, given = Selection.of_facts(run.get("selection", {})), run["input"]
     except (OSError, ValueError, KeyError) as error:
         raise CleanError(f"clean: {output}: no {RUN_FILE} of a finished run in it ({error})") from error
-    surveyed = selection.of(survey(list_files(given, leave_out=output)), input_root(given))
+    surveyed = selection.of(sources_of(given, leave_out=output), input_root(given))
     originals, _ = unique(identify(surveyed, memo))
     kept = {video.video_id for video in _walk(config, [one.video() for one in originals], memo, missing)}
-    frames = packed_frames(output / SCRATCH, "00").parents[1]
+    if is_url(output):
+        # Frames of such an output are in the caches of the nodes, which bound them.
+        return
+    frames = packed_frames(Path(output, SCRATCH), "00").parents[1]
     for path in sorted(frames.glob("*/*.zip")):
         if path.stem not in kept:
             yield path

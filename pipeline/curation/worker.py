@@ -268,16 +268,19 @@ class ChainWorker:
 
 def remembered(stages: Sequence[Stage], video: Video, memo: Memo, sink: EventSink) -> tuple[Video, bool]:
     """Return a video as far as its results are in the memo, and whether it is finished with that."""
+    passed: list[str] = []
     for stage in stages:
         started, before = time.perf_counter(), len(video.drops)
         after = recall(stage, video, memo_key(stage, video), memo)
         if after is None:
-            return video, False
-        video = replace(after, passed=(*video.passed, stage.name))
+            break
+        video = after
+        passed.append(stage.name)
         sink(_event(stage, video, "rejected" if video.rejected else "remembered", started, before))
         if video.rejected:
-            return video, True
-    return video, True
+            break
+    finished = bool(video.rejected) or len(passed) == len(stages)
+    return replace(video, passed=(*video.passed, *passed)), finished
 
 
 def _event(stage: Stage, video: Video, outcome: Outcome, started: float, before: int) -> StageEvent:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,6 +196,16 @@ class DecodeClip:
         return row | {"frames": pictures}
 
 
+def _clean_processes() -> ForkServerContext:
+    """Return a context whose processes share no bucket's client, which does not survive a fork.
+
+    They are forks of a server that has imported all they need and opened nothing.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
 class StreamLoader:
     """Batches of a :class:`RowStream`, with a state to continue from.
 
@@ -220,7 +232,7 @@ class StreamLoader:
             batch_size=batch_size,
             num_workers=workers,
             collate_fn=list,
-            multiprocessing_context="spawn" if workers and stream.in_bucket else None,
+            multiprocessing_context=_clean_processes() if workers and stream.in_bucket else None,
         )
 
     def __iter__(self) -> Iterator[Any]:

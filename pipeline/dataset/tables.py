@@ -156,7 +156,8 @@ class _Spool:
     def add(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        data = b"".join(to_json(row) + b"\n" for row in sorted(rows, key=_sort_key))
+        ordered = sorted(rows, key=_sort_key) if len(rows) > 1 else rows
+        data = b"".join(to_json(row) + b"\n" for row in ordered)
         self._file.write(data)
         self.ids.append(rows[0]["video_id"])
         self._offsets.append(self._end)

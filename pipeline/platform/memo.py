@@ -87,6 +87,15 @@ class Memo:
             self._segment = None
             raise
 
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the segments that this process reads."""
+        return self._folder
+
+    def prune(self, wanted: Callable[[str], bool], *, dry_run: bool) -> Pruned:
+        """Drop records whose keys are not wanted; see :func:`prune`."""
+        return prune(self._folder, wanted, dry_run=dry_run)
+
     def seal(self) -> None:
         """Let other machines see what was put; nothing to do where they share the folder."""
 

@@ -196,8 +196,8 @@ class FilterWatermarks(Stage):
             worst = self._worst(mark)
             if worst is not None:
                 drops.append(drop_clip(clip, self.name, Reason.WATERMARK, described(worst)))
-            else:
-                marks[clip.clip_id] = replace(mark, crop=self._crop(mark))
+            elif (crop := self._crop(mark)) != mark.crop:
+                marks[clip.clip_id] = replace(mark, crop=crop)
         video = replace(video, watermarks=[marks[mark.clip_id] for mark in video.watermarks]).drop(*drops)
         if not video.kept_clips:
             video = video.reject(self.name, Reason.WATERMARK, drops[0].detail)

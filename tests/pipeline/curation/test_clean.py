@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,13 @@ import pytest
 from benchmarks.engine import curate_free
 from benchmarks.free_stages import write_files
 from pipeline.cli.main import main
+from pipeline.curation.bucket_memo import open_memo
 from pipeline.curation.clean import CleanError, clean
 from pipeline.platform.memo import Memo
 from stages.frames import packed_frames
+from tests.support.buckets import bucket, s3_server
+
+__all__ = ["bucket", "s3_server"]
 
 FILES = 3
 
@@ -64,6 +69,28 @@ def test_what_no_output_needs_goes_and_answers_stay(mine: Path) -> None:
     assert keys(mine / "memo") == before | {"scan-0", "answer-0", "reject-0"}
     assert clean([mine / "out"], memo=mine / "memo", dry_run=False) == rehearsed
     assert keys(mine / "memo") == before | {"answer-0"} and not stale.exists()
+
+
+def test_a_memo_in_a_bucket_is_cleaned_for_all_nodes(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, files = f"{bucket}/memo", tmp_path / "files"
+    monkeypatch.setenv("VIDEOAUTEUR_CACHE", str(tmp_path / "node"))
+    write_files(files, FILES, "clean")
+    curate_free(files, tmp_path / "out", "local", memo=place)
+    with closing(open_memo(place)) as memo:
+        needed = keys(memo.folder)
+        for key in ("scan-0", "answer-0"):
+            memo.put(key, "1")
+    rehearsed = clean([tmp_path / "out"], memo=place, dry_run=True)
+    assert clean([tmp_path / "out"], memo=place, dry_run=False) == rehearsed
+    assert rehearsed.dropped["scan"][0] == 1 and not rehearsed.missing
+    for node in ("node", "other"):
+        monkeypatch.setenv("VIDEOAUTEUR_CACHE", str(tmp_path / node))
+        with closing(open_memo(place)) as memo:
+            assert keys(memo.folder) == needed | {"answer-0"}
+            assert [path.name[:4] for path in memo.folder.glob("*.seg")] == ["all-"]
+            assert memo.get("answer-0") == "1" and memo.get("scan-0") is None
 
 
 def test_records_of_a_run_at_work_are_left_alone(mine: Path) -> None:
