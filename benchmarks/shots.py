@@ -38,7 +38,8 @@ from benchmarks.machine import machine, markdown
 from models.media import frames, open_media, picture_stream
 from pipeline.curation.config import Config
 from stages.records import Facts, Interval
-from stages.scan.shots import Boundaries, Detector, shot_finder
+from stages.scan.detectors import shot_finder
+from stages.scan.shots import Boundaries, Detector
 
 TOLERANCE_S = 0.1
 DETECTORS: tuple[Detector, ...] = ("own", "adaptive", "content", "transnet")

@@ -37,8 +37,9 @@ from stages.base import BadInputError, Pool, Stage
 from stages.frames import FramePacker
 from stages.reasons import Reason
 from stages.records import Evidence, Facts, Interval, Video
+from stages.scan.detectors import shot_finder
 from stages.scan.sampler import GridSettings, Meter, Sampler
-from stages.scan.shots import Boundaries, ShotSettings, shot_finder
+from stages.scan.shots import Boundaries, ShotSettings
 from stages.scan.sparse import SparseShots
 from stages.view import file_of
 
