@@ -111,7 +111,7 @@ class _Tools:
         from generation.core.states import Statistics
         from generation.encoders.factory import load_encoder
         from generation.evaluation.networks import VideoFeatures, VideoMae, VideoNetwork
-        from generation.evaluation.text_image import Clip
+        from generation.evaluation.text_image import ClipModel
         from pipeline.platform.config import load
 
         recipe, self.statistics = None, None
@@ -126,7 +126,7 @@ class _Tools:
         self.encoder = load_encoder(load(recipe, (), Recipe).config.state)
         self.real: list[RealClip] = []
         try:
-            self.clip = None if parsed.clip is None else Clip(parsed.clip)
+            self.clip = None if parsed.clip is None else ClipModel(parsed.clip)
             self.videos: list[VideoNetwork] = [VideoFeatures(self.encoder)]
             if parsed.videomae is not None:
                 self.videos.append(VideoMae(parsed.videomae))

@@ -15,7 +15,7 @@ from generation.core.states import Pictures, Statistics
 from generation.core.story import prompt_of
 from generation.evaluation.networks import PictureNetwork, evenly
 from generation.evaluation.stories import coherence_figures
-from generation.evaluation.text_image import Clip, clip_i, clip_t
+from generation.evaluation.text_image import ClipModel, clip_i, clip_t
 from generation.film.footage import clip_frames
 from generation.film.plan import FILE, FilmError, Plan, PlannedStep
 from generation.film.stills import Picture, read_picture
@@ -112,7 +112,7 @@ def film_figures(
     *,
     network: PictureNetwork,
     statistics: Statistics | None,
-    clip: Clip | None,
+    clip: ClipModel | None,
     seed: int,
 ) -> list[Figure]:
     """Figures of the films of one system.
@@ -134,7 +134,7 @@ def film_figures(
     return [*_agreement(films, clip, seed), *coherence]
 
 
-def _agreement(films: Sequence[Film], clip: Clip | None, seed: int) -> list[Figure]:
+def _agreement(films: Sequence[Film], clip: ClipModel | None, seed: int) -> list[Figure]:
     of = f"films {films[0].system}"
     names = ("CLIP-T of clips", "CLIP-T of key frames", "CLIP-I of key frame and clip")
     if clip is None:

@@ -23,7 +23,7 @@ from generation.evaluation.films import NO_CLIP, SHOT_FRAMES
 from generation.evaluation.frechet import few_samples, frechet_estimate
 from generation.evaluation.networks import PictureNetwork, VideoNetwork, evenly
 from generation.evaluation.states import cosine
-from generation.evaluation.text_image import Clip, clip_i, clip_t
+from generation.evaluation.text_image import ClipModel, clip_i, clip_t
 from generation.generator.model import GeneratorModel
 from pipeline.evaluation.figures import Figure, measured, missing
 
@@ -70,7 +70,7 @@ class Instruments:
     pictures: PictureNetwork
     statistics: Statistics
     videos: Sequence[VideoNetwork]
-    clip: Clip | None
+    clip: ClipModel | None
 
 
 def read_clips(rows: Sequence[Row], generator: GeneratorModel) -> list[RealClip]:

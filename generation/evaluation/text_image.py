@@ -23,7 +23,7 @@ FRAMES = 8
 """Frames of a clip that are looked at."""
 
 
-class Clip:
+class ClipModel:
     """A CLIP or SigLIP with its tokenizer and image processor.
 
     Args:
@@ -83,7 +83,7 @@ class Clip:
         return self.encode(video[evenly(len(video), FRAMES)])
 
 
-def clip_t(clip: Clip, texts: Sequence[str], videos: Sequence[Pictures]) -> NDArray[np.float64]:
+def clip_t(clip: ClipModel, texts: Sequence[str], videos: Sequence[Pictures]) -> NDArray[np.float64]:
     """CLIP-T of each clip, ``[n]``: mean over frames of 100 x cosine with its text."""
     found = [
         (clip.frames(video) @ words).mean()
@@ -92,7 +92,7 @@ def clip_t(clip: Clip, texts: Sequence[str], videos: Sequence[Pictures]) -> NDAr
     return 100 * torch.stack(found).double().numpy()
 
 
-def clip_i(clip: Clip, made: Sequence[Pictures], real: Sequence[Pictures]) -> NDArray[np.float64]:
+def clip_i(clip: ClipModel, made: Sequence[Pictures], real: Sequence[Pictures]) -> NDArray[np.float64]:
     """CLIP-I of each pair of clips, ``[n]``: mean over frames at the same place of 100 x cosine.
 
     A single picture is a clip of one frame: every frame of the other clip is held against it.

@@ -9,7 +9,7 @@ import torch
 
 from generation.core.states import Statistics
 from generation.evaluation.films import film_figures, find_films, read_film
-from generation.evaluation.text_image import Clip
+from generation.evaluation.text_image import ClipModel
 from generation.film.plan import FilmError, Plan
 from tests.support.films import BLUE, GREEN, RED, MeanColour, figure, save_film, value
 from tests.support.networks import save_tiny_clip
@@ -71,7 +71,7 @@ def test_statistics_change_what_is_alike(tmp_path: Path) -> None:
 def test_agreement_with_a_clip(tmp_path: Path) -> None:
     """A still clip is what its key frame is, and both show their text equally well or badly."""
     save_film(tmp_path / "ours" / "a", [RED, BLUE])
-    clip = Clip(save_tiny_clip(tmp_path / "tiny-clip"))
+    clip = ClipModel(save_tiny_clip(tmp_path / "tiny-clip"))
     figures = film_figures(
         find_films([tmp_path / "ours"]), network=MeanColour(), statistics=None, clip=clip, seed=0
     )

@@ -21,7 +21,7 @@ from generation.encoders.codecs import Pixels
 from generation.evaluation.inverse import Instruments, inverse_figures, make, read_clips, variants
 from generation.evaluation.networks import VideoFeatures
 from generation.evaluation.planning import director_figures, foresee
-from generation.evaluation.text_image import Clip
+from generation.evaluation.text_image import ClipModel
 from generation.generator.model import GeneratorModel
 from pipeline.evaluation.figures import Figure
 from tests.support.films import MeanColour, figure, value
@@ -173,12 +173,14 @@ class Echo:
         return clips.astype(np.uint8)
 
 
-def instruments(clip: Clip | None = None) -> Instruments:
+def instruments(clip: ClipModel | None = None) -> Instruments:
     network = MeanColour()
     return Instruments(pictures=network, statistics=COLOURS, videos=[VideoFeatures(network)], clip=clip)
 
 
-def inverse(echo: Echo, foreseen: dict[tuple[str, str], Tensor], clip: Clip | None = None) -> list[Figure]:
+def inverse(
+    echo: Echo, foreseen: dict[tuple[str, str], Tensor], clip: ClipModel | None = None
+) -> list[Figure]:
     generator = cast(GeneratorModel, echo)
     return inverse_figures(generator, read_clips(CLIP_ROWS, generator), foreseen, instruments(clip), seed=7)
 
@@ -191,7 +193,7 @@ def test_inverse_generation_with_states(tmp_path: Path) -> None:
     generator = cast(GeneratorModel, Echo("state"))
     clips = read_clips(CLIP_ROWS, generator)
     wrong = {(clip.video_id, clip.prompt): -clip.state for clip in clips}
-    figures = inverse(Echo("state"), wrong, Clip(save_tiny_clip(tmp_path / "clip")))
+    figures = inverse(Echo("state"), wrong, ClipModel(save_tiny_clip(tmp_path / "clip")))
     true, predicted = of(figures, "generator, true states"), of(figures, "generator, predicted states")
     assert value(true, DISTANCE) == pytest.approx(0, abs=1e-6)
     assert value(true, "CLIP-I") == pytest.approx(100, abs=1e-3)

@@ -21,7 +21,7 @@ from transformers import (
 from generation.core.states import Pictures
 from generation.evaluation.frechet import frechet_distance
 from generation.evaluation.networks import VideoFeatures, VideoMae
-from generation.evaluation.text_image import Clip, clip_i, clip_t
+from generation.evaluation.text_image import ClipModel, clip_i, clip_t
 from tests.support.networks import save_tiny_clip, save_tiny_videomae
 
 TEXTS = ["chop the onion", "a very long text " * 9]
@@ -37,7 +37,7 @@ def test_clip_t_is_the_models_own_cosine(tmp_path: Path, siglip: bool) -> None:
     """Eight frames, so that all are looked at; the model's logits undone by its scale and bias."""
     folder = save_tiny_clip(tmp_path / "clip", siglip=siglip)
     videos = clips(2, 8)
-    found = clip_t(Clip(folder), TEXTS, videos)
+    found = clip_t(ClipModel(folder), TEXTS, videos)
 
     model = (SiglipModel if siglip else CLIPModel).from_pretrained(folder)
     prepare = (SiglipImageProcessorPil if siglip else CLIPImageProcessorPil).from_pretrained(folder)
@@ -53,7 +53,7 @@ def test_clip_t_is_the_models_own_cosine(tmp_path: Path, siglip: bool) -> None:
 
 
 def test_clip_i_of_equal_and_of_other_clips(tmp_path: Path) -> None:
-    clip = Clip(save_tiny_clip(tmp_path / "clip"))
+    clip = ClipModel(save_tiny_clip(tmp_path / "clip"))
     made, real = clips(3, 5), clips(3, 5, seed=1)
     assert clip_i(clip, made, made) == pytest.approx([100] * 3, abs=1e-3)
     others = clip_i(clip, made, real)
@@ -63,13 +63,13 @@ def test_clip_i_of_equal_and_of_other_clips(tmp_path: Path) -> None:
 
 
 def test_long_texts_are_counted(tmp_path: Path) -> None:
-    assert Clip(save_tiny_clip(tmp_path / "clip")).cut(TEXTS) == 1
+    assert ClipModel(save_tiny_clip(tmp_path / "clip")).cut(TEXTS) == 1
 
 
 def test_another_model_is_no_clip(tmp_path: Path) -> None:
     save_tiny_videomae(tmp_path / "mae")
     with pytest.raises(ValueError, match="holds a videomae model; CLIP-T and CLIP-I want one of clip"):
-        Clip(tmp_path / "mae")
+        ClipModel(tmp_path / "mae")
 
 
 def test_videomae_gives_a_distance_that_may_be_called_fvd(tmp_path: Path) -> None:
