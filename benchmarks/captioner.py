@@ -3,8 +3,8 @@
 ``python -m benchmarks.captioner DATASET WORK [--vllm PYTHON]`` collects the dataset's captions as examples,
 trains the tiny twin on them (WORK goes on where it stopped), lets the untrained and the trained model
 caption every clip, and writes two datasets, WORK/before and WORK/after, for ``videoauteur evaluate
-captions``. With the interpreter of an environment that has vLLM, the merged model is served too, and what
-it answers over HTTP is held against what the adapter answers here.
+captions``. With the interpreter of an environment that has vLLM, the merged model is served too, and its
+answers over HTTP are compared with those of the adapter here.
 
 The twin's weights are random and its eyes stay so: figures show that the path works, not how well a
 captioner of this kind describes.

@@ -6,9 +6,9 @@ file, a fifth of its videos, those whose id has the smallest sha256, are the tes
 training.
 
 *Next state*: of every step but the first, from the sentences so far and the true states before it. The
-true frame is looked for among all test frames but those already shown; other rows leave these in, where
-whoever repeats the last picture finds that one first. *Assignment*: a video's states are predicted from
-its sentences alone, the history being the model's own predictions, and its frames are put in the order
+true frame is looked for among all test frames but those already shown; other rows leave these in, and
+a model that repeats the last picture finds that one first. *Assignment*: a video's states are predicted
+from its sentences alone, with the model's own predictions as history, and its frames are put in the order
 that agrees best. States are standardised by the training set; ties count as guesses.
 
 A director in closed form ranks pictures by its alignment head and predicts states by its memory; for a

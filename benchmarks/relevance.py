@@ -54,7 +54,7 @@ Videos = dict[str, list[list[str]]]
 
 
 class Remembering:
-    """The sentence encoder, which reads no text twice: all topics are held against the same ones."""
+    """Sentence encoder that reads no text twice: all topics are compared with the same ones."""
 
     def __init__(self) -> None:
         self._encoder = SentenceEncoder(threads=1)

@@ -26,7 +26,7 @@ class State(Section):
     thumbnail), clip_unclip (CLIP, Stable unCLIP paints), clip_wan (penultimate CLIP tokens, Wan 2.1
     paints), vae (AutoencoderKL), clip_vae (CLIP; our own diffusion in VAE latents paints). ``path``:
     folder of the pipeline's weights, as ``save_pretrained`` writes it. ``tokens`` and ``width`` are
-    held against what the weights give. ``dtype`` is CLIP's and that of the painters Stable unCLIP and
+    checked against what the weights give. ``dtype`` is CLIP's and that of the painters Stable unCLIP and
     Wan; ``sample_steps`` and ``guidance`` are these painters', null takes their own.
     """
 

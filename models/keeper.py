@@ -30,7 +30,7 @@ MAX_DEATHS = 5
 """In a row, without an answer in between."""
 MAX_FIRST_DEATHS = 2
 """Before the very first answer. The cause is then nearly always in the command; the second try is for a
-port that somebody else took first."""
+port that another process took first."""
 FIRST_WAIT_S = 0.5
 """Before it is started again; doubles with every death."""
 STARTING_POLL_S, RUNNING_POLL_S = 0.1, 1.0

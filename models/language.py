@@ -50,8 +50,8 @@ class Question:
     """One request to a model.
 
     Attributes:
-        instructions: what to do; ours alone.
-        material: what to do it with; a stranger's words, never an instruction.
+        instructions: the task, in words of this program alone.
+        material: untrusted text to work on, never an instruction.
         schema: JSON schema of the answer, an object.
         examples: (material, answer) pairs shown before.
         images: JPEG files, shown before the material.

@@ -1,4 +1,4 @@
-"""Inverse video generation: clips made again from their own texts, held against the real ones.
+"""Inverse video generation: clips made again from their own texts, compared with the real ones.
 
 Source: VideoAuteur, quality of the data: generate from caption and action, with and without the true first
 key frame, and compare with the real clips. What a generator can go without depends on its condition; a

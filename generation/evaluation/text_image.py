@@ -95,7 +95,7 @@ def clip_t(clip: ClipModel, texts: Sequence[str], videos: Sequence[Pictures]) ->
 def clip_i(clip: ClipModel, made: Sequence[Pictures], real: Sequence[Pictures]) -> NDArray[np.float64]:
     """CLIP-I of each pair of clips, ``[n]``: mean over frames at the same place of 100 x cosine.
 
-    A single picture is a clip of one frame: every frame of the other clip is held against it.
+    A single picture is a clip of one frame: every frame of the other clip is compared with it.
     """
     found = [(clip.frames(a) * clip.frames(b)).sum(dim=1).mean() for a, b in zip(made, real, strict=True)]
     return 100 * torch.stack(found).double().numpy()

@@ -1,8 +1,8 @@
 """The Ray runner: pools of actors, with guard rails.
 
 Ray Data streams the videos through one pool of workers for each group of stages. A worker never
-raises for a video. One that dies takes its block with it and the rest completes; whoever is missing
-afterwards is run again alone, and rejected if its worker dies again.
+raises for a video. One that dies takes its block with it and the rest completes; missing videos are then
+run again alone, and a video whose worker dies again is rejected.
 """
 
 from __future__ import annotations

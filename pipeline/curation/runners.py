@@ -24,7 +24,7 @@ class Site:
 
     Attributes:
         memo: a folder, or the URL of one in a bucket.
-        ledger: folder of the account of all requests; None where nobody counts.
+        ledger: folder of the account of all requests; None where requests are not counted.
         only: names of the stages that run; None for all of them.
     """
 

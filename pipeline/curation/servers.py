@@ -62,7 +62,7 @@ class ServerGroup:
         )
 
     def start(self, host: str, logs: Path, replica: int) -> Server:
-        """Start one of them; whoever calls this closes it.
+        """Start one of them; the caller closes it.
 
         Raises:
             ServerError: it did not come up.

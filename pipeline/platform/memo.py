@@ -1,7 +1,7 @@
-"""The store of results: nothing is computed twice, nothing answered is paid for twice.
+"""The store of results: no result is computed twice, no answer is paid for twice.
 
 Append-only segments, one for each writing process, in one folder that runs may share. A record is one
-line: key, checksum, JSON. A line that a kill tore is passed over. The index lives in memory and is
+line: key, checksum, JSON. A line that a kill tore is skipped. The index lives in memory and is
 brought up to date from the segments when a key is missed.
 """
 
@@ -46,7 +46,7 @@ class Memo:
 
         Args:
             fresh: find what other processes wrote until now; else their last second may be missing, which
-                saves the many lookups of keys that nobody has.
+                saves the many lookups of keys that no process has stored.
         """
         if key not in self._index and (fresh or time.monotonic() - self._refreshed_s > STALE_S):
             self._refresh()
@@ -113,7 +113,7 @@ class Memo:
         # Private to one user, as the packed frames are: transcripts and answers stand in it.
         segment = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         with contextlib.suppress(OSError):
-            # Held as long as this process lives, so that nobody prunes it; some file systems have no locks.
+            # Held as long as this process lives, so that it is not pruned; some file systems have no locks.
             fcntl.flock(segment, fcntl.LOCK_EX)
         return segment
 

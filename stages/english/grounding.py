@@ -2,7 +2,7 @@
 
 Words agree when they are spelled nearly alike, so that a corrected mis-hearing or another tense still
 counts. Amounts and negations must all be there, and no others: one of them turns the action into another,
-whatever share of the words it is. What passes was spoken, whoever told the model to write it.
+whatever share of the words it is. Text that passes was spoken, whatever the model was told.
 """
 
 from __future__ import annotations
