@@ -95,6 +95,17 @@ class BadInputError(Exception):
         self.detail = detail
 
 
+def _undescribed(schema: Any) -> Any:
+    """Return a JSON schema without descriptions: they are docstrings, which no result depends on."""
+    if isinstance(schema, dict):
+        return {
+            name: _undescribed(value)
+            for name, value in schema.items()
+            if not (name == "description" and isinstance(value, str))
+        }
+    return [_undescribed(value) for value in schema] if isinstance(schema, list) else schema
+
+
 class Stage:
     """One curation step: one :class:`Video` in, the same one enriched out.
 
@@ -148,7 +159,7 @@ class Stage:
         found instead of not understood.
         """
         made_with = self.packer.signature if self.needs_frames and self.packer else ""
-        schema = [field_json(name).json_schema() for name in self.writes]
+        schema = [_undescribed(field_json(name).json_schema()) for name in self.writes]
         parts = [
             self.name,
             self.version,

@@ -128,7 +128,7 @@ class Sentence(Interval):
     Attributes:
         confidence: the recogniser's, averaged over the words.
         words: with their own times; empty where only the sentence's are known (subtitles).
-        english: the same in English where another language is spoken and somebody translated it.
+        english: the same in English, where another language is spoken and was translated.
     """
 
     text: str
