@@ -38,6 +38,8 @@ from stages.watermark.evidence import SIDE_PX
 
 Plane = NDArray[np.uint8]
 CROP = (128, 192)
+AROUND = (True, True, False, False)
+"""Samples of one picture: around its overlay, or anywhere."""
 COUNT = 48
 """Pictures of a film that stands for one picture: long enough for subtitles and cards to appear."""
 BATCH = 16
@@ -51,7 +53,7 @@ def main() -> None:
     parser = parser_of("train_appearance", __doc__)
     parser.add_argument("--videos", type=Path, nargs="*", default=[], help="more footage without overlays")
     parser.add_argument("--stills", type=Path, nargs="*", default=[], help="folders of photographs")
-    parser.add_argument("--pictures", type=int, default=12_000, help="two samples are cut from each")
+    parser.add_argument("--pictures", type=int, default=6_000, help="four samples are cut from each")
     parser.add_argument("--steps", type=int, default=9_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=Path, required=True, help="made if it does not exist")
@@ -71,18 +73,18 @@ def main() -> None:
 
 
 def samples(seed: int, videos: Sequence[Path], stills: Sequence[Path], count: int) -> NDArray[np.uint8]:
-    """Make samples ``[2 * count, 160, 192]``: a crop of 128 rows, then its target and its weights."""
+    """Make samples ``[4 * count, 160, 192]``: a crop of 128 rows, then its target and its weights."""
     rng = np.random.default_rng(seed)
     sources = [
         [_reduced(path) for path in still_files(folder, head=False)] for folder in stills
     ] * 2 + [[bytes(jpeg) for one in read_footage(videos) for jpeg in one.jpegs]]  # fmt: skip
     started = time.perf_counter()
     rows, columns = (side // STRIDE for side in CROP)
-    made = np.zeros((2 * count, CROP[0] + 2 * rows, CROP[1]), np.uint8)
+    made = np.zeros((len(AROUND) * count, CROP[0] + 2 * rows, CROP[1]), np.uint8)
     for number in range(count):
         chosen = sources[int(rng.integers(len(sources)))]
-        for half, (gray, target, weight) in enumerate(sample(rng, chosen)):
-            one = made[2 * number + half]
+        for place, (gray, target, weight) in enumerate(sample(rng, chosen)):
+            one = made[len(AROUND) * number + place]
             one[: CROP[0]] = gray
             one[CROP[0] : CROP[0] + rows, :columns], one[CROP[0] + rows :, :columns] = target, weight
     print(f"{len(made)} samples, {time.perf_counter() - started:.0f} s", flush=True)
@@ -164,10 +166,7 @@ def save(net: nn.Sequential, path: Path, note: str) -> None:
 
 
 def sample(rng: Generator, sources: Sequence[bytes]) -> list[tuple[Plane, Plane, Plane]]:
-    """Return two grey crops of one picture, each with target and weight of every cell.
-
-    The first crop lies around an overlay, if there is one.
-    """
+    """Return grey crops of one picture, see ``AROUND``, each with target and weight of every cell."""
     width, height = SIZES[int(rng.integers(len(SIZES)))]
     # The detector looks at averages of scenes too.
     count = 1 if rng.random() < 0.85 else int(rng.integers(2, 6))
@@ -193,7 +192,7 @@ def sample(rng: Generator, sources: Sequence[bytes]) -> list[tuple[Plane, Plane,
     gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)
     ink = np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA), np.float32)
     ink = np.asarray(cv2.morphologyEx(ink, cv2.MORPH_CLOSE, np.ones((5, 9), np.uint8)), np.float32)
-    return [_cut(rng, gray, ink, around=around, faint=opacity < 0.3) for around in (True, False)]
+    return [_cut(rng, gray, ink, around=around, faint=opacity < 0.3) for around in AROUND]
 
 
 def _scene(rng: Generator, jpeg: bytes, width: int, height: int) -> Picture:

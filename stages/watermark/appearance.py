@@ -67,7 +67,20 @@ class Appearance:
 
 
 def convolved(planes: Plane, layer: Layer, weight: Plane, bias: Plane) -> Plane:
-    """Convolve planes ``[c, h, w]`` as torch does with half padding."""
+    """Convolve planes ``[c, h, w]`` as torch does with half padding.
+
+    Args:
+        weight: ``[outputs, inputs * side * side]``.
+        bias: ``[outputs]``.
+    """
+    if layer.side == 1:
+        _, height, width = planes.shape
+        return (weight @ planes.reshape(layer.inputs, -1) + bias[:, None]).reshape(-1, height, width)
+    return (_dense if layer.stride == 1 else _strided)(planes, layer, weight, bias)
+
+
+def _strided(planes: Plane, layer: Layer, weight: Plane, bias: Plane) -> Plane:
+    """Gather what each answer sees in a column, then multiply."""
     reach = layer.dilation * (layer.side // 2)
     _, height, width = planes.shape
     padded = np.pad(planes, ((0, 0), (reach, reach), (reach, reach)))
@@ -80,3 +93,22 @@ def convolved(planes: Plane, layer: Layer, weight: Plane, bias: Plane) -> Plane:
     ]  # fmt: skip
     stacked = np.stack(taps, axis=1).reshape(-1, rows * columns)
     return (weight @ stacked + bias[:, None]).reshape(layer.outputs, rows, columns)
+
+
+def _dense(planes: Plane, layer: Layer, weight: Plane, bias: Plane) -> Plane:
+    """Multiply shifted views of padded rows that lie end to end, which takes two thirds of the time.
+
+    The answers between the end of a row and the start of the next are cut off.
+    """
+    reach = layer.dilation * (layer.side // 2)
+    _, height, width = planes.shape
+    wide, high = width + 2 * reach, height + 2 * reach
+    rows = np.zeros((layer.inputs, high * wide + 2 * reach), np.float32)
+    rows[:, : high * wide].reshape(-1, high, wide)[:, reach:-reach, reach:-reach] = planes
+    size, steps = height * wide, range(0, layer.side * layer.dilation, layer.dilation)
+    stacked = np.concatenate([rows[:, y * wide : y * wide + size + 2 * reach] for y in steps])
+    by_column = weight.reshape(layer.outputs, layer.inputs, layer.side, layer.side).transpose(3, 0, 2, 1)
+    answer = np.repeat(bias[:, None], size, axis=1)
+    for x, part in zip(steps, by_column, strict=True):
+        answer += np.ascontiguousarray(part).reshape(layer.outputs, -1) @ stacked[:, x : x + size]
+    return answer.reshape(layer.outputs, height, wide)[:, :, :width]

@@ -90,7 +90,7 @@ class FilterWatermarks(Stage):
     """Finds the overlays of every clip, and drops or crops clips by their kind."""
 
     name: ClassVar[str] = "watermark"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "evidence", "kept_clips")
     writes = ("watermarks",)
