@@ -28,6 +28,10 @@ CALM = 0.5
 """Share of the motion halfway below which a long shot is rather divided elsewhere."""
 
 
+BLACK = 0.03
+"""Exposure below which a packed frame is black."""
+
+
 class ClipMeasuring(Section):
     """Settings that turn shots into clips.
 
@@ -54,12 +58,21 @@ class ClipMeasuring(Section):
 
 
 class ClipSettings(ClipMeasuring):
-    """Shots into clips, and bounds on a clip's measurements; see :class:`stages.records.Evidence`."""
+    """Shots into clips, and bounds on a clip's measurements; see :class:`stages.records.Evidence`.
+
+    Attributes:
+        max_black_s: longest stretch of black frames in a clip; null for any.
+        max_frozen_s: longest stretch in which nothing moves; null for any.
+        max_still_share: share of a clip in which nothing moves: slide shows and screen recordings.
+    """
 
     min_sharpness: Share = 0.1
     min_exposure: Share = 0.05
     max_exposure: Share = 0.97
     min_motion: Share = 0.0005
+    max_black_s: NonNegative | None = None
+    max_frozen_s: NonNegative | None = None
+    max_still_share: Share = 1.0
 
 
 class CutClips(Stage):
@@ -142,9 +155,50 @@ class CutClips(Stage):
             reason, detail = Reason.BLURRED, _against(clip.sharpness, "sharpness", "min", rules)
         elif clip.motion < rules.min_motion:
             reason, detail = Reason.STILL, _against(clip.motion, "motion", "min", rules)
+        elif (found := stretches_of(clip, evidence, rules)) is not None:
+            reason, detail = found
         else:
             return None
         return drop_clip(clip, self.name, reason, detail)
+
+
+def stretches_of(clip: Clip, evidence: Evidence, rules: ClipSettings) -> tuple[Reason, str] | None:
+    """Return why a clip has too long a stretch that is black or in which nothing moves; None if it has not.
+
+    A packed frame stands for the time until the next one.
+    """
+    inside = frames_in(evidence, clip)
+    times_s = [*evidence.frame_times_s[inside], clip.end_s]
+    black = [exposure < BLACK for exposure in evidence.exposure[inside]]
+    # The motion of a frame is that since the one before.
+    still = [motion < rules.min_motion for motion in evidence.motion[inside][1:]]
+    for name, most_s, reason, marks in (
+        ("black", rules.max_black_s, Reason.TOO_DARK, black),
+        ("frozen", rules.max_frozen_s, Reason.STILL, still),
+    ):
+        start_s, lasts_s = longest(times_s, marks)
+        if most_s is not None and lasts_s > most_s + EDGE_S:
+            return (
+                reason,
+                f"{name} for {lasts_s:.2f} s from {start_s:.2f} s; clip.max_{name}_s is {most_s:g}",
+            )
+    share = sum(still) / max(1, len(still))
+    if share > rules.max_still_share:
+        detail = f"nothing moves in {share:.2f} of it; clip.max_still_share is {rules.max_still_share:g}"
+        return Reason.STILL, detail
+    return None
+
+
+def longest(times_s: Sequence[float], marks: Sequence[bool]) -> tuple[float, float]:
+    """Return start and length of the longest run of marked steps; step ``i`` begins at ``times_s[i]``."""
+    best, since = (0.0, 0.0), None
+    for index, marked in enumerate([*marks, False]):
+        if marked and since is None:
+            since = times_s[index]
+        elif not marked and since is not None:
+            best = max(best, (since, times_s[index] - since), key=lambda found: found[1])
+            since = None
+    return best
 
 
 def drop_clip(clip: Clip, stage: str, reason: Reason, detail: str) -> Drop:

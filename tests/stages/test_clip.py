@@ -242,3 +242,28 @@ def test_a_frame_belongs_to_the_clip_that_starts_with_it() -> None:
     assert evidence is not None
     first, second = (evidence.frame_times_s[frames_in(evidence, shot)] for shot in evidence.shots)
     assert (first[0], first[-1], second[0]) == (0.0, 5.5, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason", "detail"),
+    [
+        ({}, None, ""),
+        ({"max_black_s": 2}, Reason.TOO_DARK, "black for 2.50 s from 2.00 s; clip.max_black_s is 2"),
+        ({"max_black_s": 2.5}, None, ""),
+        ({"max_frozen_s": 1.5}, Reason.STILL, "frozen for 3.00 s from 5.50 s; clip.max_frozen_s is 1.5"),
+        ({"max_frozen_s": 3}, None, ""),
+        (
+            {"max_still_share": 0.3},
+            Reason.STILL,
+            "nothing moves in 0.32 of it; clip.max_still_share is 0.3",
+        ),
+        ({"max_still_share": 0.4}, None, ""),
+    ],
+)
+def test_black_and_frozen_stretches(rules: dict[str, float], reason: Reason | None, detail: str) -> None:
+    video = video_of(in_a_row(10))
+    assert video.evidence is not None
+    video.evidence.exposure[4:9] = [0.01] * 5
+    video.evidence.motion[12:18] = [0.0] * 6
+    drops = [drop for drop in stage(**rules)(video).drops if drop.kind is Kind.CLIP]
+    assert [(drop.reason, drop.detail) for drop in drops] == ([] if reason is None else [(reason, detail)])

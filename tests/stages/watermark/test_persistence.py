@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.watermark.persistence import Region, persistent_regions, views
+from stages.watermark.persistence import Region, most_eigenvalue, persistent_regions, views
 
 Frame = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -270,3 +270,14 @@ def test_boxes_lie_in_the_picture_and_come_strongest_first() -> None:
     for x0, y0, x1, y1 in (region.box for region in regions):
         assert 0 <= x0 < x1 <= 1
         assert 0 <= y0 < y1 <= 1
+
+
+def test_no_leading_eigenvalue_is_above_its_bound() -> None:
+    rng = np.random.default_rng(5)
+    half = rng.random((40, 12, 12)).astype(np.float32) * (rng.random((40, 12, 12)) < 0.2)
+    matrices = np.maximum(half, half.transpose(0, 2, 1)).astype(np.float32)
+    leading = np.linalg.eigvalsh(matrices)[:, -1]
+    bound = most_eigenvalue(matrices)
+    assert (leading <= bound + 1e-4).all()
+    # It is of use: no row sum bounds so well.
+    assert bound.sum() < 0.9 * matrices.sum(axis=2).max(axis=1).sum()

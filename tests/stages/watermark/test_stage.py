@@ -6,6 +6,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from examples.drawing import Watermark as Mark
@@ -15,6 +17,7 @@ from models.language import Endpoint
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages.base import Workspace
+from stages.frames import jpeg_size
 from stages.reasons import Kind, Reason
 from stages.records import Box, Finding, OverlayKind, Transcript, Video, Watermark
 from stages.transcribe import Transcribe
@@ -164,3 +167,11 @@ def test_a_real_mark_is_found_where_it_is_and_read(mark: Mark | None, tmp_path: 
     # The mark stands in the upper right corner: a badge and the words, a sixteenth of the height.
     assert left > 0.6 and right > 0.95 and top < 0.08 and bottom < 0.2
     assert "COOKING" in seen.group(6)
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 360), (33, 900), (1, 1)])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_size_of_a_frame_is_read_from_its_header(width: int, height: int, progressive: bool) -> None:
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)]
+    _, jpeg = cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8), options)
+    assert jpeg_size(jpeg.tobytes()) == (width, height)
