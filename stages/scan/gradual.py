@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
@@ -137,8 +138,9 @@ def weigh(samples: Sequence[Thumbnail], length: int, margin: int) -> Evidence | 
     )
 
 
+@lru_cache(maxsize=512)
 def distance(a: Thumbnail, b: Thumbnail) -> float:
-    """Sum of absolute differences of two thumbnails, and 1."""
+    """Sum of absolute differences of two thumbnails, and 1; remembered, since windows share most pairs."""
     return float(cv2.norm(a.pixels, b.pixels, cv2.NORM_L1)) + 1
 
 

@@ -43,8 +43,11 @@ from stages.scan.shots import Boundaries, ShotSettings
 from stages.scan.sparse import SparseShots
 from stages.view import file_of
 
-AHEAD = 6
-"""Pictures that may be decoded before they are looked at."""
+AHEAD = 9
+AHEAD_PX = 20_000_000
+"""Pictures that may be decoded before they are looked at, and a bound on their pixels together."""
+SPARSE_FROM_PX = 600_000
+"""Pixels of a picture from which it pays not to decode all: below, what is decoded twice costs more."""
 Reading: TypeAlias = Callable[[InputContainer, Facts, Sampler, Losses], Evidence]
 
 
@@ -56,8 +59,9 @@ class ScanSettings(ScanMeasuring):
     """The one decoding pass.
 
     Attributes:
-        decode: ``needed`` leaves out pictures that no other refers to, away from possible boundaries, with
-            the detector ``own``; ``all`` decodes every picture. Boundaries and packed frames are the same.
+        decode: ``needed`` leaves out pictures that no other refers to, away from possible boundaries, where
+            pictures are large, with the detector ``own``; ``all`` decodes every picture. Boundaries and
+            packed frames are the same.
         max_missing_share: a video that ends earlier than announced by more is truncated.
     """
 
@@ -69,7 +73,7 @@ class Scan(Stage):
     """Decodes a video once: shots, measurements, packed frames."""
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "facts")
     writes = ("facts", "evidence")
@@ -104,7 +108,8 @@ class Scan(Stage):
         target = self.workspace.frames_path(video)
         target.parent.mkdir(parents=True, exist_ok=True)
         evidence = losses = None
-        if self.settings.decode == "needed" and self.settings.detector == "own":
+        large = video.facts.width_px * video.facts.height_px >= SPARSE_FROM_PX
+        if large and self.settings.decode == "needed" and self.settings.detector == "own":
             with suppress(NotSparseError):
                 evidence, losses, origin_s = self._decode(video, target, self._some)
         if evidence is None or losses is None:
@@ -144,7 +149,8 @@ class Scan(Stage):
         """Decode all pictures."""
         finder = shot_finder(self.settings, facts)
         extent = Extent(facts)
-        with read_ahead(frames(container, bounds=self.bounds, losses=losses), most=AHEAD) as pictures:
+        every = frames(container, bounds=self.bounds, losses=losses)
+        with read_ahead(every, most=most_ahead(facts)) as pictures:
             for frame in pictures:
                 finder.add(frame)
                 sampler.add(frame)
@@ -160,14 +166,15 @@ class Scan(Stage):
         finder = SparseShots(self.settings)
         extent = Extent(facts)
         some = sparse_frames(container, sampler.wants, bounds=self.bounds, losses=losses)
-        with read_ahead(sampler.begun(some), most=AHEAD) as pictures:
+        with read_ahead(sampler.begun(some), most=most_ahead(facts)) as pictures:
             for frame in pictures:
                 finder.add(frame)
                 extent.add(frame)
                 if isinstance(frame, Frame):
                     sampler.add(frame)
         spans, keys_s = finder.spans(), losses.key_times(start_of(container))
-        with read_ahead(read_spans(container, spans, keys_s, bounds=self.bounds), most=AHEAD) as numbered:
+        again = read_spans(container, spans, keys_s, bounds=self.bounds)
+        with read_ahead(again, most=most_ahead(facts)) as numbered:
             for number, picture in numbered:
                 finder.look(number, picture)
         return extent.evidence(finder.result(), sampler.result())
@@ -190,6 +197,11 @@ class Scan(Stage):
             detail = f"{facts.duration_s:.0f} s; probe.max_duration_s is {self.bounds.max_span_s:g}"
             return video.reject(self.name, Reason.TOO_LONG, detail)
         return video
+
+
+def most_ahead(facts: Facts) -> int:
+    """Return the number of pictures that may be decoded before they are looked at."""
+    return max(2, min(AHEAD, AHEAD_PX // (facts.width_px * facts.height_px)))
 
 
 class Extent:

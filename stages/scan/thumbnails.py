@@ -34,9 +34,9 @@ REACH = (6, 4)
 """Columns and rows by which a picture is moved when two are aligned."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Thumbnail:
-    """A picture at 64 x 36 pixels.
+    """A picture at 64 x 36 pixels. Equal to itself only.
 
     Attributes:
         time_s: presentation time in seconds.
@@ -88,11 +88,19 @@ class ThumbnailMaker:
 
 
 def reduced(plane: VideoPlane, width: int) -> Pixels:
-    """Reduce a plane of bytes to ``[36, width]``: the mean of some of its rows."""
+    """Reduce a plane of bytes to ``[36, width]``: the mean of 72 of its rows, evenly spaced.
+
+    Averaging is several times as fast where each pixel is the mean of a whole number of rows.
+    """
     pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
         : plane.height, : plane.width
     ]
-    rows = pixels[:: max(1, plane.height // (2 * HEIGHT))]
+    if plane.height % (2 * HEIGHT) == 0:
+        rows = pixels[:: plane.height // (2 * HEIGHT)]
+    elif plane.height > 2 * HEIGHT:
+        rows = pixels[np.arange(2 * HEIGHT) * plane.height // (2 * HEIGHT)]
+    else:
+        rows = pixels
     return np.asarray(cv2.resize(rows, (width, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 
 

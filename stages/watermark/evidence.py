@@ -25,7 +25,7 @@ Gray = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 THREADS = 2
-"""Pictures that are looked at together."""
+"""Computations that run together, this one included."""
 SIDE_PX = 216
 """Short side of the pictures that are judged."""
 DRAWN = 0.5
@@ -83,10 +83,11 @@ def candidates(grays: Sequence[Gray], appearance: Appearance) -> list[Candidate]
     """
     if not grays:
         return []
-    fields, members = views(grays)
-    regions = persistent_regions(fields)
-    with ThreadPoolExecutor(THREADS) as threads:
-        maps = list(threads.map(appearance.probability, grays))
+    with ThreadPoolExecutor(THREADS - 1) as threads:
+        looked = threads.map(appearance.probability, grays)
+        fields, members = views(grays)
+        regions = persistent_regions(fields)
+        maps = list(looked)
     places = drawn_places(maps)
     changes = deviation(grays)
     found: list[Candidate] = []

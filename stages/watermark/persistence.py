@@ -169,10 +169,12 @@ def presences(field: Field, energy: Field) -> list[Field]:
         similar[number] = (part @ part.T) * scale[:, None] * scale[None]
         telling[number] = own > BLOCK_ENERGY * BLOCK_PX**2
     both = telling[:, :, None] & telling[:, None, :]
-    ranked = np.sort(np.where(both, similar, -1), axis=0)
+    # Sorting is several times as fast along the last axis.
+    ranked = np.sort(np.ascontiguousarray(np.where(both, similar, -1).transpose(1, 2, 0)))
     # The same scene: where the calmer fifth of the blocks that have edges is alike.
-    place = (len(ranked) - CALM_SHARE * both.sum(axis=0)).astype(int).clip(0, len(ranked) - 1)
-    rest = np.take_along_axis(ranked, place[None], axis=0)[0]
+    blocks = rows * columns
+    place = (blocks - CALM_SHARE * both.sum(axis=0)).astype(int).clip(0, blocks - 1)
+    rest = np.take_along_axis(ranked, place[..., None], axis=2)[..., 0]
     apart = np.clip(1 - 2 * rest, 0, 1)
     np.fill_diagonal(apart, 0)
     linked = np.maximum(similar * apart, 0)

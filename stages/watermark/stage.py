@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import cv2
@@ -144,41 +145,46 @@ class FilterWatermarks(Stage):
 
     def _findings(self, window: Window) -> Iterator[tuple[Finding, str]]:
         """The overlays of some clips, each with the clip that it is seen in."""
-        times = window.times_s
         scored = [
             (self._head.probability(one.features), one)
             for one in candidates(window.grays(), self._appearance)
         ]
         scored = merged([(score, one) for score, one in scored if score >= MIN_SCORE])
-        for score, one in scored:
-            text = ""
-            for clip in window.clips:
-                seen = [
-                    n
-                    for n, time_s in enumerate(times)
-                    if clip.start_s <= time_s < clip.end_s and one.shown[n]
-                ]
-                if not seen:
-                    continue
-                # An overlay that does not persist may say something else in every clip.
-                if score >= READ_FROM and (not text or not one.persistent):
-                    text = self._read(window.jpegs[seen[len(seen) // 2]], one.box)
-                kind = kind_of(
-                    one.box,
-                    text,
-                    persistent=one.persistent > 0 or one.drifts,
-                    shown=sum(one.shown) / len(one.shown),
-                )
-                yield (
-                    Finding(kind=kind, box=rounded(one.box), score=round(score, 4), text=text),
-                    clip.clip_id,
-                )
+        if self._reader is None and any(score >= READ_FROM for score, _ in scored):
+            # Loading takes seconds, and most videos have nothing to read.
+            self._reader = TextReader(threads=self.settings.threads)
+        with ThreadPoolExecutor(THREADS) as threads:
+            for found in threads.map(partial(self._seen, window), scored):
+                yield from found
+
+    def _seen(self, window: Window, found: tuple[float, Candidate]) -> list[tuple[Finding, str]]:
+        """One overlay, with its text, in each of the clips that it is seen in."""
+        score, one = found
+        result, text = [], ""
+        for clip in window.clips:
+            seen = [
+                n
+                for n, time_s in enumerate(window.times_s)
+                if clip.start_s <= time_s < clip.end_s and one.shown[n]
+            ]
+            if not seen:
+                continue
+            # An overlay that does not persist may say something else in every clip.
+            if score >= READ_FROM and (not text or not one.persistent):
+                text = self._read(window.jpegs[seen[len(seen) // 2]], one.box)
+            kind = kind_of(
+                one.box,
+                text,
+                persistent=one.persistent > 0 or one.drifts,
+                shown=sum(one.shown) / len(one.shown),
+            )
+            finding = Finding(kind=kind, box=rounded(one.box), score=round(score, 4), text=text)
+            result.append((finding, clip.clip_id))
+        return result
 
     def _read(self, jpeg: bytes, box: Box) -> str:
         """The lines in a part of a packed frame."""
-        if self._reader is None:
-            # Loading takes seconds, and most videos have nothing to read.
-            self._reader = TextReader(threads=self.settings.threads)
+        assert self._reader is not None
         picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
         assert picture is not None
         height, width = picture.shape[:2]
