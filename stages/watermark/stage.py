@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import cv2
 import numpy as np
@@ -68,6 +68,10 @@ class WatermarkSettings(WatermarkMeasuring):
     min_crop_area: Share = 0.6
 
 
+Place: TypeAlias = tuple[Clip, bytes]
+"""A clip, and a packed frame of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Consecutive clips of a video and some of their packed frames.
@@ -85,6 +89,19 @@ class Window:
         """Return the frames as they are looked at; see :func:`small_gray`."""
         with ThreadPoolExecutor(THREADS) as threads:
             return list(threads.map(small_gray, self.jpegs))
+
+    def seen(self, overlay: Candidate) -> list[Place]:
+        """Return the clips in which an overlay is seen, with the middle one of the frames that show it."""
+        places = []
+        for clip in self.clips:
+            shown = [
+                n
+                for n, time_s in enumerate(self.times_s)
+                if clip.start_s <= time_s < clip.end_s and overlay.shown[n]
+            ]
+            if shown:
+                places.append((clip, self.jpegs[shown[len(shown) // 2]]))
+        return places
 
 
 class FilterWatermarks(Stage):
@@ -154,35 +171,33 @@ class FilterWatermarks(Stage):
             # Loading takes seconds, and most videos have nothing to read.
             self._reader = TextReader(threads=self.settings.threads)
         with ThreadPoolExecutor(THREADS) as threads:
-            for found in threads.map(partial(self._seen, window), scored):
-                yield from found
+            seen = [(score, one, window.seen(one)) for score, one in scored]
+            # Reading begins here for all that do not persist.
+            read = [self._texts(threads, *each) for each in seen]
+            for (score, one, places), texts in zip(seen, read, strict=True):
+                shown = sum(one.shown) / len(one.shown)
+                for (clip, _), text in zip(places, texts, strict=True):
+                    kind = kind_of(one.box, text, persistent=one.persistent > 0 or one.drifts, shown=shown)
+                    finding = Finding(kind=kind, box=rounded(one.box), score=round(score, 4), text=text)
+                    yield finding, clip.clip_id
 
-    def _seen(self, window: Window, found: tuple[float, Candidate]) -> list[tuple[Finding, str]]:
-        """One overlay, with its text, in each of the clips that it is seen in."""
-        score, one = found
-        result, text = [], ""
-        for clip in window.clips:
-            seen = [
-                n
-                for n, time_s in enumerate(window.times_s)
-                if clip.start_s <= time_s < clip.end_s and one.shown[n]
-            ]
-            if not seen:
-                continue
-            # An overlay that does not persist may say something else in every clip.
-            if score >= READ_FROM and (not text or not one.persistent):
-                text = self._read(window.jpegs[seen[len(seen) // 2]], one.box)
-            kind = kind_of(
-                one.box,
-                text,
-                persistent=one.persistent > 0 or one.drifts,
-                shown=sum(one.shown) / len(one.shown),
-            )
-            finding = Finding(kind=kind, box=rounded(one.box), score=round(score, 4), text=text)
-            result.append((finding, clip.clip_id))
-        return result
+    def _texts(
+        self, threads: ThreadPoolExecutor, score: float, one: Candidate, places: Sequence[Place]
+    ) -> Iterator[str]:
+        """What an overlay says in each of its places; an overlay that persists says the same in all."""
+        if score < READ_FROM:
+            return iter([""] * len(places))
+        if one.persistent:
+            return self._lasting(one.box, places)
+        return threads.map(partial(self._read, one.box), [jpeg for _, jpeg in places])
 
-    def _read(self, jpeg: bytes, box: Box) -> str:
+    def _lasting(self, box: Box, places: Sequence[Place]) -> Iterator[str]:
+        text = ""
+        for _, jpeg in places:
+            text = text or self._read(box, jpeg)
+            yield text
+
+    def _read(self, box: Box, jpeg: bytes) -> str:
         """The lines in a part of a packed frame."""
         assert self._reader is not None
         picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
