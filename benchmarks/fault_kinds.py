@@ -9,9 +9,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import psutil  # type: ignore[import-untyped]
 
 from benchmarks.fault_bench import OTHER, At, Bench, Fault
 from benchmarks.run_process import title
@@ -99,7 +102,9 @@ def _kill_a_worker(family: Sequence[Any], seed: float) -> bool:
     workers = [each for each in family if "GroupWorker" in title(each)]
     if not workers:
         return False
-    random.Random(seed).choice(workers).kill()
+    # It may end in between.
+    with suppress(psutil.NoSuchProcess):
+        random.Random(seed).choice(workers).kill()
     return True
 
 

@@ -50,7 +50,9 @@ class Run:
         """Kill the driver, then what outlives it by itself; returns whether the driver still ran."""
         orphans = self.family()
         ran = self.process.poll() is None
-        self.process.kill()
+        # It may end in between.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.process.kill()
         self.process.wait()
         _, alive = psutil.wait_procs(orphans, timeout=20)
         for orphan in alive:

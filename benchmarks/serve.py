@@ -117,6 +117,10 @@ class StandIns:
         """Return the recipe of the service."""
         return config.Recipe(film=config.Film(upscale_px=SIDE_PX), serve=self.serve)
 
+    def plans_at_once(self) -> int:
+        """Return 1."""
+        return 1
+
     def director(self) -> DirectorParts:
         """Load the director."""
         return DirectorParts(director=Director(Work()), encoder=Encoder(), identity={"director": "1"})
@@ -127,7 +131,8 @@ class StandIns:
 
     def generator(self) -> GeneratorParts:
         """Load the generator."""
-        return GeneratorParts(generator=Generator(Work(), self.log), identity={"generator": "1"})
+        generator = Generator(Work(), self.log)
+        return GeneratorParts(generator=generator, condition="state", fps=4.0, identity={"generator": "1"})
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from models.endpoint import EndpointSettings
 from models.settings import Count, NonNegative, Positive, Section, Share
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -358,14 +359,13 @@ class Pipeline(Section):
     negative_prompt: str | None = None
 
 
-class StockPlanner(Section):
-    """The language model that writes the steps: an OpenAI-compatible endpoint, or, with ``base_url`` null,
-    the packaged one. ``steps``: how many, where the command does not say."""
+class StockPlanner(EndpointSettings):
+    """The language model that writes the steps; without ``base_url`` the packaged one.
 
-    base_url: str | None = None
-    model: str = "local"
-    api_key_env: str = "OPENAI_API_KEY"
-    schema_form: Literal["json_schema", "json_object"] = "json_schema"
+    ``steps``: how many, where a film does not say. ``concurrency``: plans that one service asks for at a
+    time, which a server such as vLLM answers as a batch.
+    """
+
     steps: Count = 6
 
 

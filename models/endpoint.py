@@ -125,6 +125,8 @@ class EndpointSettings(Access):
         """Return the configured endpoint; None where the job's own server is meant."""
         if self.base_url is None or self.model is None:
             return None
-        first = Endpoint.model_validate(dict(self) | {"others": ()})
+        # A subclass may have settings beside those of an endpoint.
+        given = {name: getattr(self, name) for name in Endpoint.model_fields if name != "others"}
+        first = Endpoint.model_validate(given)
         others = (first.model_copy(update=address.model_dump(exclude_none=True)) for address in self.others)
         return first.model_copy(update={"others": tuple(others)})

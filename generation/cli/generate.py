@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,21 +19,15 @@ from pipeline.platform.command import DONE, Commands, add_command, add_set_optio
 from pipeline.platform.progress import Live
 
 if TYPE_CHECKING:
-    from generation import config
     from generation.film.make import FilmEvent
-    from generation.film.parts import FilmModels
     from generation.film.plan import FirstStep
+    from generation.film.trained import Models
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
     parser = add_command(commands, "generate", __doc__, _generate)
     parser.add_argument("goal", metavar="GOAL", help='such as "How to make spring rolls?"')
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--models", type=Path, metavar="DIR", help="folder that `train` wrote")
-    source.add_argument(
-        "--stock", metavar="FILE_OR_NAME", help="recipe whose section `stock` names pretrained pipelines"
-    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the film's folder")
     parser.add_argument("--steps", type=positive, metavar="N", help="default: the director decides")
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
@@ -47,7 +40,12 @@ def add(commands: Commands) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``--painter``, ``--recipe`` and ``--set``."""
+    """Add ``--models`` or ``--stock``, ``--painter``, ``--recipe`` and ``--set``."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--models", type=Path, metavar="DIR", help="folder that `train` wrote")
+    source.add_argument(
+        "--stock", metavar="FILE_OR_NAME", help="recipe whose section `stock` names pretrained pipelines"
+    )
     parser.add_argument(
         "--painter", type=Path, metavar="DIR",
         help="paint key frames by this diffusers text-to-image or inpainting pipeline",
@@ -66,38 +64,45 @@ def _generate(parsed: argparse.Namespace) -> int:
         goal=parsed.goal, seed=parsed.seed, steps=parsed.steps, edit=_edit(parsed.edit),
         first=_first_step(parsed.first_step, parsed.first_picture),
     )  # fmt: skip
-    with _models(parsed) as (models, options):
-        from generation.film.make import make_film
+    from generation.film.make import make_film
+    from generation.film.plan import ANSWERS
+    from generation.film.trained import film_models
 
-        with FilmProgress() as progress:
-            result = make_film(request, models, parsed.out, options=options, on_event=progress.event)
+    models = models_of(parsed, answers=parsed.out / ANSWERS)
+    options, planning = models.recipe().film, models.director()
+    with planning.resources, FilmProgress() as progress:
+        parts = film_models(planning, models.painter(), models.generator())
+        result = make_film(request, parts, parsed.out, options=options, on_event=progress.event)
     for step in result.plan.steps:
         print(f"{step.start_s:7.2f} s  {step.step}. {step.action}")
     print(result.path)
     return DONE
 
 
-@contextmanager
-def _models(parsed: argparse.Namespace) -> Iterator[tuple[FilmModels, config.Film]]:
-    """Load the trained or the stock models, and the options of the film."""
+def models_of(parsed: argparse.Namespace, *, answers: Path) -> Models:
+    """Return the models that the options of :func:`add_model_options` name.
+
+    Args:
+        answers: folder for what a language model of ``--stock`` answers.
+
+    Raises:
+        UsageError: an option does not go with ``--stock``.
+        ConfigError: a recipe or a setting is wrong.
+    """
     from generation.config import Recipe
-    from generation.film.trained import TrainedModels, film_models, recipe_file, settings_of
+    from generation.film.trained import TrainedModels, recipe_file, settings_of
     from pipeline.platform.config import load
 
     if parsed.stock is None:
-        trained = TrainedModels(parsed.models, settings_of(parsed.recipe, parsed.settings), parsed.painter)
-        recipe = trained.recipe()
-        parts = trained.director(), trained.painter(), trained.generator()
-        yield film_models(*parts, recipe.generator), recipe.film
-        return
+        painter = parsed.painter and parsed.painter.resolve()
+        return TrainedModels(parsed.models.resolve(), settings_of(parsed.recipe, parsed.settings), painter)
     for option in ("painter", "recipe"):
         if getattr(parsed, option) is not None:
             raise UsageError(f"--{option} goes with --models: with --stock the recipe names all models")
-    from generation.film.stock import stock_models
+    from generation.film.stock import StockModels
 
     recipe = load(recipe_file(parsed.stock), parsed.settings, Recipe).config
-    with stock_models(recipe, parsed.out) as models:
-        yield models, recipe.film
+    return StockModels(recipe, answers.resolve())
 
 
 def _first_step(text: str | None, picture: Path | None) -> FirstStep | None:

@@ -13,14 +13,13 @@ import sys
 import threading
 from pathlib import Path
 
-from generation.cli.generate import add_model_options
+from generation.cli.generate import add_model_options, models_of
 from pipeline.platform.command import DONE, Commands, add_command
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
     parser = add_command(commands, "serve", __doc__, _serve)
-    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="what `train` wrote")
     parser.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="where films are made")
     parser.add_argument(
         "--results", metavar="URL",
@@ -31,14 +30,11 @@ def add(commands: Commands) -> None:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    from generation.film.trained import TrainedModels, settings_of
+    from generation.film.plan import ANSWERS
     from generation.service.serving import made_key, running
 
     ended = threading.Event()
-    models = TrainedModels(
-        parsed.models.resolve(), settings_of(parsed.recipe, parsed.settings),
-        parsed.painter and parsed.painter.resolve(),
-    )  # fmt: skip
+    models = models_of(parsed, answers=parsed.jobs / ANSWERS)
     options = models.recipe().serve
     key = made_key(options)
     with running(models, parsed.jobs, parsed.results):

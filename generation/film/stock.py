@@ -5,15 +5,14 @@ The trained director and generator of this project replace its parts one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from generation import config
-from generation.film.parts import FilmModels
 from generation.film.pipelines import LoadedPipeline, PipelineGenerator, StockPainter
-from generation.film.plan import ANSWERS
 from generation.film.planner import EndpointDirector
+from generation.film.trained import DirectorParts, GeneratorParts, PainterParts
 from models import llamacpp, weights
 from models.language import Endpoint, LanguageClient
 from models.server import Server
@@ -24,47 +23,74 @@ CONTEXT_TOKENS = 4096
 START_S = 120.0
 
 
-@contextmanager
-def stock_models(recipe: config.Recipe, out: Path) -> Iterator[FilmModels]:
-    """Load the models of a recipe's section ``stock``; the packaged language model runs as long as this.
+@dataclass(frozen=True, slots=True)
+class StockModels:
+    """The pretrained models of a recipe's section ``stock``; see :class:`generation.film.trained.Models`.
 
-    Args:
-        out: the film's folder, which also holds the language model's answers.
-
-    Raises:
-        ConfigError: the section is missing, or a pipeline does not fit its place.
+    Attributes:
+        chosen: the recipe.
+        answers: folder of the language model's answers; made if it is missing.
     """
-    options = recipe.stock
-    if options is None:
-        raise ConfigError("--stock: the recipe has no section stock, with painter and video")
-    video = PipelineGenerator(LoadedPipeline(options.video, key="stock.video"), options.video)
-    editor = None if options.editor is None else LoadedPipeline(options.editor, key="stock.editor")
-    painter = StockPainter(
-        LoadedPipeline(options.painter, key="stock.painter"), editor,
-        size_px=(options.video.height_px, options.video.width_px), memory=options.memory,
-    )  # fmt: skip
-    with ExitStack() as stack:
-        out.mkdir(parents=True, exist_ok=True)
-        memo = stack.enter_context(closing(Memo(out / ANSWERS)))
-        client = LanguageClient(_endpoint(options.planner, out, stack), memo, stage="plan")
-        director = EndpointDirector(client, steps=options.planner.steps)
-        yield FilmModels(
-            director=director, generator=video, painter=painter, condition="keyframe",
-            fps=options.video.fps,
-            identity={
-                "director": director.identity, "generator": video.identity, "painter": painter.identity,
-            },
-        )  # fmt: skip
 
+    chosen: config.Recipe
+    answers: Path
 
-def _endpoint(options: config.StockPlanner, out: Path, stack: ExitStack) -> Endpoint:
-    """Return the endpoint that plans; start the packaged model where none is named."""
-    if options.base_url is not None:
-        return Endpoint(
-            base_url=options.base_url, model=options.model, api_key_env=options.api_key_env,
-            schema_form=options.schema_form,
+    def recipe(self) -> config.Recipe:
+        """Return the recipe of films and service.
+
+        Raises:
+            ConfigError: it has no section ``stock``.
+        """
+        self._options()
+        return self.chosen
+
+    def plans_at_once(self) -> int:
+        """Return how many requests the planner's endpoint may have; it batches them, if it is able to."""
+        planner = self._options().planner
+        return 1 if planner.base_url is None else planner.concurrency
+
+    def director(self) -> DirectorParts:
+        """Return the language model behind its endpoint; where none is named, start the packaged one."""
+        resources, planner = ExitStack(), self._options().planner
+        self.answers.mkdir(parents=True, exist_ok=True)
+        memo = resources.enter_context(closing(Memo(self.answers)))
+        client = LanguageClient(self._endpoint(resources), memo, stage="plan")
+        director = EndpointDirector(client, steps=planner.steps)
+        identity = {"director": director.identity}
+        return DirectorParts(director=director, encoder=None, identity=identity, resources=resources)
+
+    def painter(self) -> PainterParts:
+        """Load the models of the first and of the later key frames.
+
+        Raises:
+            ConfigError: a pipeline does not fit its place; likewise for the generator.
+        """
+        options = self._options()
+        painter = StockPainter(
+            LoadedPipeline(options.painter, key="stock.painter"),
+            None if options.editor is None else LoadedPipeline(options.editor, key="stock.editor"),
+            size_px=(options.video.height_px, options.video.width_px), memory=options.memory,
         )  # fmt: skip
-    command = llamacpp.command(weights.smollm2(), threads=2, context_tokens=CONTEXT_TOKENS)
-    log = out / ANSWERS / "server.log"
-    server = stack.enter_context(Server(command, host="127.0.0.1", deadline_s=START_S, log=log))
-    return Endpoint(base_url=server.base_url, model="SmolLM2-135M-Instruct", concurrency=1)
+        return PainterParts(decoder=None, painter=painter, identity={"painter": painter.identity})
+
+    def generator(self) -> GeneratorParts:
+        """Load the image-to-video pipeline."""
+        options = self._options().video
+        generator = PipelineGenerator(LoadedPipeline(options, key="stock.video"), options)
+        identity = {"generator": generator.identity}
+        return GeneratorParts(generator=generator, condition="keyframe", fps=options.fps, identity=identity)
+
+    def _options(self) -> config.Stock:
+        if self.chosen.stock is None:
+            raise ConfigError("--stock: the recipe has no section stock, with painter and video")
+        return self.chosen.stock
+
+    def _endpoint(self, resources: ExitStack) -> Endpoint:
+        """Return the endpoint that plans; start the packaged model where none is named."""
+        endpoint = self._options().planner.endpoint()
+        if endpoint is not None:
+            return endpoint
+        command = llamacpp.command(weights.smollm2(), threads=2, context_tokens=CONTEXT_TOKENS)
+        log = self.answers / "server.log"
+        server = resources.enter_context(Server(command, host="127.0.0.1", deadline_s=START_S, log=log))
+        return Endpoint(base_url=server.base_url, model="SmolLM2-135M-Instruct", concurrency=1)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -20,7 +21,7 @@ from pipeline.platform.config import ConfigError, leaves, load
 
 if TYPE_CHECKING:
     from generation.core.states import StateDecoder, StateEncoder
-    from generation.film.parts import Director, FilmModels, Generator, Painter, Retriever
+    from generation.film.parts import Condition, Director, FilmModels, Generator, Painter, Retriever
 
 Role = Literal["director", "generator", "decoder"]
 CHANGEABLE = (
@@ -71,6 +72,9 @@ class Models(Protocol):
     def recipe(self) -> config.Recipe:
         """Return the recipe of films and service."""
 
+    def plans_at_once(self) -> int:
+        """Return how many plans one director writes side by side."""
+
     def director(self) -> DirectorParts:
         """Load the director and its encoder."""
 
@@ -83,11 +87,17 @@ class Models(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorParts:
-    """The models that plan; ``identity`` is the director's."""
+    """The models that plan; ``identity`` is the director's.
+
+    Attributes:
+        encoder: None where the director predicts no states.
+        resources: closed when the director is no longer needed.
+    """
 
     director: Director
-    encoder: StateEncoder
+    encoder: StateEncoder | None
     identity: Mapping[str, str]
+    resources: ExitStack = field(default_factory=ExitStack)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +105,7 @@ class PainterParts:
     """The models that make key frames; ``identity`` is theirs by role.
 
     Attributes:
-        decoder: paints key frames from states; None with a retriever.
+        decoder: paints key frames from states; None with a retriever, or where nothing predicts states.
         painter: paints key frames from captions.
     """
 
@@ -109,27 +119,26 @@ class GeneratorParts:
     """The models that render clips; ``identity`` is the generator's.
 
     Attributes:
+        condition: see :data:`generation.film.parts.Condition`.
+        fps: frames a second of the clips.
         retriever: the generator, if it starts from training clips.
     """
 
     generator: Generator
+    condition: Condition
+    fps: float
     retriever: Retriever | None = None
     identity: Mapping[str, str]
 
 
-def film_models(
-    planning: DirectorParts,
-    painting: PainterParts,
-    rendering: GeneratorParts,
-    options: config.GeneratorSettings,
-) -> FilmModels:
+def film_models(planning: DirectorParts, painting: PainterParts, rendering: GeneratorParts) -> FilmModels:
     """Return the models of a film from their three parts."""
     from generation.film.parts import FilmModels
 
     return FilmModels(
         director=planning.director, encoder=planning.encoder, decoder=painting.decoder,
         painter=painting.painter, generator=rendering.generator, retriever=rendering.retriever,
-        condition=options.condition, fps=options.fps,
+        condition=rendering.condition, fps=rendering.fps,
         identity={**planning.identity, **painting.identity, **rendering.identity},
     )  # fmt: skip
 
@@ -161,7 +170,11 @@ class TrainedModels:
                 f"--models {self.folder}: director and generator were trained on different states "
                 f"({difference}); train one of them again"
             )
-        return generator
+        return generator.model_copy(update={"stock": None})
+
+    def plans_at_once(self) -> int:
+        """Return 1: a model has its device for itself."""
+        return 1
 
     def director(self) -> DirectorParts:
         """Load the director and the encoder of its states."""
@@ -210,7 +223,10 @@ class TrainedModels:
         else:
             retriever, generator.options = None, recipe.generator
         identity = {"generator": self._identity("generator", recipe.generator)}
-        return GeneratorParts(generator=generator, retriever=retriever, identity=identity)
+        return GeneratorParts(
+            generator=generator, condition=recipe.generator.condition, fps=recipe.generator.fps,
+            retriever=retriever, identity=identity,
+        )  # fmt: skip
 
     def _recipe(self, role: Role) -> config.Recipe:
         path = self.folder / role / "recipe.yaml"

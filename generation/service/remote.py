@@ -20,6 +20,7 @@ from torch import Tensor
 
 from generation.core.states import Pictures, StateDecoder, StateEncoder
 from generation.core.story import Source, Step
+from generation.film.footage import Sound
 from generation.film.make import FilmCancelled
 from generation.film.parts import FilmModels
 from generation.film.stills import Picture
@@ -173,7 +174,8 @@ class RemoteGenerator:
 
     def sample(self, captions: list[str], states: Tensor | None, **more: Any) -> NDArray[np.uint8]:
         """See :meth:`generation.generator.model.Generator.sample`."""
-        return self._timed("sample", captions, states, more)
+        clips: NDArray[np.uint8] = self._timed("sample", captions, states, more)
+        return clips
 
     def retrieve(self, steps: Sequence[Step]) -> list[Source]:
         """See :class:`generation.film.parts.Retriever`; likewise the methods below."""
@@ -189,38 +191,47 @@ class RemoteGenerator:
         self, source: Source, caption: str, state: Tensor | None, *, seed: int
     ) -> NDArray[np.uint8]:
         """Return one clip that starts from a source."""
-        return self._timed("sample_from", source, caption, state, seed)
+        clip: NDArray[np.uint8] = self._timed("sample_from", source, caption, state, seed)
+        return clip
 
-    def _timed(self, method: str, *arguments: Any) -> NDArray[np.uint8]:
+    def _timed(self, method: str, *arguments: Any) -> Any:
         started_s = time.monotonic()
-        clips: NDArray[np.uint8] = self._remote.call(method, *arguments)
+        made = self._remote.call(method, *arguments)
         metrics.observe("videoauteur_service_clip_seconds", time.monotonic() - started_s)
-        return clips
+        return made
+
+
+class RemoteSoundGenerator(RemoteGenerator):
+    """A generator of clips with sound."""
+
+    def sample_with_sound(
+        self, caption: str, *, seed: int, keyframe: Picture | None, first_frame: Picture | None
+    ) -> tuple[NDArray[np.uint8], Sound | None]:
+        """See :class:`generation.film.parts.SoundGenerator`."""
+        clip: NDArray[np.uint8]
+        clip, sound = self._timed("sample_with_sound", caption, seed, keyframe, first_frame)
+        return clip, sound
 
 
 def remote_models(
-    director: Remote,
-    painter: Remote,
-    generator: Remote,
-    facts: Mapping[str, Mapping[str, Any]],
-    **options: Any,
+    director: Remote, painter: Remote, generator: Remote, facts: Mapping[str, Mapping[str, Any]]
 ) -> FilmModels:
     """Return the models of a film.
 
     Args:
         facts: of each role, as its replicas report them.
-        options: ``condition`` and ``fps`` of the generator.
     """
-    painting = facts["painter"]["painter"]
-    picture_px = facts["painter"]["picture_px"]
-    rendering = RemoteGenerator(generator)
+    encoding, painting = facts["director"]["encoder"], facts["painter"]["painter"]
+    picture_px, made = facts["painter"]["picture_px"], facts["generator"]
+    rendering = (RemoteSoundGenerator if made["has_sound"] else RemoteGenerator)(generator)
     return FilmModels(
         director=RemoteDirector(director),
-        encoder=RemoteEncoder(director, **facts["director"]["encoder"]),
+        encoder=None if encoding is None else RemoteEncoder(director, **encoding),
         decoder=None if picture_px is None else RemoteDecoder(painter, picture_px),
         painter=None if painting is None else RemotePainter(painter, **painting),
         generator=rendering,
-        retriever=rendering if facts["generator"]["retrieves"] else None,
+        retriever=rendering if made["retrieves"] else None,
+        condition=made["condition"],
+        fps=made["fps"],
         identity={role: name for each in facts.values() for role, name in each["identity"].items()},
-        **options,
     )

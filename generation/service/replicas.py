@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -18,6 +20,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from generation.core.states import Pictures
 from generation.core.story import Source, Step
+from generation.film.footage import Sound
+from generation.film.parts import SoundGenerator
 from generation.film.stills import Picture
 from generation.film.trained import DirectorParts, GeneratorParts, Models, PainterParts
 from pipeline.platform.packages import check_packages
@@ -30,9 +34,14 @@ class InterruptedModelError(Exception):
 
 
 class Interruptible:
-    """Runs a model in a thread and stops it when the awaiting task is cancelled. One call at a time."""
+    """Runs a model in a thread and stops it when the awaiting task is cancelled.
 
-    def __init__(self) -> None:
+    Args:
+        calls: most at a time; more than one only where the model is elsewhere, behind an endpoint.
+    """
+
+    def __init__(self, calls: int = 1) -> None:
+        self._threads = ThreadPoolExecutor(calls, "model")
         self._stop = threading.Event()
         register_module_forward_pre_hook(self._check)
 
@@ -43,7 +52,7 @@ class Interruptible:
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Return the result of a call, made in a thread."""
         self._stop.clear()
-        work = asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -54,24 +63,25 @@ class Interruptible:
 
 
 class _Replica(Generic[T]):
-    """A part of the models, and the thread that it runs in."""
+    """A part of the models, and the threads that it runs in: one, unless ``calls`` says otherwise."""
 
-    def __init__(self, load: Callable[[], T]) -> None:
+    def __init__(self, load: Callable[[], T], calls: int = 1) -> None:
         check_packages()
         self._parts = load()
-        self._model = Interruptible()
+        self._model = Interruptible(calls)
 
 
 class DirectorReplica(_Replica[DirectorParts]):
     """Plans, and encodes pictures."""
 
     def __init__(self, models: Models) -> None:
-        super().__init__(models.director)
+        super().__init__(models.director, calls=models.plans_at_once())
+        weakref.finalize(self, self._parts.resources.close)
 
     async def facts(self) -> dict[str, Any]:
         """Return what the front must know of it."""
         encoder = self._parts.encoder
-        sizes = {"name": encoder.name, "tokens": encoder.tokens, "width": encoder.width}
+        sizes = encoder and {"name": encoder.name, "tokens": encoder.tokens, "width": encoder.width}
         return {"identity": dict(self._parts.identity), "encoder": sizes}
 
     async def plan(
@@ -84,6 +94,7 @@ class DirectorReplica(_Replica[DirectorParts]):
 
     async def encode(self, images: Pictures) -> Tensor:
         """See :meth:`generation.core.states.StateEncoder.encode`."""
+        assert self._parts.encoder is not None
         return await self._model.run(self._parts.encoder.encode, images)
 
 
@@ -126,13 +137,32 @@ class GeneratorReplica(_Replica[GeneratorParts]):
 
     async def facts(self) -> dict[str, Any]:
         """Return what the front must know of it."""
-        return {"identity": dict(self._parts.identity), "retrieves": self._parts.retriever is not None}
+        parts = self._parts
+        return {
+            "identity": dict(parts.identity),
+            "condition": parts.condition,
+            "fps": parts.fps,
+            "retrieves": parts.retriever is not None,
+            "has_sound": isinstance(parts.generator, SoundGenerator),
+        }
 
     async def sample(
         self, captions: list[str], states: Tensor | None, more: Mapping[str, Any]
     ) -> NDArray[np.uint8]:
         """See :meth:`generation.generator.model.Generator.sample`."""
         return await self._model.run(lambda: self._parts.generator.sample(captions, states, **more))
+
+    async def sample_with_sound(
+        self, caption: str, seed: int, keyframe: Picture | None, first_frame: Picture | None
+    ) -> tuple[NDArray[np.uint8], Sound | None]:
+        """See :class:`generation.film.parts.SoundGenerator`."""
+        generator = self._parts.generator
+        assert isinstance(generator, SoundGenerator)
+        return await self._model.run(
+            lambda: generator.sample_with_sound(
+                caption, seed=seed, keyframe=keyframe, first_frame=first_frame
+            )
+        )
 
     async def retrieve(self, steps: Sequence[Step]) -> list[Source]:
         """See :class:`generation.film.parts.Retriever`; likewise the methods below."""

@@ -22,7 +22,9 @@ from ray.serve.handle import DeploymentHandle
 
 from generation import config
 from generation.film.make import make_film
-from generation.film.trained import Models, TrainedModels, settings_of
+from generation.film.plan import ANSWERS
+from generation.film.stock import StockModels
+from generation.film.trained import Models, TrainedModels, recipe_file, settings_of
 from generation.service import views
 from generation.service.http import build_app
 from generation.service.jobs import Jobs
@@ -33,7 +35,7 @@ from generation.service.results import Results
 from models.errors import ReportedError
 from pipeline.platform.address import cluster_address
 from pipeline.platform.cluster import connected
-from pipeline.platform.config import ConfigError
+from pipeline.platform.config import ConfigError, load
 from pipeline.platform.packages import check_packages
 
 HEALTH_PERIOD_S = 2.0
@@ -95,10 +97,7 @@ class Front:
 
     def _make(self, work: Work) -> None:
         remotes = {role: Remote(handle, work.cancelled) for role, handle in self._handles.items()}
-        options = self._recipe.generator
-        models = remote_models(
-            **remotes, facts=self._known_facts(remotes), condition=options.condition, fps=options.fps
-        )
+        models = remote_models(**remotes, facts=self._known_facts(remotes))
         replicas = self._recipe.serve.generator
         make_film(
             work.request, models, work.out, options=self._recipe.film,
@@ -135,7 +134,8 @@ def application(models: Models, folder: Path, results: str | None = None) -> ser
     """
     options = models.recipe().serve
     accepted_keys(options)
-    director = _deployment("Director", options.director)(DirectorReplica)
+    plans = models.plans_at_once()
+    director = _deployment("Director", options.director, calls=plans)(DirectorReplica)
     painter = _deployment("Painter", options.painter)(PainterReplica)
     generator = _deployment("Generator", options.generator)(GeneratorReplica)
     # The jobs have one front; it waits more than it works.
@@ -150,8 +150,8 @@ def application(models: Models, folder: Path, results: str | None = None) -> ser
     return front.bind(models, folder, *parts, results)
 
 
-def _deployment(name: str, options: config.Replicas) -> Any:
-    """Return the decorator of a model's deployment."""
+def _deployment(name: str, options: config.Replicas, *, calls: int = 1) -> Any:
+    """Return the decorator of a model's deployment; a replica works at ``calls`` at a time."""
     if options.max_replicas is None:
         scaling: dict[str, Any] = {"num_replicas": options.replicas}
     else:
@@ -159,15 +159,15 @@ def _deployment(name: str, options: config.Replicas) -> Any:
             "autoscaling_config": {
                 "min_replicas": options.replicas,
                 "max_replicas": options.max_replicas,
-                # Calls wait in the front until a replica is free, and each replica takes one.
-                "target_ongoing_requests": 1,
+                # Calls wait in the front until a replica is free.
+                "target_ongoing_requests": calls,
                 "downscale_delay_s": options.idle_s,
             }
         }
     return serve.deployment(
         name=name,
-        # A model has its device for itself; more replicas serve more callers.
-        max_ongoing_requests=1,
+        # Mostly one: a model has its device for itself, and more replicas serve more callers.
+        max_ongoing_requests=calls,
         request_router_config={"max_backoff_s": OFFER_S},
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
         health_check_period_s=HEALTH_PERIOD_S,
@@ -179,11 +179,17 @@ def build(arguments: dict[str, Any]) -> serve.Application:
     """Build the application for a Serve configuration file (``infra/rayservice.yaml``).
 
     Args:
-        arguments: ``models`` and ``jobs``: folders; ``results``: URL; ``settings``: list of ``a.b=value``.
+        arguments: ``models`` and ``jobs``: folders; ``stock``, in place of ``models``: name or file of a
+            recipe; ``results``: URL; ``settings``: list of ``a.b=value``.
     """
-    settings = settings_of(arguments.get("recipe"), arguments.get("settings", ()))
-    models = TrainedModels(Path(arguments["models"]), settings)
-    return application(models, Path(arguments["jobs"]), arguments.get("results"))
+    jobs, settings = Path(arguments["jobs"]), arguments.get("settings", ())
+    models: Models
+    if "stock" in arguments:
+        recipe = load(recipe_file(arguments["stock"]), settings, config.Recipe).config
+        models = StockModels(recipe, jobs / ANSWERS)
+    else:
+        models = TrainedModels(Path(arguments["models"]), settings_of(arguments.get("recipe"), settings))
+    return application(models, jobs, arguments.get("results"))
 
 
 def accepted_keys(options: config.Serve) -> list[str]:

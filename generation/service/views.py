@@ -115,6 +115,9 @@ class Problem(BaseModel):
 
 def about(recipe: Recipe, retrieves: bool) -> Models:
     """Return the view of the models."""
+    if recipe.stock is not None:
+        planner = recipe.stock.planner.model or "SmolLM2-135M-Instruct"
+        return Models(director=planner, generator=recipe.stock.video.path.name, notice=None)
     backbone, transformer = recipe.director.backbone, recipe.generator.transformer
     notices = []
     director = str(backbone.path or backbone.kind)

@@ -111,12 +111,17 @@ class HeldModels:
     def recipe(self) -> config.Recipe:
         return config.Recipe(film=config.Film(upscale_px=32), serve=self.serve)
 
+    def plans_at_once(self) -> int:
+        return 1
+
     def director(self) -> DirectorParts:
         held = HeldPlanner(self.folder)
         return DirectorParts(director=held, encoder=Encoder(), identity={"director": "d"})
 
     def generator(self) -> GeneratorParts:
-        return GeneratorParts(generator=HeldRenderer(self.folder), identity={"generator": "g"})
+        return GeneratorParts(
+            generator=HeldRenderer(self.folder), condition="state", fps=4.0, identity={"generator": "g"}
+        )
 
     def painter(self) -> PainterParts:
         return PainterParts(decoder=Decoder(), identity={"decoder": "c"})
