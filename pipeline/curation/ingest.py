@@ -262,7 +262,8 @@ def identify(surveyed: Iterable[Source], memo: Memo, files: VideoFiles | None = 
     for at, source in enumerate(sources):
         if source.problem is None:
             key = content_key(source.uri, source.identity)
-            stored = memo.get(key)
+            # Not fresh, which looks at the folder for each missing key: of a new INPUT that is all of them.
+            stored = memo.get(key, fresh=False)
             if stored is not None:
                 found[at] = (None, stored.strip('"'))
             elif not is_url(source.uri) or sizes[_size(source)] > 1:

@@ -38,7 +38,7 @@ def rows_of(source: Source, video: Video, root: str = "") -> Rows:
     rows["videos"] = [_video_row(source, video, root) | counts]
     rows["clips"] = _clip_rows(video, clips, root)
     rows["actions"] = _action_rows(video, actions, {pair.action_id for pair in matches})
-    rows["matches"] = [to_jsonable_python(pair) | {"video_id": video.video_id} for pair in matches]
+    rows["matches"] = [pair | {"video_id": video.video_id} for pair in to_jsonable_python(matches)]
     if video.narrative is not None:
         rows["narratives"] = [to_jsonable_python(video.narrative) | {"video_id": video.video_id}]
     return rows
@@ -65,10 +65,10 @@ def _clip_rows(video: Video, clips: Sequence[Clip], root: str) -> list[Row]:
     marks = {mark.clip_id: mark for mark in video.watermarks}
     relevance = {each.clip_id: each.score for each in video.relevance}
     rows: list[Row] = []
-    for clip in clips:
+    for clip, row in zip(clips, to_jsonable_python(clips), strict=True):
         caption, mark = captions.get(clip.clip_id), marks.get(clip.clip_id)
         rows.append(
-            to_jsonable_python(clip)
+            row
             | {
                 "video_id": video.video_id,
                 "video_uri": relative_uri(video.uri, root),
@@ -93,13 +93,13 @@ def _action_rows(video: Video, actions: Sequence[Action], matched: Set[str]) -> 
     causes = {pair.action_id: NoMatch.CLIP_DROPPED for pair in video.matches}
     causes |= {each.item_id: each.cause for each in video.unmatched}
     return [
-        to_jsonable_python(action)
+        row
         | {
             "video_id": video.video_id,
             "matched": action.action_id in matched,
             "unmatched_because": None if action.action_id in matched else causes.get(action.action_id),
         }
-        for action in actions
+        for action, row in zip(actions, to_jsonable_python(actions), strict=True)
     ]
 
 
