@@ -92,6 +92,8 @@ class Engine:
                 yield video
             else:
                 unfinished.append(video)
+        unfinished, unfit = self._sorted_by_crashes(unfinished)
+        yield from unfit
         unfinished = yield from self._screen(unfinished, stages)
         if not unfinished:
             return
@@ -101,13 +103,27 @@ class Engine:
         remaining = [stage for stage in stages if stage.name not in passed]
         serve, run = self._start_runner(len(unfinished))
         site = self._site(serve, remaining)
-        fit, unfit = _sorted_by_crashes(unfinished, site, self._memo)
-        yield from unfit
-        for video in run(fit, site, self._sink):
+        for video in run(unfinished, site, self._sink):
             if self._running and video.rejected and video.rejected.reason is Reason.RETRIES_EXHAUSTED:
                 # Without its servers every other video would end like this one.
                 self._running.check()
             yield video
+
+    def _sorted_by_crashes(self, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
+        """Split videos into those to run, and rejected ones that crashed their process in two runs."""
+        if not videos:
+            return [], []
+        collect(self._folders.scratch, self._memo)
+        watch, again = self._site_of({}, ()).watch(), self._config.run.retry_crashed
+        fit: list[Video] = []
+        unfit: list[Video] = []
+        for video in videos:
+            detail = None if again else remembered_crash(self._memo, watch.key(video))
+            if detail is None:
+                fit.append(video)
+            else:
+                unfit.append(crashed(video, detail))
+        return fit, unfit
 
     def _screen(self, videos: list[Video], stages: Sequence[Stage]) -> Generator[Video, None, list[Video]]:
         """Yield videos that need no cluster to be rejected, see :mod:`.screen`; return the others."""
@@ -182,18 +198,3 @@ def in_phases(config: Config, videos: Sequence[Video], phase: Phase) -> Iterator
         else:
             waiting.append(video)
     yield from phase(waiting, stages[split:])
-
-
-def _sorted_by_crashes(videos: Sequence[Video], site: Site, memo: Memo) -> tuple[list[Video], list[Video]]:
-    """Split videos into those to run, and rejected ones that crashed their process in two runs."""
-    collect(site.scratch, memo)
-    watch = site.watch()
-    fit: list[Video] = []
-    unfit: list[Video] = []
-    for video in videos:
-        detail = None if site.config.run.retry_crashed else remembered_crash(memo, watch.key(video))
-        if detail is None:
-            fit.append(video)
-        else:
-            unfit.append(crashed(video, detail))
-    return fit, unfit
