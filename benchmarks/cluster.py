@@ -101,6 +101,10 @@ class Bench:
     videos: int
     submitted: int
 
+    def log(self, name: str) -> Path:
+        """Return the file with what the driver of an output printed."""
+        return self.work / f"{name}.log"
+
     @property
     def marks(self) -> Path:
         """File with a line for each probe that was done."""
@@ -117,7 +121,8 @@ class Bench:
         """Start the driver over so many videos, into the output and memo of that name."""
         command = [sys.executable, "-c", DRIVER, *self._folders(number, name)]
         environment = os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        with self.log(name).open("wb") as log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def submit(self, dashboard: str, number: int, name: str) -> str:
         """Run the driver as a job of the cluster, and return its last lines."""
@@ -133,7 +138,7 @@ class Bench:
         """Run the driver to its end; see :meth:`start`."""
         status = self.start(address, number, name).wait()
         if status:
-            raise SystemExit(f"the run {name} failed with {status}")
+            raise SystemExit(f"the run {name} failed with {status}\n{self.log(name).read_text()[-3000:]}")
 
     def rate(self) -> float:
         """Return probes a second, in the second half of those that were done."""
@@ -202,6 +207,8 @@ def lost_node(bench: Bench) -> tuple[bool, int]:
         (node,) = found.worker_nodes
         found.remove_node(node, allow_graceful=False)
         ended = process.wait() == 0
+    if not ended:
+        print(bench.log("lost_node").read_text()[-3000:], file=sys.stderr)
     return ended and bench.tables("lost_node") == bench.tables("on1"), bench.probes() - bench.videos
 
 

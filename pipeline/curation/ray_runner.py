@@ -23,6 +23,7 @@ import ray
 import ray.exceptions
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.curation.bucket_memo import open_memo
 from pipeline.curation.chain import Group, groups
@@ -146,7 +147,9 @@ def run_ray(videos: Sequence[Video], site: Site, sink: EventSink) -> Iterator[Vi
     """Stream videos through the pools; each comes back exactly once, in any order."""
     if not videos:
         return
-    board: Any = ray.remote(num_cpus=0)(_Board).remote()
+    # On the driver's node, for a node that is lost must not take it along; Ray would choose any.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
     with _relayed(board, sink):
         blocks = blocks_of(videos, int(_processors(reserved_cpus(site.config))))
         missing = yield from _through_pools(blocks, site, board)
