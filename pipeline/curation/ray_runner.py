@@ -149,7 +149,7 @@ def run_ray(videos: Sequence[Video], site: Site, sink: EventSink) -> Iterator[Vi
         return
     # On the driver's node, for a node that is lost must not take it along; Ray would choose any.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
+    board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
     with _relayed(board, sink):
         blocks = blocks_of(videos, int(_processors(reserved_cpus(site.config))))
         missing = yield from _through_pools(blocks, site, board)
