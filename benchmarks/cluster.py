@@ -160,13 +160,28 @@ class Bench:
                 raise SystemExit("no probe was done in time")
             time.sleep(0.05)
 
-    def tables(self, name: str) -> dict[str, str]:
-        """Return the digests of the shards of an output."""
+    def same_tables(self, name: str) -> bool:
+        """Return whether an output has the tables of an undisturbed run on one node."""
+        if not (self.work / "on1").exists():
+            with cluster(1) as found:
+                self.run_to_end(found.address, self.videos, "on1")
+            self.probes()
+        return self._tables(name) == self._tables("on1")
+
+    def _tables(self, name: str) -> dict[str, str]:
         manifest = parse_manifest((self.work / name / MANIFEST).read_bytes(), name)
         return {file.path: file.sha256 for files in manifest.tables.values() for file in files}
 
     def _folders(self, number: int, name: str) -> list[str]:
         return [str(self.files(number)), str(self.work / name), str(self.work / f"{name}_memo")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Figures of a part by key, and what they are made of."""
+
+    figures: dict[str, float]
+    detail: str
 
 
 @contextmanager
@@ -187,8 +202,8 @@ def cluster(nodes: int, *, dashboard: bool = False) -> Iterator[Any]:
             found.remove_node(node, allow_graceful=False)
 
 
-def scaling(bench: Bench) -> tuple[float, str]:
-    """Return the ratio of the rates on two nodes and on one, and what it is made of."""
+def scaling(bench: Bench) -> Found:
+    """Compare the rates on two nodes and on one."""
     rates = []
     for nodes in (1, 2):
         with cluster(nodes) as found:
@@ -196,11 +211,12 @@ def scaling(bench: Bench) -> tuple[float, str]:
         rates.append(bench.rate())
         bench.probes()
     one, two = rates
-    return two / one, f"{one:.2f} probes a second on one node, {two:.2f} on two"
+    detail = f"{one:.2f} probes a second on one node, {two:.2f} on two"
+    return Found(figures={"ratio": round(two / one, 3)}, detail=detail)
 
 
-def lost_node(bench: Bench) -> tuple[bool, int]:
-    """Remove a node in the middle; return whether the tables are the same, and probes done again."""
+def lost_node(bench: Bench) -> Found:
+    """Remove a node in the middle."""
     with cluster(2) as found:
         process = bench.start(found.address, bench.videos, "lost_node")
         bench.wait_for_probes(bench.videos // 3)
@@ -209,21 +225,24 @@ def lost_node(bench: Bench) -> tuple[bool, int]:
         ended = process.wait() == 0
     if not ended:
         print(bench.log("lost_node").read_text()[-3000:], file=sys.stderr)
-    return ended and bench.tables("lost_node") == bench.tables("on1"), bench.probes() - bench.videos
+    twice = bench.probes() - bench.videos
+    same = int(ended and bench.same_tables("lost_node"))
+    return Found(figures={"lost_node": same, "lost_node_twice": twice}, detail=_again(twice))
 
 
-def submitted_twice(bench: Bench) -> int:
-    """Submit the same command twice as a job of the cluster; return probes that the second one did."""
+def submitted_twice(bench: Bench) -> Found:
+    """Submit the same command twice as a job of the cluster."""
     with cluster(2, dashboard=True) as found:
         address = f"http://{found.webui_url}" if found.webui_url else "http://127.0.0.1:8265"
         bench.submit(address, bench.submitted, "submitted")
         bench.probes()
         bench.submit(address, bench.submitted, "submitted")
-    return bench.probes()
+    again = bench.probes()
+    return Found(figures={"submitted_twice": again}, detail=f"of {bench.submitted} probes done again")
 
 
-def lost_head(bench: Bench) -> tuple[bool, int]:
-    """Kill the head in the middle and repeat the command on a new cluster; return as :func:`lost_node`."""
+def lost_head(bench: Bench) -> Found:
+    """Kill the head in the middle, and repeat the command on a new cluster."""
     with cluster(2) as found:
         process = bench.start(found.address, bench.videos, "lost_head")
         bench.wait_for_probes(bench.videos // 3)
@@ -233,7 +252,22 @@ def lost_head(bench: Bench) -> tuple[bool, int]:
         process.wait()
     with cluster(2) as found:
         bench.run_to_end(found.address, bench.videos, "lost_head")
-    return bench.tables("lost_head") == bench.tables("on1"), bench.probes() - bench.videos
+    twice = bench.probes() - bench.videos
+    same = int(bench.same_tables("lost_head"))
+    return Found(figures={"lost_head": same, "lost_head_twice": twice}, detail=_again(twice))
+
+
+def _again(twice: int) -> str:
+    return f"{twice} probes done again"
+
+
+PARTS: dict[str, tuple[str, Callable[[Bench], Found]]] = {
+    "ratio": ("two nodes over one", scaling),
+    "lost_node": ("a node lost in the middle", lost_node),
+    "lost_head": ("the head lost, the command repeated", lost_head),
+    "submitted_twice": ("submitted twice", submitted_twice),
+}
+"""Meaning and function of each part, by its first key."""
 
 
 def main() -> None:
@@ -241,39 +275,25 @@ def main() -> None:
     parser = parser_of("cluster", __doc__)
     parser.add_argument("--videos", type=int, default=40, help="in a measured run (default 40)")
     parser.add_argument("--work", type=float, default=1.0, help="seconds of a probe (default 1)")
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part; repeatable")
     parser.add_argument("--quick", action="store_true", help="12 videos")
     given = parser.parse_args()
+    rows: list[list[object]] = []
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(work=Path(folder), videos=12 if given.quick else given.videos, submitted=4)
         os.environ[WORK_VARIABLE], os.environ[MARKS_VARIABLE] = str(given.work), str(bench.marks)
         os.environ["PYTHONPATH"] = str(ROOT)
-        ratio, detail = scaling(bench)
-        print(f"ratio {ratio:.2f}: {detail}", file=sys.stderr, flush=True)
-        node, node_twice = lost_node(bench)
-        print(f"lost node: {node}, {node_twice} twice", file=sys.stderr, flush=True)
-        head, head_twice = lost_head(bench)
-        print(f"lost head: {head}, {head_twice} twice", file=sys.stderr, flush=True)
-        again = submitted_twice(bench)
-    rows = [
-        ["two nodes over one", ratio, detail],
-        ["a node lost in the middle", int(node), f"{node_twice} probes done again"],
-        ["the head lost, the command repeated", int(head), f"{head_twice} probes done again"],
-        ["submitted twice", again, f"of {bench.submitted} probes done again"],
-    ]
+        for name in given.only or PARTS:
+            meaning, part = PARTS[name]
+            found = part(bench)
+            # One after the other: an interrupted run has shown what it has found.
+            print(f"{meaning}: {found.figures}, {found.detail}", file=sys.stderr, flush=True)
+            rows.append([meaning, found.figures[name], found.detail])
+            figures |= found.figures
     print(f"{machine()}; two nodes of one processor on this machine\n")
     print(markdown(["what", "value", "made of"], rows), "\n")
-    print(
-        json.dumps(
-            {
-                "ratio": round(ratio, 3),
-                "lost_node": int(node),
-                "lost_node_twice": node_twice,
-                "lost_head": int(head),
-                "lost_head_twice": head_twice,
-                "submitted_twice": again,
-            }
-        )
-    )
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
