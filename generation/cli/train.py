@@ -58,7 +58,7 @@ def _train(parsed: argparse.Namespace) -> int:
     disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = _trained(parsed, recipe)
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"{folder}: {parsed.model} trained; losses.jsonl and what else the run wrote lie in it")
+        print(f"{folder}: {parsed.model} trained; losses.jsonl and other records lie beside it")
     return DONE
 
 

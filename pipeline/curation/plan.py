@@ -156,8 +156,8 @@ def as_text(plan: Plan) -> str:
     lines += [
         f"{'all':<43}{_ranges(*total)}",
         "",
-        "Each figure: likely - high. Likely is a video of CookGen's kind; high has shortest clips, speech",
-        "without a pause, and every question asked twice. A picture counts as Qwen2-VL and GPT-4o have it.",
+        "Each figure: likely - high. Likely assumes videos as in CookGen; high assumes the shortest clips,",
+        "speech without pauses, every question asked twice. Pictures count as in Qwen2-VL and GPT-4o.",
     ]
     return "\n".join(lines)
 
