@@ -50,6 +50,8 @@ from benchmarks.cluster import drive
 drive(*map(Path, sys.argv[1:4]))
 """
 START_DEADLINE_S = 120.0
+STARTING = "No available agent to submit job"
+"""Answer of a cluster that does not take jobs yet."""
 
 
 class BurningSite(FreeSite):
@@ -129,9 +131,15 @@ class Bench:
         entry = [sys.executable, "-c", DRIVER, *self._folders(number, name)]
         script = Path(sys.executable).with_name("ray")
         command = [str(script), "job", "submit", "--address", dashboard, "--", *entry]
-        found = subprocess.run(command, capture_output=True, text=True)
+        end_s = time.monotonic() + START_DEADLINE_S
+        while True:
+            found = subprocess.run(command, capture_output=True, text=True)
+            said = found.stdout + found.stderr
+            # A new cluster takes jobs some time after it has nodes.
+            if STARTING not in said or time.monotonic() > end_s:
+                break
         if found.returncode:
-            raise SystemExit(f"ray job submit: {found.stdout[-2000:]}{found.stderr[-2000:]}")
+            raise SystemExit(f"ray job submit: {said[-4000:]}")
         return found.stdout[-500:]
 
     def run_to_end(self, address: str, number: int, name: str) -> None:
