@@ -198,11 +198,12 @@ def cluster(nodes: int, *, dashboard: bool = False) -> Iterator[Any]:
     # Ray is imported after the environment of its processes is set.
     from ray.cluster_utils import Cluster
 
-    options = {"num_cpus": 1, "include_dashboard": dashboard, "object_store_memory": 200_000_000}
-    found = Cluster(initialize_head=True, head_node_args=options)
+    # Nodes of one machine cannot all have the agent at Ray's usual port, without which they take no jobs.
+    options = {"num_cpus": 1, "object_store_memory": 200_000_000, "dashboard_agent_listen_port": 0}
+    found = Cluster(initialize_head=True, head_node_args=options | {"include_dashboard": dashboard})
     try:
         for _ in range(nodes - 1):
-            found.add_node(num_cpus=1, object_store_memory=200_000_000)
+            found.add_node(**options)
         yield found
     finally:
         # Gracefully would ask a store that is gone with the first cluster of this process.
