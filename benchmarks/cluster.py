@@ -199,7 +199,11 @@ def cluster(nodes: int, *, dashboard: bool = False) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     # Nodes of one machine cannot all have the agent at Ray's usual port, without which they take no jobs.
-    options = {"num_cpus": 1, "object_store_memory": 200_000_000, "dashboard_agent_listen_port": 0}
+    options: dict[str, Any] = {
+        "num_cpus": 1,
+        "object_store_memory": 200_000_000,
+        "dashboard_agent_listen_port": 0,
+    }
     found = Cluster(initialize_head=True, head_node_args=options | {"include_dashboard": dashboard})
     try:
         for _ in range(nodes - 1):
