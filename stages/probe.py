@@ -35,12 +35,14 @@ class ProbeSettings(ProbeMeasuring):
     """Bounds on a file, checked before its pictures are decoded and while they are.
 
     Attributes:
+        min_kbps: kilobits a second of the whole file; 0 for any.
         max_hold_s: time between two pictures; a longer one is a leap of the time stamps.
     """
 
     min_duration_s: NonNegative = 5.0
     max_duration_s: Positive = 7200.0
     min_side_px: Count = 64
+    min_kbps: NonNegative = 0.0
     max_pictures: Count = 1_000_000
     max_hold_s: Positive = 60.0
 
@@ -90,6 +92,9 @@ class Probe(Stage):
         if side < rules.min_side_px:
             detail = f"{side} px; probe.min_side_px is {rules.min_side_px}"
             return video.reject(self.name, Reason.TOO_SMALL, detail)
+        if 0 < facts.kbps < rules.min_kbps:
+            detail = f"{facts.kbps:.0f} kbit/s; probe.min_kbps is {rules.min_kbps:g}"
+            return video.reject(self.name, Reason.TOO_SMALL, detail)
         if self.require_audio and not facts.has_audio:
             lacking = "known audio codec" if facts.audio_codec else "audio stream"
             detail = f"no {lacking}, and transcribe.require_speech is true"
@@ -125,6 +130,7 @@ def _facts(container: InputContainer, max_pixels: int) -> Facts:
         fps=round(float(stream.average_rate or stream.guessed_rate or 0), 6),
         rotation_deg=-rotation % 360,
         title=container.metadata.get("title", "").strip(),
+        kbps=round((container.bit_rate or 0) / 1000, 1),
     )
 
 

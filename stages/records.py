@@ -57,6 +57,7 @@ class Facts:
         fps: average frame rate; frames may be spaced unevenly.
         rotation_deg: clockwise turn that a player applies: 0, 90, 180 or 270.
         title: the container's own title tag, empty if there is none.
+        kbps: kilobits a second of the whole file, sound included; 0 where its length is unknown.
     """
 
     container: str
@@ -70,6 +71,7 @@ class Facts:
     title: str
     duration_of: Literal["pictures", "container"] = "pictures"
     start_s: float = 0.0
+    kbps: float = 0.0
 
     @property
     def has_audio(self) -> bool:

@@ -155,11 +155,13 @@ def test_a_bad_file_gets_its_reason(name: str, tmp_path: Path, good: Path) -> No
         ({"min_duration_s": 6.01}, Reason.TOO_SHORT, "6.00 s; probe.min_duration_s is 6.01"),
         ({"max_duration_s": 5.99}, Reason.TOO_LONG, "6 s; probe.max_duration_s is 5.99"),
         ({"min_side_px": 65}, Reason.TOO_SMALL, "64 px; probe.min_side_px is 65"),
+        ({"min_kbps": 1e6}, Reason.TOO_SMALL, "; probe.min_kbps is 1e+06"),
         ({"max_pixels": 6143}, Reason.TOO_LARGE, "96 x 64 px; probe.max_pixels is 6143"),
     ],
 )
 def test_bounds_can_be_moved(rules: dict[str, float], reason: Reason, detail: str, good: Path) -> None:
-    assert outcome(good, **rules) == (reason, detail)
+    found, words = outcome(good, **rules)
+    assert found == reason and words.endswith(detail)
     assert facts(good, min_duration_s=6.0, max_duration_s=6.0, min_side_px=64).duration_s == 6.0
 
 
@@ -235,9 +237,10 @@ def test_the_facts_of_a_good_file(tmp_path: Path) -> None:
     found = facts(path)
     # Matroska tells no length of a stream, so it is that of the longer one: the sound's padding.
     assert found.duration_s == pytest.approx(8.0, abs=0.1)
+    assert found.kbps == pytest.approx(path.stat().st_size * 8 / 1000 / found.duration_s, rel=0.02)
     assert found == Facts(
         container="matroska,webm", video_codec="h264", audio_codec="aac", duration_s=found.duration_s,
-        width_px=160, height_px=96, fps=25.0, rotation_deg=0, title="",
+        width_px=160, height_px=96, fps=25.0, rotation_deg=0, title="", kbps=found.kbps,
     )  # fmt: skip
 
 
