@@ -95,6 +95,7 @@ class Evidence:
         exposure: mean luma, 0 black to 1 white.
         motion: mean absolute luma difference to the previous packed frame.
         transitions: dissolves and fades; a shot begins halfway through one, and no clip may touch it.
+        picture_box: part of the picture inside black bars; None for all of it.
         num_frames: frames decoded.
         num_lost: pictures that could not be decoded, or whose time stamps do not advance.
         gaps: stretches where pictures are lost or smeared by damage; no clip may touch them.
@@ -113,6 +114,7 @@ class Evidence:
     announced_s: float = 0.0
     reached_s: float = 0.0
     transitions: list[Interval] = field(default_factory=list)
+    picture_box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,7 @@ def _video_row(source: Source, video: Video, root: str) -> dict[str, Any]:
         "video_id": video.video_id,
         "language": (video.transcript.language or None) if video.transcript else None,
         "shot_starts_s": [shot.start_s for shot in video.evidence.shots] if video.evidence else [],
+        "picture_box": video.evidence.picture_box if video.evidence else None,
         "title": video.narrative.title if video.narrative else None,
         "transcript_model": video.transcript.model if video.transcript else None,
         "relevance": next((each.score for each in video.relevance if each.clip_id is None), None),

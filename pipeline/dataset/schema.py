@@ -68,6 +68,11 @@ TABLES: dict[str, pa.Schema] = {
         ("audio_codec", TEXT, "codec of the sound"),
         ("language", TEXT, "spoken language, ISO 639-1"),
         ("shot_starts_s", pa.list_(FLOAT), "start of every shot, in seconds"),
+        (
+            "picture_box",
+            pa.list_(FLOAT),
+            "x0, y0, x1, y1 of the part inside black bars; null for all of it",
+        ),
         ("title", TEXT, "what the video shows how to do"),
         ("transcript_model", TEXT, "what wrote the transcript"),
         ("relevance", FLOAT, "how much the video has to do with the topic, in [0, 1]; null without one"),

@@ -19,9 +19,16 @@ from pydantic import Field
 from models.media import Frame, Scaler, Skipped
 from models.settings import Section
 from stages.frames import FramePacker
-from stages.records import Facts
+from stages.records import Box, Facts
 
 METER_WIDTH_PX = 256
+BAR_LEVEL = 16
+LIT_SHARE = 0.02
+"""Grey level, and share of a row or column above it, up to which it may be part of a black bar."""
+MIN_BARS = 0.02
+"""Share of a side that its two bars take, at least."""
+BAR_OUTLIERS = 0.02
+"""Share of the pictures that may reach into the bars."""
 MAX_WAITING = 4
 """Pictures of full size that wait for the thread."""
 
@@ -111,6 +118,7 @@ class Meter:
         self.sharpness: list[float] = []
         self.exposure: list[float] = []
         self.motion: list[float] = []
+        self.bars = Bars()
         self._last: NDArray[np.uint8] | None = None
 
     def add(self, time_s: float, gray: NDArray[np.uint8]) -> None:
@@ -122,6 +130,38 @@ class Meter:
         self.sharpness.append(round(spread / (spread + 100), 4))
         self.exposure.append(round(float(gray.mean()) / 255, 4))
         self.motion.append(round(moved, 5))
+        self.bars.add(gray)
+
+
+class Bars:
+    """Black bars at the rim, by all pictures together."""
+
+    def __init__(self) -> None:
+        self._edges: list[Box] = []
+
+    def add(self, gray: NDArray[np.uint8]) -> None:
+        """Look at one picture ``[h, w]``; a black one says nothing."""
+        lit = gray > BAR_LEVEL
+        rows, columns = (np.flatnonzero(lit.mean(axis=axis) > LIT_SHARE) for axis in (1, 0))
+        if rows.size and columns.size:
+            height, width = gray.shape
+            self._edges.append(
+                (columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height)
+            )
+
+    def inside(self) -> Box | None:
+        """Return the part of the picture inside the bars; None for all of it.
+
+        Nearly all pictures lie inside of it, so that a dark scene has no bars and a flash takes none away.
+        """
+        if not self._edges:
+            return None
+        edges = np.array(self._edges)
+        x0, y0 = np.quantile(edges[:, :2], BAR_OUTLIERS, axis=0, method="lower").tolist()
+        x1, y1 = np.quantile(edges[:, 2:], 1 - BAR_OUTLIERS, axis=0, method="higher").tolist()
+        if (x1 - x0) > 1 - MIN_BARS and (y1 - y0) > 1 - MIN_BARS:
+            return None
+        return round(x0, 4), round(y0, 4), round(x1, 4), round(y1, 4)
 
 
 def scaled(facts: Facts, factor: float) -> tuple[int, int]:

@@ -237,5 +237,6 @@ class Extent:
             sharpness=meter.sharpness,
             exposure=meter.exposure,
             motion=meter.motion,
+            picture_box=meter.bars.inside(),
             num_frames=self._count,
         )

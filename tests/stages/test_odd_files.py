@@ -192,7 +192,7 @@ ODD: dict[str, Odd] = {
     ),
     "black bars above and below": Odd(
         make=partial(write_film, images=odd_files.letterboxed()),
-        found="160 x 96 px; 75 pictures from 0 to 3 s; cuts at 1, 2; luma 0.38",
+        found="160 x 96 px; 75 pictures from 0 to 3 s; cuts at 1, 2; luma 0.38; inside 0, 0.125, 1, 0.875",
     ),
     "three packets of zeros": Odd(
         make=partial(copied, change=partial(zeroed, range(30, 33))),
@@ -256,6 +256,8 @@ def seen(path: Path, scratch: Path) -> str:
         f"cuts at {', '.join(f'{shot.start_s:g}' for shot in evidence.shots[1:]) or 'no time'}",
         f"luma {np.mean(evidence.exposure):.2f}",
     ]
+    if evidence.picture_box is not None:
+        parts.append(f"inside {', '.join(f'{edge:g}' for edge in evidence.picture_box)}")
     if evidence.num_lost:
         gaps = ", ".join(f"{gap.start_s:g} to {gap.end_s:g} s" for gap in evidence.gaps)
         parts.append(f"{evidence.num_lost} lost, gaps: {gaps or 'none'}")
