@@ -68,7 +68,7 @@ SIZES = {
     "known": (100_000, 1000, "finished files of a run with nothing to do"),
     "grown": (1000, 60, "finished videos that ten are added to"),
     "new": (3000, 60, "new videos in free stages"),
-    "rejects": (4000, 60, "files that are no videos"),
+    "rejects": (10_000, 60, "files that are no videos"),
     "files": (1_000_000, 2000, "listed files"),
 }
 """Sizes by option: the default, the one of ``--quick``, and the meaning."""
