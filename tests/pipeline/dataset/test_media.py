@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from examples.media import Truth
+from models.media import frames, open_media
 from pipeline.cli.main import main
+from pipeline.curation import job
+from pipeline.curation.job import Outcome
 from pipeline.dataset.schema import TABLES
 from pipeline.dataset.tables import write_tables
+from pipeline.report import text
 
 
 def test_clips_are_copied_spliced_or_there(
@@ -26,3 +30,26 @@ def test_clips_are_copied_spliced_or_there(
     write_tables(tmp_path, [{"clips": clips}], max_shard=10**9, max_row_group=10**6)
     assert main(["export", "media", str(tmp_path)]) == 1
     assert "2 there, 1 no pictures from 40.000 s" in capsys.readouterr().out
+
+
+def test_a_run_may_end_with_the_clips_as_files(
+    narrated: tuple[Path, Truth],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def curated(given: str, output: Path, *_: object, **__: object) -> Outcome:
+        row = dict.fromkeys(TABLES["clips"].names) | {"clip_id": "a", "video_id": "0" * 16}
+        row |= {"video_uri": Path(given).as_uri(), "start_s": 6.0, "end_s": 12.0}
+        write_tables(output, [{"clips": [row]}], max_shard=10**9, max_row_group=10**6)
+        return Outcome(summary={})
+
+    monkeypatch.setattr(job, "curate", curated)
+    monkeypatch.setattr(text, "as_text", lambda *_: "done")
+    command = ["curate", str(narrated[0]), str(tmp_path)]
+    assert main(command) == 0
+    assert not (tmp_path / "media").exists()
+    assert main([*command, "--set", "media.write=true", "--set", "media.height_px=96"]) == 0
+    assert capsys.readouterr().out == f"done\ndone\n{tmp_path}/media: 1 encoded\n"
+    with open_media(tmp_path / "media" / "a.mp4") as container:
+        assert next(iter(frames(container))).picture.height == 96
