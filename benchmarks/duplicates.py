@@ -25,10 +25,8 @@ from benchmarks.machine import machine, markdown
 from stages.duplicates.decision import near_duplicates
 from stages.duplicates.fingerprint import PICTURES, THUMB_PX
 
-COPIES = 0.1
-"""Share of the clips that are copies of another one."""
-LOOKALIKES = 0.05
-"""Share of the clips that show the scene of another one at another moment."""
+COPIES, LOOKALIKES = 0.1, 0.05
+"""Shares of the clips that are copies of another one, and that show its scene at another moment."""
 FLIPPED = 0.05
 """Share of a hash's bits that differ in a copy: 3.2 of 64."""
 NOISE = 2.0

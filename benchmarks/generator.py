@@ -86,9 +86,8 @@ PENALTY = 0.1
 """Of the ridge regression, against sentences of length 1."""
 MINIMUM = 8
 """Clips for training, at least."""
-SHOWN = 12
-"""Clips on the contact sheet, at most."""
-ZOOM = 2
+SHOWN, ZOOM = 12, 2
+"""Clips on the contact sheet, at most, and their enlargement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

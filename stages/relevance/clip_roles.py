@@ -20,10 +20,9 @@ CONTENT = "content"
 ROLES = (CONTENT, Reason.INTRO.value, Reason.TALKING.value, Reason.SPONSOR.value, Reason.END_CARD.value)
 EDGE = 0.25
 """Share of a video, at its beginning and end, in which an intro and an end card may lie."""
-STILL_MOTION = 0.01
-"""Mean luma difference between frames below which a clip stands still."""
-CARD_WORDS = 4
-"""Words on the screen from which a clip is heavy with text."""
+STILL_MOTION, CARD_WORDS = 0.01, 4
+"""Mean luma difference between frames below which a clip stands still, and words on the screen from which
+it is heavy with text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -184,7 +184,7 @@ class FilterWatermarks(Stage):
     def _texts(
         self, threads: ThreadPoolExecutor, score: float, one: Candidate, places: Sequence[Place]
     ) -> Iterator[str]:
-        """What an overlay says in each of its places; an overlay that persists says the same in all."""
+        """Return the words of an overlay in each of its places: the same in all for one that persists."""
         if score < READ_FROM:
             return iter([""] * len(places))
         if one.persistent:
