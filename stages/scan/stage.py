@@ -44,7 +44,7 @@ from stages.scan.sparse import SparseShots
 from stages.view import file_of
 
 AHEAD = 9
-AHEAD_PX = 20_000_000
+AHEAD_PX = 10_000_000
 """Pictures that may be decoded before they are looked at, and a bound on their pixels together."""
 SPARSE_FROM_PX = 600_000
 """Pixels of a picture from which it pays not to decode all: below, what is decoded twice costs more."""
