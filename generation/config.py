@@ -160,9 +160,10 @@ class DirectorSettings(Section):
     regression, see :mod:`generation.director.closed`; of the other keys it reads ``chain``,
     ``sentences``, ``max_context`` and ``sampling.max_steps``). ``chain``: what a step consists of
     before its state. ``tokens_in``, ``tokens_out``: visual tokens that a state is read as, and learned
-    queries that one is regressed from. ``regress``: which states carry loss. ``alpha`` weighs 1 -
-    cosine, ``beta`` the squared error, ``text_weight`` the cross-entropy, ``order_weight`` the
-    likelihood that each state is told from the others of its story.
+    queries that one is regressed from. ``regress``: which states carry loss; none makes the paper's
+    language-centric director, which neither reads nor writes states. ``alpha`` weighs 1 - cosine, ``beta``
+    the squared error, ``text_weight`` the cross-entropy, ``order_weight`` the likelihood that each state is
+    told from the others of its story.
 
     For little data: ``sentences`` lets each text be followed by its vector of a frozen encoder;
     ``dropout`` hides parts of what is read, ``hide_history`` all earlier states of a story; ``memory``
@@ -176,7 +177,7 @@ class DirectorSettings(Section):
     tokens_out: Count = 4
     resampler_depth: Count = 1
     head: Literal["regression", "flow"] = "regression"
-    regress: Literal["last", "every"] = "every"
+    regress: Literal["last", "every", "none"] = "every"
     alpha: NonNegative = 1.0
     beta: NonNegative = 1.0
     text_weight: NonNegative = 1.0
@@ -201,6 +202,8 @@ class DirectorSettings(Section):
             raise ValueError("order_weight and memory need regress every and head regression")
         if self.memory and self.sentences == "none":
             raise ValueError("memory needs sentences")
+        if self.regress == "none" and not self.text_weight:
+            raise ValueError("regress none leaves texts alone to be learned; set text_weight")
         return self
 
 
@@ -324,12 +327,14 @@ class GeneratorSettings(Section):
 class PainterSettings(Section):
     """A diffusers pipeline that paints key frames from captions (``--painter``).
 
-    ``picture_px``: side of a key frame; a grid of four is twice as wide. ``steps`` and ``guidance``: null
-    leaves them to the pipeline. ``memory``: earlier key frames that an inpainting pipeline is shown.
-    ``strength``: 1 paints from noise; below, it starts from what the director imagined.
+    ``picture_px``: side of a key frame; a grid of four is twice as wide. ``dtype``: of the weights.
+    ``steps`` and ``guidance``: null leaves them to the pipeline. ``memory``: earlier key frames that an
+    inpainting pipeline is shown. ``strength``: 1 paints from noise; below, it starts from what the director
+    imagined.
     """
 
     picture_px: Count = 512
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
     steps: Count | None = None
     guidance: NonNegative | None = None
     memory: Annotated[int, Field(ge=1, le=3)] = 2

@@ -7,7 +7,6 @@ comes again from where the recipe says.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from generation.config import Recipe
-from generation.core.checkpoints import newest_checkpoint
+from generation.core.checkpoints import copy_part, has_part, newest_checkpoint
 from generation.core.learner import Learner
 from generation.core.states import StateDecoder, Statistics
 from models.files import whole_file
@@ -84,9 +83,8 @@ def publish(recipe: Recipe, folder: Path, *, statistics: Statistics) -> None:
     checkpoint = newest_checkpoint(folder / "checkpoints")
     assert checkpoint is not None
     _describe(recipe, statistics, folder)
-    averaged = checkpoint / "ema.safetensors"
     with whole_file(folder / "model.safetensors") as part:
-        shutil.copyfile(averaged if averaged.is_file() else checkpoint / "model.safetensors", part)
+        copy_part(checkpoint, "ema" if has_part(checkpoint, "ema") else "model", part)
 
 
 def load_learner(kind: Kind, models: Path) -> Learner:

@@ -133,5 +133,18 @@ def record_digest(value: object) -> str:
     return hashlib.sha256(to_json(value)).hexdigest()
 
 
+def parts_digest(*parts: object) -> str:
+    """Return the hex sha256 of JSON values and arrays; equal parts, equal digests."""
+    whole = hashlib.sha256()
+    for part in parts:
+        # An array of NumPy, which this module need not import.
+        if hasattr(part, "tobytes") and hasattr(part, "dtype") and hasattr(part, "shape"):
+            whole.update(f"{part.dtype}{part.shape}".encode() + part.tobytes())
+        else:
+            whole.update(json.dumps(part).encode())
+        whole.update(b"\n")
+    return whole.hexdigest()
+
+
 def _mine(shared: bool) -> str:
     return f"-{os.getpid()}" if shared else ""

@@ -117,9 +117,10 @@ class StoryLayout:
                 if self.options.sentences != "none":
                     layout.sentence(text)
             last = place == window[-1]
-            if last or self.options.regress == "every":
+            regress = self.options.regress
+            if regress == "every" or (regress == "last" and last):
                 layout.slots(QUERY, self.options.tokens_out)
-            if ends or not last:
+            if regress != "none" and (ends or not last):
                 layout.slots(STATE, self.options.tokens_in)
         if ends and self.writes:
             self._head(layout, self.options.chain[0], window.stop).text(end, learned=True)

@@ -54,22 +54,29 @@ class DirectorModel(Learner):
         self.language = load_backbone(options.backbone)
         self.model = self.language.model
         width = self.language.width
-        self.read_state = Resampler(
-            width_in=state.width, width=width, width_out=width,
-            tokens=options.tokens_in, depth=options.resampler_depth,
-        )  # fmt: skip
+        sees = options.regress != "none"
+        self.read_state: nn.Module = nn.Identity()
+        self.gather: nn.Module = nn.Identity()
+        if sees:
+            self.read_state = Resampler(
+                width_in=state.width, width=width, width_out=width,
+                tokens=options.tokens_in, depth=options.resampler_depth,
+            )  # fmt: skip
         # Vectors from other encoders enter at the scale of the token embeddings.
         self._scale = self.language.embedding.weight.detach().float().std().item()
-        self.queries = nn.Parameter(torch.randn(options.tokens_out, width) * self._scale)
+        queries = torch.randn(options.tokens_out, width) * self._scale
+        self.queries = nn.Parameter(queries, requires_grad=sees)
         self.sentences = load_sentences(options.sentences) if options.sentences != "none" else None
         self.read_sentence = nn.Linear(self.sentences.width, width) if self.sentences else None
         self.dropout = nn.Dropout(options.dropout)
         writes = options.text_weight > 0 or self.sentences is None
         self.layouts = StoryLayout(options, self.language, writes)
-        self.gather = Resampler(
-            width_in=width, width=width, width_out=state.width if options.head == "regression" else width,
-            tokens=state.tokens, depth=options.resampler_depth,
-        )  # fmt: skip
+        if sees:
+            self.gather = Resampler(
+                width_in=width, width=width,
+                width_out=state.width if options.head == "regression" else width,
+                tokens=state.tokens, depth=options.resampler_depth,
+            )  # fmt: skip
         self.flow_head = FlowHead(state.width, width) if options.head == "flow" else None
 
     # States that are known without the language model; see generation.director.recalling
@@ -119,7 +126,8 @@ class DirectorModel(Learner):
             layout = self.layouts.opening(story.goal, count)
             layouts.append(self.layouts.story(layout, story, window, ends=ends))
             states.append(states_of(story)[start : window.stop])
-            read.append(torch.arange(length) < length - 1 + ends)
+            seen = 0 if self.options.regress == "none" else length - 1 + ends
+            read.append(torch.arange(length) < seen)
             hidden.append(random.random() < self.options.hide_history)
             windows.append((row, window))
         batch = self._batch(layouts, states, read)
@@ -141,6 +149,8 @@ class DirectorModel(Learner):
         shown = states.masked_fill(batch["hidden"][:, None, None, None], 0)
         hidden = self._hidden(batch, shown)
         losses = {"text": self._text_loss(hidden, batch)}
+        if self.options.regress == "none":
+            return {"loss": self.options.text_weight * losses["text"], **losses}
         found, truth = self._predicted(hidden, batch), states[regressed]
         owner = regressed.nonzero()[:, 0]
         if self.flow_head is None:
@@ -199,7 +209,12 @@ class DirectorModel(Learner):
 
         Returns:
             standardised states ``[steps, tokens, width]`` of each story.
+
+        Raises:
+            ConfigError: this is a director of texts alone.
         """
+        if self.options.regress == "none":
+            raise ConfigError("director.regress none: this director writes texts and predicts no states")
         longest = max(len(story.steps) for story in stories)
         found = torch.zeros(len(stories), longest, *self.statistics.mean.shape, device=self.device)
         past = found
@@ -248,7 +263,7 @@ class DirectorModel(Learner):
             seed: of sampling.
 
         Yields:
-            steps with raw states.
+            steps with raw states; without, by a director of texts alone.
         """
         options = self.options.sampling
         least, most = (steps, steps) if steps is not None else (options.min_steps, options.max_steps)
@@ -276,11 +291,13 @@ class DirectorModel(Learner):
                 texts[name] = writer.write(name, earlier, random, may_end=may_end)
                 if not texts[name] and may_end:
                     return
-            found = writer.state(
-                seed + number, [each.state for each in done if each.state is not None]
-            ).cpu()
-            state = found if step.state is None else step.state
-            writer.show(state)
+            state = None
+            if self.options.regress != "none":
+                found = writer.state(
+                    seed + number, [each.state for each in done if each.state is not None]
+                ).cpu()
+                state = found if step.state is None else step.state
+                writer.show(state)
             done.append(Step(action=texts["action"], caption=texts["caption"], state=state))
             yield done[-1]
 
@@ -293,7 +310,8 @@ class DirectorModel(Learner):
         regressed = []
         for window in states:
             places = torch.arange(len(window))
-            regressed.append(places >= (0 if self.options.regress == "every" else len(window) - 1))
+            first = {"every": 0, "last": len(window) - 1, "none": len(window)}[self.options.regress]
+            regressed.append(places >= first)
         return {
             "kinds": padded([torch.tensor(layout.kinds) for layout in layouts]),
             "ids": padded([torch.tensor(layout.ids) for layout in layouts]),

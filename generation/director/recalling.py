@@ -14,6 +14,7 @@ from generation.core.story import Step
 from generation.director.layout import states_of, story_of
 from generation.director.memory import Memory
 from generation.director.model import DirectorModel
+from generation.director.resampler import Resampler
 
 
 def new_director(
@@ -38,6 +39,7 @@ class RecallingDirector(DirectorModel):
         width = self.sentences.width * len(options.chain)
         self.memory = Memory(width, options.max_context, (state.tokens, state.width), options.memory)
         self._left_out: dict[str, Tensor] = {}
+        assert isinstance(self.gather, Resampler)
         nn.init.zeros_(self.gather.leave.weight)
         nn.init.zeros_(self.gather.leave.bias)
 

@@ -59,8 +59,8 @@ class StoryWriter:
             self.text(getattr(step, name))
         if self._director.options.regress == "every":
             self._query()
-        assert step.state is not None
-        self.show(step.state)
+        if step.state is not None:
+            self.show(step.state)
 
     def show(self, state: Tensor) -> None:
         """Read the raw state of the step; later steps attend to it."""

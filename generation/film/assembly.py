@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from generation.film.footage import Chapter, as_srt, clip_frames, duration_of, join, mp4_key
-from generation.film.plan import Plan, PlannedStep, credit_of, digest_of
+from generation.film.plan import Plan, PlannedStep, credit_of
 from generation.film.stills import Picture, SheetRow, contact_sheet, png_key, write_png
+from models.files import parts_digest
 
 FRAMES_ON_SHEET = 3
 
@@ -33,9 +34,9 @@ def assemble(plan: Plan, out: Path, pictures: Sequence[Picture]) -> bool:
     chapters = [_chapter(step) for step in plan.steps]
     clips = [out / clip for step in plan.steps for clip in step.clips]
     texts = [[chapter.title, chapter.text] for chapter in chapters]
-    key = digest_of("film", plan.goal, texts, [mp4_key(clip) for clip in clips])
+    key = parts_digest("film", plan.goal, texts, [mp4_key(clip) for clip in clips])
     sheet, subtitles = out / "contact_sheet.png", out / "film.srt"
-    shown = digest_of(key, *pictures)
+    shown = parts_digest(key, *pictures)
     kept = mp4_key(path) == key and png_key(sheet) == shown and subtitles.is_file()
     if not kept:
         subtitles.write_text(as_srt(chapters), encoding="utf-8")

@@ -37,7 +37,6 @@ from generation.film.plan import (
     Plan,
     PlannedStep,
     Request,
-    digest_of,
     first_picture,
     locked,
     open_plan,
@@ -45,6 +44,7 @@ from generation.film.plan import (
 )  # fmt: skip
 from generation.film.state_files import numbers_of, read_state, write_state
 from generation.film.stills import Picture, png_key, read_picture, write_png
+from models.files import parts_digest
 
 Video = NDArray[np.uint8]
 """RGB frames ``[n, height, width, 3]``."""
@@ -271,7 +271,7 @@ class _FilmJob:
         texts = [[step.action, step.caption] for step in plan.steps[:number]]
         asked = [plan.goal, plan.seed, plan.steps_wanted, plan.first_picture]
         seen_by = self.models.encoder.name if plan.first_picture and self.models.encoder else None
-        return digest_of("state", plan.models.get("director"), seen_by, asked, texts)
+        return parts_digest("state", plan.models.get("director"), seen_by, asked, texts)
 
     # Key frames ---------------------------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ class _FilmJob:
         steps = [Step(action=step.action, caption=step.caption, state=state) for step, state in planned]
         for (step, state), source in zip(planned, retriever.retrieve(steps), strict=True):
             step.source = source
-            key = digest_of("source", self.models.identity.get("generator"), asdict(source))
+            key = parts_digest("source", self.models.identity.get("generator"), asdict(source))
             make = partial(_one_picture, retriever, source)
             yield step, state, self._keyframes([step], key, make)[0]
 
@@ -291,7 +291,7 @@ class _FilmJob:
             raise FilmError("the director gives no visual states: key frames need --painter")
         given = self.plan.first_picture if step.step == 1 else None
         seed = seed_of(self.plan.seed, "keyframe", step.step)
-        key = digest_of("keyframe", self.plan.models.get("decoder"), given, numbers_of(state), seed)
+        key = parts_digest("keyframe", self.plan.models.get("decoder"), given, numbers_of(state), seed)
 
         def make() -> Pictures:
             if given is not None:
@@ -311,7 +311,7 @@ class _FilmJob:
             imagined = [state for state in states[start:][: len(scene) - len(known)] if state is not None]
             paint = partial(self._paint, painter, captions, known, imagined, seed)
             arrays = [*known, *map(numbers_of, imagined)] if painter.uses_hints else known
-            key = digest_of("painting", self.plan.models.get("painter"), captions, seed, *arrays)
+            key = parts_digest("painting", self.plan.models.get("painter"), captions, seed, *arrays)
             new = self._keyframes(scene[len(known) :], key, paint)
             pictures += new
             yield from new
@@ -335,7 +335,7 @@ class _FilmJob:
     ) -> list[Picture]:
         """Return the key frames of steps that are painted together; make them if they are missing."""
         paths = [self.out / f"keyframes/step-{step.step:02}.png" for step in steps]
-        keys = [digest_of(key, place) for place in range(len(steps))]
+        keys = [parts_digest(key, place) for place in range(len(steps))]
         kept = [png_key(path) for path in paths] == keys
         if not kept:
             self._check()
@@ -354,7 +354,7 @@ class _FilmJob:
             return None
         if self.models.encoder is None:
             raise ValueError("states of painted key frames need an encoder")
-        key = digest_of("seen", self.models.encoder.name, picture)
+        key = parts_digest("seen", self.models.encoder.name, picture)
         path = self.out / f"states/step-{step.step:02}-seen.safetensors"
         state = read_state(path, key)
         if state is None:
@@ -409,7 +409,7 @@ class _FilmJob:
         seen = state if models.condition == "state" else None
         shown = picture if models.condition == "keyframe" else None
         sourced = [] if source is None else [asdict(source)]
-        key = digest_of(
+        key = parts_digest(
             "clip", models.identity.get("generator"), prompt, seed,
             None if seen is None else numbers_of(seen), shown, last, models.fps, self.options.upscale_px,
             *sourced,

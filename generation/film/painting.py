@@ -23,9 +23,8 @@ from generation import config
 from generation.core.states import Pictures
 from generation.encoders.pictures import square
 from generation.encoders.weights import best_device
-from generation.film.plan import digest_of
 from generation.film.stills import Picture
-from models.files import sha256_of
+from models.files import parts_digest, sha256_of
 from pipeline.platform.config import ConfigError
 
 CELLS = 4
@@ -106,7 +105,9 @@ def load_painter(folder: Path, options: config.PainterSettings) -> TextPainter |
         raise ConfigError(f"--painter {folder}: no {index.name} of a diffusers pipeline in it")
     name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     try:
-        pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        pipeline = DiffusionPipeline.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, dtype=getattr(torch, options.dtype)
+        )
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(f"--painter {folder}: {name} cannot be loaded: {error}") from error
     taken = inspect.signature(pipeline.__call__).parameters
@@ -114,7 +115,7 @@ def load_painter(folder: Path, options: config.PainterSettings) -> TextPainter |
         raise ConfigError(f"--painter {folder}: {name} paints neither from text nor into a mask")
     pipeline.set_progress_bar_config(disable=True)
     weights = [[path.relative_to(folder).as_posix(), sha256_of(path)] for path in _weights(folder)]
-    identity = digest_of(options.model_dump_json(), name, weights)
+    identity = parts_digest(options.model_dump_json(), name, weights)
     kind = RollingPainter if "mask_image" in taken else TextPainter
     return kind(pipeline.to(best_device()), options, identity)
 

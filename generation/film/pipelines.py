@@ -28,9 +28,8 @@ from generation.encoders.pictures import covering
 from generation.encoders.processors import processor_class
 from generation.encoders.weights import best_device
 from generation.film.footage import Sound
-from generation.film.plan import digest_of
 from generation.film.stills import Picture
-from models.files import sha256_of
+from models.files import parts_digest, sha256_of
 from pipeline.platform.config import ConfigError
 
 QUANTISED = ("transformer", "transformer_2", "text_encoder", "text_encoder_2")
@@ -76,7 +75,7 @@ class LoadedPipeline:
         self.takes = frozenset(inspect.signature(self.pipeline.__call__).parameters)
         weights = sorted(options.path.glob("**/*.safetensors"))
         digests = [[path.relative_to(options.path).as_posix(), sha256_of(path)] for path in weights]
-        self.identity = digest_of(options.model_dump_json(exclude=WHERE), self.name, digests)
+        self.identity = parts_digest(options.model_dump_json(exclude=WHERE), self.name, digests)
         # Qwen-Image calls guidance so; its guidance_scale belongs to distilled weights.
         guidance = "true_cfg_scale" if self.name.startswith("QwenImage") else "guidance_scale"
         self._chosen = {
@@ -140,7 +139,7 @@ class StockPainter:
             raise ConfigError(f"stock.painter: {painter.name} does not paint from text")
         if editor is not None and not editor.takes >= {"prompt", "image"}:
             raise ConfigError(f"stock.editor: {editor.name} does not edit pictures")
-        self.identity = digest_of(painter.identity, editor and editor.identity, size_px, memory)
+        self.identity = parts_digest(painter.identity, editor and editor.identity, size_px, memory)
         self.memory, self.cells = (memory, memory + 1) if editor else (0, 1)
         self._painter, self._editor, self._size_px = painter, editor, size_px
 

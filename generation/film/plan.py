@@ -6,7 +6,6 @@ It is the one file that a film's folder needs; the models make all others from i
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,12 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from generation.core.story import Source
 from generation.film.stills import Picture, read_picture, write_png
 from models.errors import UsageError
-from models.files import write_whole
+from models.files import parts_digest, write_whole
 
 VERSION = 1
 FILE = "plan.json"
@@ -166,7 +163,7 @@ def open_plan(folder: Path, request: Request, models: Mapping[str, str]) -> Plan
     """
     plan = Plan.load(folder)
     first = request.first
-    picture = None if first is None or first.picture is None else digest_of(first.picture)
+    picture = None if first is None or first.picture is None else parts_digest(first.picture)
     if plan is None:
         strangers = [
             path.name for path in folder.iterdir() if path.name not in (LOCK, FIRST_PICTURE, ANSWERS)
@@ -174,7 +171,7 @@ def open_plan(folder: Path, request: Request, models: Mapping[str, str]) -> Plan
         if strangers:
             raise FilmError(f"{folder} is not empty and holds no film: choose another folder")
         if first is not None and first.picture is not None:
-            write_png(folder / FIRST_PICTURE, first.picture, digest_of(first.picture))
+            write_png(folder / FIRST_PICTURE, first.picture, parts_digest(first.picture))
         return Plan(
             goal=request.goal, seed=request.seed or 0, steps_wanted=request.steps,
             first_text=None if first is None else first.text, first_picture=picture, models=dict(models),
@@ -238,18 +235,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def digest_of(*parts: object) -> str:
-    """Return the sha256 of texts, numbers, None, arrays and lists of them; equal parts, equal digests."""
-    whole = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            whole.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
-        else:
-            whole.update(json.dumps(part).encode())
-        whole.update(b"\n")
-    return whole.hexdigest()
-
-
 def seed_of(*parts: object) -> int:
     """Return a seed that is a function of the parts alone."""
-    return int(digest_of(*parts)[:15], 16)
+    return int(parts_digest(*parts)[:15], 16)

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from generation import config
-from generation.film.plan import digest_of
-from models.files import sha256_of
+from models.files import parts_digest, sha256_of
 from models.settings import Section
 from pipeline.platform.config import ConfigError, leaves, load
 
@@ -236,4 +235,4 @@ class TrainedModels:
 
     def _identity(self, role: Role, options: Section) -> str:
         weights = sorted((self.folder / role).glob("*.safetensors"))
-        return digest_of(options.model_dump_json(), [[path.name, sha256_of(path)] for path in weights])
+        return parts_digest(options.model_dump_json(), [[path.name, sha256_of(path)] for path in weights])

@@ -8,7 +8,7 @@ A run's folder::
 
     losses.jsonl             one line a step: step, lr, losses, grad_norm, seconds
     memory.json              parts that a batch was cut into after the GPU's memory ran out, if it did
-    checkpoints/step-000100  model, ema and optimizer as safetensors, trainer.json
+    checkpoints/step-000100  model, ema and optimizer as safetensors, trainer.json; with fsdp a folder each
     previews/step-000100     what the learner paints at that step
     tensorboard              and what other trackers write
 """
@@ -35,11 +35,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from generation.config import Train
-from generation.core.checkpoints import newest_checkpoint, read_facts, read_part, save_checkpoint
+from generation.core.checkpoints import new_checkpoint, newest_checkpoint, read_facts, read_part, write_part
 from generation.core.learner import Batch, Learner
 from generation.store import load_weights
 from generation.training.parts import Parts, TrainingError
-from generation.training.sharding import like, sharded, whole
+from generation.training.sharding import read_sharded, save_sharded, sharded
 from models.files import write_whole
 from pipeline.platform.config import ConfigError, leaves
 
@@ -158,7 +158,8 @@ class _Run:
         self.done = int(facts.get("step", 0))
         if checkpoint:
             refuse_changed(checkpoint, facts["made_with"], self.made_with)
-            load_weights(learner, read_part(checkpoint, "model"), source=checkpoint)
+            if not options.fsdp:
+                load_weights(learner, read_part(checkpoint, "model"), source=checkpoint)
         self.parts = Parts.of(options, folder, accelerator.num_processes)
         accelerator.gradient_accumulation_steps = self.parts.count
         learner.train().to(accelerator.device)
@@ -395,42 +396,43 @@ class _Run:
             self.learner.train()
 
     def _save(self, step: int) -> None:
-        """Sharded tensors are gathered by all processes; the first one writes."""
+        """Write a checkpoint: the first process all of it, or each process its shards."""
         state = self.optimizer.optimizer.state
-        parts = {
-            "model": {name: whole(tensor) for name, tensor in self.learner.kept().items()},
+        parts: dict[str, dict[str, Tensor]] = {
+            "model": {name: tensor.detach() for name, tensor in self.learner.kept().items()},
             "optimizer": {
-                f"{name}|{key}": whole(value)
+                f"{name}|{key}": value
                 for name, parameter in self.named.items()
                 for key, value in state.get(parameter, {}).items()
             },
         }
         if self.averaged:
-            averages = map(whole, self.averaged)
-            parts["ema"] = parts["model"] | dict(zip(self.named, averages, strict=True))
-        if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            facts = {"made_with": self.made_with, "scaler": scaler.state_dict() if scaler else None}
-            keep = self.options.keep_checkpoints
-            save_checkpoint(self.folder / "checkpoints", step, parts, facts, keep=keep)
+            parts["ema"] = parts["model"] | dict(zip(self.named, self.averaged, strict=True))
+        scaler = self.accelerator.scaler
+        facts = {"made_with": self.made_with, "scaler": scaler.state_dict() if scaler else None}
+        checkpoints, keep = self.folder / "checkpoints", self.options.keep_checkpoints
+        if self.options.fsdp:
+            save_sharded(self.accelerator, checkpoints, step, parts, facts, keep=keep)
+        elif self.accelerator.is_main_process:
+            with new_checkpoint(checkpoints, step, facts, keep=keep) as building:
+                for name, tensors in parts.items():
+                    write_part(building, name, {key: tensor.cpu() for key, tensor in tensors.items()})
         self.accelerator.wait_for_everyone()
 
     def _restore(self, checkpoint: Path, facts: Mapping[str, Any]) -> None:
-        """Everything but the model's weights, which are read before it is wrapped."""
-        stored = read_part(checkpoint, "optimizer")
+        """Read everything but the weights of a whole model, which are read before it is wrapped."""
+        if self.options.fsdp:
+            load_weights(self.learner, read_sharded(checkpoint, "model", self.named), source=checkpoint)
         places = {name: place for place, name in enumerate(self.named)}
         state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in stored.items():
+        for key, tensor in read_sharded(checkpoint, "optimizer", self.named).items():
             name, _, kind = key.rpartition("|")
-            state.setdefault(places[name], {})[kind] = like(tensor, self.named[name])
+            state.setdefault(places[name], {})[kind] = tensor
         optimizer = self.optimizer.optimizer
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         if self.averaged is not None:
-            averages = read_part(checkpoint, "ema")
-            self.averaged = [
-                like(averages[name], parameter).to(self.accelerator.device)
-                for name, parameter in self.named.items()
-            ]
+            averages = read_sharded(checkpoint, "ema", self.named)
+            self.averaged = [averages[name].to(self.accelerator.device) for name in self.named]
         if facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
 

@@ -9,10 +9,11 @@ import pytest
 from generation.config import RECIPES, Recipe
 from generation.encoders.factory import state_difference
 from pipeline.platform.config import load
-from tests.support.recipe_sizes import FILES, LINE, size_of
+from tests.support.recipe_sizes import CAPTIONERS, COMPUTED, FILES, size_of
 
 ONE_GPU = ("director-qwen3-0.6b", "generator-wan2.1-1.3b-lora")
 EIGHT_GPUS = ("director-qwen3-vl-8b-lora", "generator-wan2.1-14b-lora")
+TEXTS_ALONE = ("director-qwen3-8b-lora-text", "generator-wan2.1-i2v-14b-lora-keyframe")
 POOLED = {"director-qwen3-0.6b", "director-qwen3-4b-lora", "director-qwen3-8b-lora",
           "generator-wan2.1-1.3b-full", "generator-wan2.1-1.3b-lora"}  # fmt: skip
 """Recipes with pooled CLIP states; all others with weights have Wan's CLIP tokens."""
@@ -25,7 +26,7 @@ def recipe(name: str) -> Recipe:
 def test_recipes_film_together_if_their_states_are_the_same_and_say_why_not_otherwise() -> None:
     directors = [file.stem for file in FILES if file.stem.startswith("director")]
     generators = [file.stem for file in FILES if file.stem.startswith("generator")]
-    assert len(directors) == 5 and len(generators) == 6
+    assert len(directors) == 6 and len(generators) == 6
     for director in directors:
         for generator in generators:
             found = state_difference(recipe(director).state, recipe(generator).state)
@@ -33,7 +34,7 @@ def test_recipes_film_together_if_their_states_are_the_same_and_say_why_not_othe
                 assert found is None
             else:
                 assert found is not None and "encoder clip_" in found and "tokens" in found
-    for pair in (ONE_GPU, EIGHT_GPUS):
+    for pair in (ONE_GPU, EIGHT_GPUS, TEXTS_ALONE):
         assert state_difference(*(recipe(name).state for name in pair)) is None
 
 
@@ -56,10 +57,10 @@ def test_a_recipe_uses_the_gpus_it_names(file: Path) -> None:
     assert train.preview_every or train.fsdp
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_recipe_states_the_computed_size(file: Path) -> None:
-    stated = LINE.search(file.read_text())
-    assert stated is not None and stated.group() == size_of(file).line()
+@pytest.mark.parametrize("file", [*FILES, *CAPTIONERS], ids=lambda file: file.stem)
+def test_a_recipe_states_computed_memory_and_cost(file: Path) -> None:
+    stated = COMPUTED.search(file.read_text())
+    assert stated is not None and stated.group() == size_of(file).text()
 
 
 def test_the_key_frame_baseline_differs_in_its_condition_alone() -> None:

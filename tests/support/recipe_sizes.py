@@ -1,11 +1,18 @@
-"""Sizes of the models that recipes name, from their published configurations on the meta device.
+"""Memory and cost of the recipes, computed from the published configurations without any memory.
 
-``python -m tests.support.recipe_sizes`` writes the figures into the recipes.
+Models are built of fake tensors, which have shapes and no numbers. A training step runs forward and
+backward on them; its operations are counted, and the bytes that autograd saves. Layers are alike, so models
+of two and of three layers give the figures of all.
+
+``python -m tests.support.recipe_sizes`` writes them into the recipes.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +22,13 @@ import torch
 from diffusers import WanTransformer3DModel
 from diffusers.training_utils import cast_training_params
 from peft import inject_adapter_in_model
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config, Qwen3VLVisionModel
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
 
 from generation import config
 from generation.config import RECIPES, Recipe
@@ -23,6 +36,7 @@ from generation.core.learner import Learner
 from generation.core.states import Statistics
 from generation.director.recalling import new_director
 from generation.encoders.backbones import Language, lora_config
+from generation.generator.backbone import Condition
 from generation.generator.model import GeneratorModel
 from pipeline.platform.config import load
 
@@ -54,24 +68,82 @@ QWEN: dict[str, Any] = {
     ),
 }  # fmt: skip
 """Of vision-language models the language half; their vision towers are frozen and not loaded to train."""
+EYES: dict[str, Callable[[], nn.Module]] = {
+    "Qwen2.5-VL-7B": lambda: Qwen2_5_VisionTransformerPretrainedModel(
+        Qwen2_5_VLVisionConfig(hidden_size=1280, out_hidden_size=3584)
+    ),
+    "Qwen3-VL-8B": lambda: Qwen3VLVisionModel(Qwen3VLVisionConfig(out_hidden_size=4096)),
+}
+PICTURE_TOKENS = {"Qwen2.5-VL-7B": 256, "Qwen3-VL-8B": 196}
+"""Of 448 x 448 pixels; each is made of four patches."""
+QUESTION_TOKENS = 540
+"""Of instructions, facts and answer."""
+CAPTIONERS = sorted(RECIPES.glob("captioner-*.yaml"))
 FILES = sorted(path for kind in ("director", "generator") for path in RECIPES.glob(f"{kind}-*.yaml")
                if "/models/" in path.read_text())  # fmt: skip
-LINE = re.compile(r"^# Computed: .*$", re.M)
+COMPUTED = re.compile(r"^# Computed: .*\n(?:# .*\n)*", re.M)
+STORY_STEPS = 8
+STORY_TOKENS = {"action": 35, "caption": 110, "heading": 12}
+"""Words of a step, by what they say; see docs/log.md."""
+H100_FLOPS, SHARE = 989e12, 0.4
+"""Dense bfloat16 operations a second, and the part of them that training reaches."""
+CAPTION_TOKENS, HALF_BYTES = 512, 2
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training step of one micro-batch, and one forward pass of one sample.
+
+    Attributes:
+        bytes: that autograd saves; with checkpointing, the input of each layer and all of one layer.
+        flops: operations of a sample in training.
+        forward_flops: operations of a sample without gradients.
+    """
+
+    bytes: float
+    flops: float
+    forward_flops: float
 
 
 @dataclass(frozen=True)
 class Size:
-    """Numbers of weights, and bytes of weights, gradients and AdamW's moments on one GPU."""
+    """Computed memory and cost of a recipe.
+
+    Attributes:
+        weights, trained: numbers of weights.
+        gpu_bytes: of weights, gradients and AdamW's moments on one GPU.
+        rows: samples of a micro-batch.
+        samples: of the whole run.
+        unit: name of a sample.
+        forwards: forward passes that sampling one clip takes.
+    """
 
     weights: int
     trained: int
     gpu_bytes: float
+    work: Work
+    rows: int
+    samples: int
+    unit: str
+    forwards: int = 0
 
-    def line(self) -> str:
-        return (
-            f"# Computed: {self.weights / 1e9:.2f} G weights, {self.trained / 1e9:.2f} G of them trained; "
-            f"{self.gpu_bytes / 1e9:.1f} GB a GPU before activations."
-        )
+    def text(self) -> str:
+        """Return the recipe's paragraph."""
+        hours = self.samples * self.work.flops / (SHARE * H100_FLOPS) / 3600
+        made = self.forwards * self.work.forward_flops / (SHARE * H100_FLOPS)
+        sentences = [
+            f"Computed: {self.weights / 1e9:.2f} G weights, {self.trained / 1e9:.2f} G of them trained; "
+            f"weights, gradients and moments take {self.gpu_bytes / 1e9:.1f} GB a GPU, activations of "
+            f"{self.rows} at a time {self.work.bytes / 1e9:.1f} GB. Together about "
+            f"{(self.gpu_bytes + self.work.bytes) / 1e9:.0f} GB a GPU.",
+            f"Training costs {self.work.flops:.1e} FLOP for each {self.unit}; {self.samples:,} take "
+            f"{hours:,.0f} GPU hours at {SHARE:.0%} of an H100's {H100_FLOPS / 1e12:.0f} TFLOP/s "
+            "(bfloat16).",
+        ]
+        if made:
+            sentences.append(f"One clip made, with and without the condition: {made:.0f} s on that GPU.")
+        filled = textwrap.fill(" ".join(sentences), 106, break_on_hyphens=False)
+        return "".join(f"# {line}\n" for line in filled.splitlines())
 
 
 class _Codec:
@@ -85,64 +157,310 @@ class _Text:
     width = 4096
 
 
-def _wan(path: Path, **given: Any) -> WanTransformer3DModel:
-    settings = next(given for name, given in WAN.items() if name in str(path))
-    return WanTransformer3DModel(**settings).to(given["torch_dtype"])
+def _wan(layers: int | None) -> Callable[..., WanTransformer3DModel]:
+    """Return the loader of a published Wan, or of its first layers."""
+
+    def build(path: Path, **given: Any) -> WanTransformer3DModel:
+        settings = next(found for name, found in WAN.items() if name in str(path))
+        few = {} if layers is None else {"num_layers": layers}
+        with torch.device("meta") if layers is None else ExitStack():
+            return _in_dtype(lambda: WanTransformer3DModel(**settings | few), given["torch_dtype"])
+
+    return build
 
 
-def _language(options: config.Backbone) -> Language:
-    name = next(name for name in sorted(QWEN, key=len, reverse=True) if name in str(options.path))
-    model: Any = AutoModelForCausalLM.from_config(QWEN[name], dtype=getattr(torch, options.dtype))
-    model.requires_grad_(options.train == "full")
-    if options.train == "lora":
-        inject_adapter_in_model(lora_config(options.lora), model.model)
-        cast_training_params(model.model, dtype=torch.float32)
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    width = embedding.weight.shape[1]
-    return Language(model, model.model, embedding, head, None, width, end=0, start=[])
+def _in_dtype(build: Callable[[], Any], dtype: torch.dtype) -> Any:
+    torch.set_default_dtype(dtype)
+    try:
+        return build()
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
-def learner_of(recipe: Recipe, kind: str) -> Learner:
-    """The learner of a recipe on the meta device."""
+def _language(layers: int | None) -> Callable[[config.Backbone], Language]:
+    """Return the loader of a published language model, or of its first layers."""
+
+    def build(options: config.Backbone) -> Language:
+        name = next(name for name in sorted(QWEN, key=len, reverse=True) if name in str(options.path))
+        settings = QWEN[name].to_dict()
+        if layers is not None:
+            settings |= {"num_hidden_layers": layers, "layer_types": None}
+        few = type(QWEN[name])(**settings)
+        model: Any = AutoModelForCausalLM.from_config(few, dtype=getattr(torch, options.dtype))
+        if options.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        model.requires_grad_(options.train == "full")
+        if options.train == "lora":
+            inject_adapter_in_model(lora_config(options.lora), model.model)
+            cast_training_params(model.model, dtype=torch.float32)
+        embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+        width = embedding.weight.shape[1]
+        return Language(model, model.model, embedding, head, None, width, end=0, start=[])
+
+    return build
+
+
+def _set_data(tensor: torch.Tensor, other: torch.Tensor) -> None:
+    """Change the type of a fake tensor; swapping it with another, as PyTorch does, is not possible."""
+    tensor.data = other.data
+
+
+def learner_of(recipe: Recipe, kind: str, layers: int | None = None) -> Learner:
+    """Return the learner of a recipe without memory; with ``layers``, so many of them, as fake tensors."""
     shape = (recipe.state.tokens, recipe.state.width)
-    with (
-        torch.device("meta"),
-        mock.patch("generation.director.model.load_backbone", _language),
-        mock.patch("generation.generator.model.load_codec", lambda options: _Codec()),
-        mock.patch("generation.generator.model.load_text", lambda options: _Text()),
-        mock.patch("generation.generator.families._loaded_class", lambda folder: "WanTransformer3DModel"),
-        mock.patch.object(WanTransformer3DModel, "from_pretrained", _wan),
-        mock.patch.object(torch.Tensor, "item", lambda tensor: 0.02),
-    ):
+    with ExitStack() as stack:
+        if layers is None:
+            stack.enter_context(torch.device("meta"))
+        for name, value in {
+            "generation.director.model.load_backbone": _language(layers),
+            "generation.generator.model.load_codec": lambda options: _Codec(),
+            "generation.generator.model.load_text": lambda options: _Text(),
+            "generation.generator.families._loaded_class": lambda folder: "WanTransformer3DModel",
+            "diffusers.WanTransformer3DModel.from_pretrained": _wan(layers),
+            "torch.Tensor.item": lambda tensor: 0.02,
+            "torch.utils.swap_tensors": _set_data,
+        }.items():
+            stack.enter_context(mock.patch(name, value))
         statistics = Statistics(torch.zeros(shape), torch.ones(shape))
         if kind == "director":
             return new_director(recipe.director, recipe.state, statistics)
         return GeneratorModel(recipe.generator, recipe.state, statistics)
 
 
+def clips_loss(model: GeneratorModel, rows: int) -> torch.Tensor:
+    """Return a scalar that depends on the velocity of so many clips."""
+    noisy = torch.randn(rows, *model.latent_shape)
+    text = torch.randn(rows, CAPTION_TOKENS, model.backbone.text_width)
+    state = torch.randn(rows, model.state.tokens, model.state.width)
+    images = model.backbone.image_width is not None
+    condition = Condition(
+        text=text, mask=torch.ones(text.shape[:2], dtype=torch.bool), images=state if images else None,
+        states=None if images else model.state_tokens(state), present=torch.ones(rows, dtype=torch.bool),
+        known=noisy if images and model.options.condition == "keyframe" else None,
+    )  # fmt: skip
+    velocity = model.backbone.velocity(noisy, torch.rand(rows), condition, model.unknown)
+    return velocity.square().mean()
+
+
+def story_tokens(options: config.DirectorSettings) -> tuple[int, int]:
+    """Return the words of a story that carry loss, and its other tokens."""
+    words = STORY_STEPS * (STORY_TOKENS["action"] + STORY_TOKENS["caption"])
+    visual = 0 if options.regress == "none" else options.tokens_in + options.tokens_out
+    return words, STORY_STEPS * (STORY_TOKENS["heading"] + visual)
+
+
+def stories_loss(model: Any, rows: int) -> torch.Tensor:
+    """Return the text loss of so many stories, whose visual tokens are vectors as all others are."""
+    words, others = story_tokens(model.options)
+    language = model.language
+    vectors = language.embedding(torch.zeros(rows, words + others, dtype=torch.long)).requires_grad_()
+    hidden = language.decoder(inputs_embeds=vectors, use_cache=False).last_hidden_state
+    logits = language.logits(hidden[:, :words].flatten(0, 1).float())
+    return nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A micro-batch of a recipe.
+
+    Attributes:
+        build: from a number of layers, and whether these are checkpointed, to a model of fake tensors.
+        loss: of a model.
+        layers: of the whole model.
+        layer_bytes: input of a layer, which checkpointing saves.
+        sharded: whether weights are gathered in bfloat16; else autocast makes the products so.
+    """
+
+    build: Callable[[int, bool], Any]
+    loss: Callable[[Any], torch.Tensor]
+    rows: int
+    layers: int
+    layer_bytes: int
+    sharded: bool = False
+
+
+def work_of(case: Case) -> Work:
+    """Return the work of a step, from models of two and of three layers."""
+    two, three = (_few_layers(case, count) for count in (2, 3))
+    layer, more = three.bytes - two.bytes, case.layers - 2
+    return Work(
+        bytes=two.bytes - layer + case.layers * case.layer_bytes,
+        flops=two.flops + more * (three.flops - two.flops),
+        forward_flops=two.forward_flops + more * (three.forward_flops - two.forward_flops),
+    )
+
+
+def _few_layers(case: Case, layers: int) -> Work:
+    """Return the work of a model of so few layers; its bytes are those without checkpointing."""
+    attention = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    }
+    counted, forward = (FlopCounterMode(display=False, custom_mapping=attention) for _ in range(2))
+    half = torch.autocast("cpu", torch.bfloat16, enabled=not case.sharded)
+    with FakeTensorMode():
+        model = _gathered(case.build(layers, True), case.sharded)
+        with counted:
+            with half:
+                loss = case.loss(model)
+            loss.backward()  # type: ignore[no-untyped-call]
+        with forward, half, torch.no_grad():
+            case.loss(model)
+        model = _gathered(case.build(layers, False), case.sharded)
+        with half:
+            saved = saved_bytes(model, lambda: case.loss(model))
+    return Work(saved, counted.get_total_flops() / case.rows, forward.get_total_flops() / case.rows)
+
+
+def _gathered(model: Any, sharded: bool) -> Any:
+    whole = model.model if isinstance(model, Language) else model
+    for parameter in whole.train().parameters():
+        if sharded and parameter.dtype == torch.float32:
+            parameter.data = parameter.data.bfloat16()
+    return model
+
+
+def saved_bytes(model: Any, compute: Callable[[], torch.Tensor]) -> int:
+    """Return the bytes that autograd saves in a computation, without weights."""
+    whole = model.model if isinstance(model, Language) else model
+    weights = {parameter.untyped_storage()._cdata for parameter in whole.parameters()}
+    found: dict[int, int] = {}
+    kept = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            found[storage._cdata] = storage.nbytes()
+            # A storage that is freed could lend its number to another.
+            kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept.append(compute())
+    return sum(found.values())
+
+
+def _checkpointed(recipe: Recipe, checkpointing: bool) -> Recipe:
+    tree = recipe.model_dump(mode="json")
+    tree["generator"]["transformer"]["gradient_checkpointing"] = checkpointing
+    tree["director"]["backbone"]["gradient_checkpointing"] = checkpointing
+    return Recipe.model_validate(tree)
+
+
+def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+
+def captioner_size(options: config.Captioner) -> Size:
+    """Return the computed figures of a captioner on one GPU; its eyes are frozen and need no gradients."""
+    name = next(name for name in EYES if name in str(options.model))
+    pictures, rows, settings = options.frames * PICTURE_TOKENS[name], options.batch_size, QWEN[name]
+    tokens = pictures + QUESTION_TOKENS
+
+    def backbone(checkpointing: bool) -> config.Backbone:
+        return config.Backbone(
+            kind="pretrained", path=Path(str(options.model)), train="lora", dtype=options.dtype,
+            lora=options.lora.model_copy(update={"targets": r".*_proj"}),
+            gradient_checkpointing=checkpointing,
+        )  # fmt: skip
+
+    with torch.device("meta"):
+        eyes = sum(parameter.numel() for parameter in EYES[name]().parameters())
+        parameters = list(_language(None)(backbone(True)).model.parameters())
+    work = work_of(Case(
+        build=mock.patch("torch.utils.swap_tensors", _set_data)(
+            lambda layers, checkpointing: _language(layers)(backbone(checkpointing))
+        ),
+        loss=lambda language: answers_loss(language, rows, tokens), rows=rows,
+        layers=settings.num_hidden_layers, layer_bytes=rows * tokens * settings.hidden_size * HALF_BYTES,
+    ))  # fmt: skip
+    seeing = 2 * eyes * 4 * pictures
+    return Size(
+        weights=_count(parameters) + eyes, trained=_count(_trained(parameters)),
+        gpu_bytes=_state_bytes(parameters) + HALF_BYTES * eyes,
+        work=Work(work.bytes, work.flops + seeing, work.forward_flops + seeing), rows=rows,
+        samples=options.steps * rows * options.accumulate, unit="example",
+    )  # fmt: skip
+
+
+def director_case(recipe: Recipe, rows: int) -> Case:
+    """Return the micro-batch of a director."""
+    path = str(recipe.director.backbone.path)
+    settings = QWEN[next(name for name in sorted(QWEN, key=len, reverse=True) if name in path)]
+    tokens = sum(story_tokens(recipe.director))
+    return Case(
+        build=lambda layers, again: learner_of(_checkpointed(recipe, again), "director", layers),
+        loss=lambda model: stories_loss(model, rows), rows=rows, layers=settings.num_hidden_layers,
+        layer_bytes=rows * tokens * settings.hidden_size * HALF_BYTES, sharded=recipe.director.train.fsdp,
+    )  # fmt: skip
+
+
+def generator_case(recipe: Recipe, rows: int) -> Case:
+    """Return the micro-batch of a generator."""
+    path = str(recipe.generator.transformer.path)
+    wan = next(found for name, found in WAN.items() if name in path)
+    width = 128 * wan.get("num_attention_heads", 40)
+    _, frames, height, columns = _Codec().latent_shape(recipe.generator)
+    tokens = frames * (height // 2) * (columns // 2)
+    return Case(
+        build=lambda layers, again: learner_of(_checkpointed(recipe, again), "generator", layers),
+        loss=lambda model: clips_loss(model, rows), rows=rows, layers=wan.get("num_layers", 40),
+        layer_bytes=rows * tokens * width * HALF_BYTES, sharded=recipe.generator.train.fsdp,
+    )  # fmt: skip
+
+
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _trained(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.requires_grad]
+
+
+def _state_bytes(parameters: Sequence[nn.Parameter]) -> int:
+    """Return bytes of weights, and of gradients and two moments of 4 bytes each."""
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    return weights + 12 * _count(_trained(parameters))
+
+
+def answers_loss(language: Language, rows: int, tokens: int) -> torch.Tensor:
+    """Return the loss of so many examples; logits are made of all their tokens."""
+    vectors = language.embedding(torch.zeros(rows, tokens, dtype=torch.long)).requires_grad_()
+    hidden = language.decoder(inputs_embeds=vectors, use_cache=False).last_hidden_state
+    logits = language.head(hidden).float().flatten(0, 1)
+    return nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
+
+
 def size_of(file: Path) -> Size:
-    """The size of a recipe's model."""
+    """Return the computed figures of a recipe."""
     recipe = load(file, [], Recipe).config
     kind = file.name.partition("-")[0]
+    if kind == "captioner":
+        return captioner_size(recipe.captioner)
     train: config.Train = getattr(recipe, kind).train
     parameters = list(learner_of(recipe, kind).parameters())
-    trained = sum(p.numel() for p in parameters if p.requires_grad)
-    # Gradients and two moments, each of 4 bytes.
-    all_bytes = sum(p.numel() * p.element_size() for p in parameters) + 12 * trained
-    gpus = train.processes if train.fsdp else 1
-    return Size(sum(p.numel() for p in parameters), trained, all_bytes / gpus)
+    rows = train.batch_size // (train.processes * train.accumulate)
+    case = director_case if kind == "director" else generator_case
+    return Size(
+        weights=_count(parameters), trained=_count(_trained(parameters)),
+        gpu_bytes=_state_bytes(parameters) / (train.processes if train.fsdp else 1),
+        work=work_of(case(recipe, rows)), rows=rows, samples=train.steps * train.batch_size,
+        unit="story" if kind == "director" else "clip",
+        forwards=2 * recipe.generator.sample_steps if kind == "generator" else 0,
+    )  # fmt: skip
 
 
 def main() -> None:
-    """Write the computed line into each recipe."""
-    for file in FILES:
-        text, line = file.read_text(), size_of(file).line()
-        if LINE.search(text):
-            text = LINE.sub(line, text)
-        else:
-            text = text.replace("# Calculated, not measured.", f"{line}\n#\n# Calculated, not measured.", 1)
-        file.write_text(text)
-        print(file.stem, line)
+    """Write the computed paragraph into each recipe."""
+    for file in [*FILES, *CAPTIONERS]:
+        text, found = file.read_text(), size_of(file).text()
+        assert COMPUTED.search(text)
+        file.write_text(COMPUTED.sub(found, text, count=1))
+        print(file.stem, found, sep="\n")
 
 
 if __name__ == "__main__":

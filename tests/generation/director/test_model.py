@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812
+from pydantic import ValidationError
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM
 
@@ -154,6 +155,25 @@ def test_a_learned_story_is_planned_again_and_ends_by_itself() -> None:
             torch.stack([step.state for step in true.steps if step.state is not None]).flatten(1) - 0.5,
         )
         assert similarity.min() > 0.5
+
+
+def test_a_director_of_texts_alone_reads_and_writes_no_states() -> None:
+    model = director(regress="none", min_context=4, max_context=4)
+    rows = [row(0, 3), row(1, 4)]
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert all(name.startswith("model.") for name in trained)
+    losses = fit(model.train(), rows, 180)
+    assert losses[-1] < losses[0] / 4
+    model.eval()
+    for each in rows:
+        planned = list(model.plan(each["goal"]))
+        assert [step.action for step in planned] == each["actions"]
+        assert [step.caption for step in planned] == each["captions"]
+        assert all(step.state is None for step in planned)
+    with pytest.raises(ConfigError, match="writes texts and predicts no states"):
+        model.predict([story_of(rows[0])], history="own")
+    with pytest.raises(ValidationError, match="set text_weight"):
+        director(regress="none", text_weight=0.0)
 
 
 @pytest.mark.parametrize("steps", [1, 4, 11])

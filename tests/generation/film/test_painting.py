@@ -30,7 +30,7 @@ from tests.support.film_parts import Decoder, Encoder, Planner, Renderer
 from tests.support.tiny_states import autoencoder
 
 PX = 16
-OPTIONS = config.PainterSettings(picture_px=PX, steps=2, guidance=1.0)
+OPTIONS = config.PainterSettings(picture_px=PX, dtype="float32", steps=2, guidance=1.0)
 
 
 def save_pipeline(path: Path, *, kind: type[DiffusionPipeline], channels: int, safe: bool = True) -> Path:

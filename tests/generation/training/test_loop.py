@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from generation.config import Train
-from generation.core.checkpoints import newest_checkpoint
+from generation.core.checkpoints import copy_part, newest_checkpoint, read_part
 from generation.training.loop import row_seed
 from generation.training.parts import TrainingError
 from pipeline.dataset.loader import ShardBatches
@@ -95,24 +95,51 @@ def test_a_run_that_is_killed_twice_tells_the_same_as_one_that_is_not(
 @pytest.mark.slow
 def test_two_processes_tell_the_same_as_one(shards: Path, tmp_path: Path, fsdp: bool, starts: int) -> None:
     run(shards, tmp_path / "one", Train(**BASE))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    options = {**BASE, "processes": 2, "fsdp": fsdp}
+    two = tmp_path / "two"
+    last = two / "checkpoints/step-000040"
     for start in range(starts):
         if start:
             # Goes on from the checkpoint before the last.
-            shutil.rmtree(tmp_path / "two/checkpoints/step-000040")
-        subprocess.run(
-            [sys.executable, *torchrun, *_command(shards, tmp_path / "two", 0.0, options)],
-            cwd=ROOT, check=True,
-        )  # fmt: skip
-        one, two = _lines(tmp_path / "one"), _lines(tmp_path / "two")
-        assert len(one) == len(two) == 40
-        for line, other in zip(one, two, strict=True):
-            assert line == pytest.approx(other, rel=1e-5, abs=1e-6)
-        ema = "checkpoints/step-000040/ema.safetensors"
-        first, second = load_file(tmp_path / "one" / ema), load_file(tmp_path / "two" / ema)
-        for name, tensor in first.items():
-            torch.testing.assert_close(tensor, second[name], rtol=1e-4, atol=1e-5)
+            shutil.rmtree(last)
+        _two_processes(shards, two, {**BASE, "processes": 2, "fsdp": fsdp})
+        _same_run(tmp_path / "one", two)
+    if fsdp:
+        # Each process has written its half, and a single one reads both, whole or to go on from.
+        halves = sorted((last / "optimizer").iterdir())
+        assert len(halves) == 2 and halves[0].stat().st_size < 0.7 * sum(f.stat().st_size for f in halves)
+        copy_part(last, "ema", tmp_path / "whole.safetensors")
+        whole, read = load_file(tmp_path / "whole.safetensors"), read_part(last, "ema")
+        assert whole.keys() == read.keys()
+        assert all(torch.equal(whole[name], tensor) for name, tensor in read.items())
+        shutil.rmtree(last)
+        run(shards, two, Train(**BASE))
+        _same_run(tmp_path / "one", two)
+    # And two processes share what one has written.
+    shutil.rmtree(tmp_path / "one/checkpoints/step-000040")
+    _two_processes(shards, tmp_path / "one", {**BASE, "processes": 2, "fsdp": fsdp})
+    _same_run(tmp_path / "one", two)
+
+
+def _two_processes(
+    shards: Path, folder: Path, options: dict[str, Any], *, restarts: int = 0, most_rows: int = 1000
+) -> None:
+    """Train in two processes of torchrun."""
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
+    command = [sys.executable, "-m", *torchrun, *_command(shards, folder, 0.0, options)]
+    environment = {**os.environ, "TINY_LEARNER_MOST_ROWS": str(most_rows)}
+    subprocess.run(command, cwd=ROOT, check=True, env=environment)
+
+
+def _same_run(first: Path, second: Path) -> None:
+    """Compare lines and averaged weights of two runs of 40 steps."""
+    one, two = _lines(first), _lines(second)
+    assert len(one) == len(two) == 40
+    for line, other in zip(one, two, strict=True):
+        assert line == pytest.approx(other, rel=1e-5, abs=1e-6)
+    averages = [read_part(folder / "checkpoints/step-000040", "ema") for folder in (first, second)]
+    assert averages[0].keys() == averages[1].keys()
+    for name, tensor in averages[0].items():
+        torch.testing.assert_close(tensor, averages[1][name], rtol=1e-4, atol=1e-5)
 
 
 def test_a_batch_in_parts_is_the_whole_batch(shards: Path, tmp_path: Path) -> None:
@@ -129,8 +156,7 @@ def test_out_of_memory_a_step_is_repeated_in_smaller_parts(
     monkeypatch.setenv("TINY_LEARNER_MOST_ROWS", "2")
     run(shards, tmp_path / "small", Train(**{**BASE, "loader_workers": 1}))
     assert json.loads((tmp_path / "small/memory.json").read_text()) == {"accumulate": 4}
-    for line, other in zip(_lines(tmp_path / "whole"), _lines(tmp_path / "small"), strict=True):
-        assert line == pytest.approx(other, rel=1e-5, abs=1e-6)
+    _same_run(tmp_path / "whole", tmp_path / "small")
     monkeypatch.setenv("TINY_LEARNER_MOST_ROWS", "0")
     with pytest.raises(TrainingError, match=r"out of GPU memory at 1 rows at a time; set gradient_check"):
         run(shards, tmp_path / "none", Train(**BASE))
@@ -141,21 +167,10 @@ def test_out_of_memory_several_processes_start_again_with_smaller_parts(
     shards: Path, tmp_path: Path
 ) -> None:
     run(shards, tmp_path / "one", Train(**BASE))
-    torchrun = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "--max-restarts",
-        "2",
-    ]
-    command = _command(shards, tmp_path / "two", 0.0, {**BASE, "processes": 2})
-    environment = {**os.environ, "TINY_LEARNER_MOST_ROWS": "1"}
-    subprocess.run([sys.executable, *torchrun, *command], cwd=ROOT, check=True, env=environment)
+    options = {**BASE, "processes": 2}
+    _two_processes(shards, tmp_path / "two", options, restarts=5, most_rows=1)
     assert json.loads((tmp_path / "two/memory.json").read_text()) == {"accumulate": 4}
-    for line, other in zip(_lines(tmp_path / "one"), _lines(tmp_path / "two"), strict=True):
-        assert line == pytest.approx(other, rel=1e-5, abs=1e-6)
+    _same_run(tmp_path / "one", tmp_path / "two")
 
 
 def test_it_is_the_plain_loop(shards: Path, straight: Path) -> None:
