@@ -328,9 +328,8 @@ class PainterSettings(Section):
     """A diffusers pipeline that paints key frames from captions (``--painter``).
 
     ``picture_px``: side of a key frame; a grid of four is twice as wide. ``dtype``: of the weights.
-    ``steps`` and ``guidance``: null leaves them to the pipeline. ``memory``: earlier key frames that an
-    inpainting pipeline is shown. ``strength``: 1 paints from noise; below, it starts from what the director
-    imagined.
+    ``steps``, ``guidance``: null leaves them to the pipeline. ``memory``: earlier key frames that inpainting
+    is shown. ``strength``: 1 paints from noise; below, it starts from what the director imagined.
     """
 
     picture_px: Count = 512
@@ -344,11 +343,11 @@ class PainterSettings(Section):
 class Pipeline(Section):
     """A diffusers pipeline with its own weights, as ``save_pretrained`` writes it to the folder ``path``.
 
-    ``pipeline``: diffusers' class; null takes the one that the folder names, which for weights of several
-    uses is the text-to-video one. ``vae_dtype``: null is ``dtype``. ``tile``: the autoencoder works on
-    tiles, which takes less memory. ``gpu``: number of the GPU. ``offload``: model keeps one part on the GPU
-    at a time, layers one layer (slow, least memory). ``quantise``: transformers and text encoders to 8 or 4
-    bits (needs bitsandbytes). ``steps`` and ``guidance``: null leaves them to the pipeline.
+    ``pipeline``: diffusers' class; null takes the one that the folder names, often that of text to video.
+    ``vae_dtype``: null is ``dtype``. ``tile``: the autoencoder works on tiles, which takes less memory.
+    ``offload``: model keeps one part on the GPU at a time, layers one layer (slow, least memory).
+    ``quantise``: transformers and text encoders to 8 or 4 bits (needs bitsandbytes). ``steps`` and
+    ``guidance``: null leaves them to the pipeline.
     """
 
     path: Path
