@@ -328,8 +328,8 @@ class PainterSettings(Section):
     """A diffusers pipeline that paints key frames from captions (``--painter``).
 
     ``picture_px``: side of a key frame; a grid of four is twice as wide. ``dtype``: of the weights.
-    ``steps``, ``guidance``: null leaves them to the pipeline. ``memory``: earlier key frames that inpainting
-    is shown. ``strength``: 1 paints from noise; below, it starts from what the director imagined.
+    ``steps``, ``guidance``: null leaves them to the pipeline. ``memory``: earlier key frames that
+    inpainting is shown. ``strength``: 1 paints from noise; below, it starts from the decoded state.
     """
 
     picture_px: Count = 512
