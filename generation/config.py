@@ -27,8 +27,9 @@ class State(Section):
     thumbnail), clip_unclip (CLIP, Stable unCLIP paints), clip_wan (penultimate CLIP tokens, Wan 2.1
     paints), vae (AutoencoderKL), clip_vae (CLIP; our own diffusion in VAE latents paints). ``path``:
     folder of the pipeline's weights, as ``save_pretrained`` writes it. ``tokens`` and ``width`` are
-    checked against what the weights give. ``dtype`` is CLIP's and that of the painters Stable unCLIP and
-    Wan; ``sample_steps`` and ``guidance`` are these painters', null takes their own.
+    checked against what the weights give. ``aspect``: width over height of what a state holds, squeezed to a
+    square. ``dtype`` is CLIP's and that of the painters Stable unCLIP and Wan; ``sample_steps`` and
+    ``guidance`` are these painters', null takes their own.
     """
 
     family: Literal["imagenet", "colour", "clip_unclip", "clip_wan", "vae", "clip_vae"] = "imagenet"
@@ -36,6 +37,7 @@ class State(Section):
     tokens: Count = 1
     width: Count = 1280
     picture_px: Count = 64
+    aspect: Positive = 1.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     sample_steps: Count | None = None
     guidance: NonNegative | None = None
@@ -344,10 +346,9 @@ class Pipeline(Section):
     """A diffusers pipeline with its own weights, as ``save_pretrained`` writes it to the folder ``path``.
 
     ``pipeline``: diffusers' class; null takes the one that the folder names, often that of text to video.
-    ``vae_dtype``: null is ``dtype``. ``tile``: the autoencoder works on tiles, which takes less memory.
-    ``offload``: model keeps one part on the GPU at a time, layers one layer (slow, least memory).
-    ``quantise``: transformers and text encoders to 8 or 4 bits (needs bitsandbytes). ``steps`` and
-    ``guidance``: null leaves them to the pipeline.
+    ``vae_dtype``: null is ``dtype``. ``tile``: the autoencoder works on tiles. ``offload``: model keeps one
+    part on the GPU at a time, layers one layer (slow, least memory). ``quantise``: transformers and text
+    encoders to 8 or 4 bits, by bitsandbytes. ``steps``, ``guidance``: null is the pipeline's own.
     """
 
     path: Path

@@ -37,13 +37,19 @@ class StateEncoder(ABC):
 
 
 class StateDecoder(ABC):
-    """States back to pictures."""
+    """States back to pictures.
+
+    Attributes:
+        picture_px: height of the pictures.
+        aspect: their width over their height.
+    """
 
     picture_px: int
+    aspect: float = 1.0
 
     @abstractmethod
     def decode(self, z: Tensor, *, seed: int) -> Pictures:
-        """Pictures ``[n, picture_px, picture_px, 3]`` of raw states ``[n, tokens, width]``.
+        """Pictures ``[n, picture_px, picture_px x aspect, 3]`` of raw states ``[n, tokens, width]``.
 
         The same states and seed give the same pictures.
         """

@@ -27,6 +27,7 @@ from generation.data.files import write_clips
 from generation.data.narrated import Narrated
 from generation.encoders.codecs import VideoCodec, load_codec
 from generation.encoders.factory import load_encoder, state_identity
+from generation.encoders.geometry import width_of
 from generation.encoders.text import CaptionEncoder, load_text
 from generation.encoders.weights import best_device
 from models.errors import MediaError
@@ -35,7 +36,7 @@ from models.media.picking import Wanted, pick
 from stages.records import Interval
 
 KEYFRAME_PX = 448
-"""Side of the square that states are made of, as in the paper; stored key frames are smaller."""
+"""Height of the pictures that states are made of, as in the paper; stored key frames are smaller."""
 VERSION = 2
 Image = NDArray[np.uint8]
 Part = Literal["state", "keyframe", "latents", "text"]
@@ -109,8 +110,9 @@ class FeatureMaker:
     def _from_pictures(self, video: Narrated, missing: set[Part]) -> dict[Part, list[dict[str, Tensor]]]:
         """Return the parts that need pictures, in one pass over the file."""
         options = self._recipe.generator
-        squares_wanted = [
-            Wanted([(step.start_s + step.end_s) / 2], KEYFRAME_PX, KEYFRAME_PX)
+        width = width_of(KEYFRAME_PX, self._recipe.state.aspect)
+        stills_wanted = [
+            Wanted([(step.start_s + step.end_s) / 2], KEYFRAME_PX, width)
             for step in video.steps
             if missing & {"state", "keyframe"}
         ]
@@ -119,21 +121,21 @@ class FeatureMaker:
             for step in video.steps
             if "latents" in missing
         ]
-        squares: dict[int, Image] = {}
+        stills: dict[int, Image] = {}
         latents: dict[int, dict[str, Tensor]] = {}
-        for index, pictures in pick(video.path, [*squares_wanted, *clips_wanted]):
-            if index < len(squares_wanted):
-                squares[index] = pictures[0]
+        for index, pictures in pick(video.path, [*stills_wanted, *clips_wanted]):
+            if index < len(stills_wanted):
+                stills[index] = pictures[0]
             else:
                 latents[index] = self._latents(pictures)
         found: dict[Part, list[dict[str, Tensor]]] = {}
-        ordered = [squares[index] for index in sorted(squares)]
+        ordered = [stills[index] for index in sorted(stills)]
         if "state" in missing:
             states = self._encoder.encode(np.stack(ordered)).cpu()
             found["state"] = [{"state": state} for state in states]
         if "keyframe" in missing:
             side = (self._recipe.state.picture_px,) * 2
-            small = [cv2.resize(square, side, interpolation=cv2.INTER_AREA) for square in ordered]
+            small = [cv2.resize(still, side, interpolation=cv2.INTER_AREA) for still in ordered]
             found["keyframe"] = [{"keyframe": torch.from_numpy(np.asarray(each))} for each in small]
         if "latents" in missing:
             found["latents"] = [latents[index] for index in sorted(latents)]
@@ -156,7 +158,7 @@ class PartFiles:
         self._parts, self._store = parts, store
         self._measured: dict[Part, list[object]] = {
             "state": [state_identity(state), _weights(state.path)],
-            "keyframe": [state.picture_px],
+            "keyframe": [state.picture_px, *([] if state.aspect == 1 else [state.aspect])],
             "latents": [
                 generator.codec.model_dump(mode="json"), _weights(generator.codec.path), generator.frames,
                 generator.fps, generator.height_px, generator.width_px, generator.condition == "keyframe",

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from generation.config import Recipe, State
 from generation.core.states import StateDecoder, StateEncoder, Statistics
+from generation.encoders.geometry import SqueezedEncoder, StretchedDecoder
 from pipeline.platform.config import ConfigError, load
 
 
@@ -23,6 +24,8 @@ def state_identity(options: State) -> dict[str, object]:
         "encoder": encoder, "path": None if options.path is None else str(options.path),
         "tokens": options.tokens, "width": options.width,
     }  # fmt: skip
+    if options.aspect != 1:
+        found["aspect"] = options.aspect
     # Latents of an autoencoder are of one size of picture.
     return found | ({"picture_px": options.picture_px} if options.family == "vae" else {})
 
@@ -51,7 +54,7 @@ def load_encoder(options: State) -> StateEncoder:
             f"gives {encoder.tokens} and {encoder.width}: set state.tokens={encoder.tokens} and "
             f"state.width={encoder.width}"
         )
-    return encoder
+    return encoder if options.aspect == 1 else SqueezedEncoder(encoder, options.aspect)
 
 
 def load_decoder(options: State, *, trained: Path | None) -> StateDecoder:
@@ -64,6 +67,11 @@ def load_decoder(options: State, *, trained: Path | None) -> StateDecoder:
     Raises:
         ConfigError: the trained decoder is missing or is of other states; weights do not fit the options.
     """
+    decoder = _decoder(options, trained)
+    return decoder if options.aspect == 1 else StretchedDecoder(decoder, options.aspect)
+
+
+def _decoder(options: State, trained: Path | None) -> StateDecoder:
     match options.family:
         case "clip_unclip":
             from generation.encoders.clip_unclip import UnclipDecoder
@@ -119,7 +127,7 @@ def _trained(options: State, folder: Path | None) -> StateDecoder:
             f"{folder or 'MODELS/decoder'}: run `videoauteur train decoder`"
         )
     recipe = load(folder / "recipe.yaml", (), Recipe).config
-    for key in ("family", "tokens", "width", "picture_px"):
+    for key in ("family", "tokens", "width", "picture_px", "aspect"):
         trained, asked = getattr(recipe.state, key), getattr(options, key)
         if trained != asked:
             raise ConfigError(f"{folder} was trained with state.{key}={trained}, the recipe says {asked}")

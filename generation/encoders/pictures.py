@@ -21,16 +21,27 @@ def covering(picture: NDArray[np.uint8], height_px: int, width_px: int) -> NDArr
     return np.ascontiguousarray(scaled[top : top + height_px, left : left + width_px], np.uint8)
 
 
+def fitted(images: Pictures, height_px: int, width_px: int) -> Pictures:
+    """Return the centres of pictures of any one size, cut to the aspect ratio and scaled to the size."""
+    height, width = images.shape[1:3]
+    rows = min(height, round(width * height_px / width_px))
+    columns = min(width, round(height * width_px / height_px))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    crops = images[:, top : top + rows, left : left + columns]
+    return resized(crops, height_px, width_px)
+
+
 def square(images: Pictures, side_px: int) -> Pictures:
     """The central squares ``[n, side_px, side_px, 3]`` of pictures of any one size."""
-    height, width = images.shape[1:3]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    crops = images[:, top : top + side, left : left + side]
-    if side == side_px:
-        return np.ascontiguousarray(crops)
-    how = cv2.INTER_AREA if side > side_px else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(crop, (side_px, side_px), interpolation=how) for crop in crops])
+    return fitted(images, side_px, side_px)
+
+
+def resized(images: Pictures, height_px: int, width_px: int) -> Pictures:
+    """Return pictures scaled to a size, squeezed where their aspect ratio is another."""
+    if images.shape[1:3] == (height_px, width_px):
+        return np.ascontiguousarray(images)
+    how = cv2.INTER_AREA if images.shape[1] > height_px else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(image, (width_px, height_px), interpolation=how) for image in images])
 
 
 def to_network(images: Pictures | Tensor) -> Tensor:

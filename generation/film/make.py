@@ -28,7 +28,8 @@ from torch import Tensor
 from generation import config
 from generation.core.states import Pictures
 from generation.core.story import Source, Step, prompt_of
-from generation.encoders.pictures import square
+from generation.encoders.geometry import width_of
+from generation.encoders.pictures import fitted
 from generation.film.assembly import assemble
 from generation.film.footage import Sound, mp4_key, write_clip
 from generation.film.parts import FilmModels, Painter, Retriever, SoundGenerator
@@ -295,7 +296,8 @@ class _FilmJob:
 
         def make() -> Pictures:
             if given is not None:
-                return square(first_picture(self.out)[None], decoder.picture_px)
+                width = width_of(decoder.picture_px, decoder.aspect)
+                return fitted(first_picture(self.out)[None], decoder.picture_px, width)
             return decoder.decode(state[None], seed=seed)
 
         return self._keyframes([step], key, make)[0]

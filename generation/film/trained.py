@@ -190,6 +190,7 @@ class TrainedModels:
     def painter(self) -> PainterParts:
         """Load the decoder of states and, if there is one, the painter of captions."""
         from generation.encoders.flow_decoder import FlowDecoder
+        from generation.encoders.geometry import StretchedDecoder
         from generation.store import load_decoder_for
 
         recipe = self._recipe("generator")
@@ -198,9 +199,10 @@ class TrainedModels:
                 raise ConfigError("--painter: key frames of generator.retrieval come from training clips")
             return PainterParts(decoder=None, identity={})
         decoder = load_decoder_for(self.folder)
-        if isinstance(decoder, FlowDecoder):
-            decoder.options = self._recipe("decoder").decoder
-        identity = {"decoder": self._identity("decoder", getattr(decoder, "options", recipe.state))}
+        own = decoder.inner if isinstance(decoder, StretchedDecoder) else decoder
+        if isinstance(own, FlowDecoder):
+            own.options = self._recipe("decoder").decoder
+        identity = {"decoder": self._identity("decoder", getattr(own, "options", recipe.state))}
         painter = None
         if self.painter_folder is not None:
             from generation.film.painting import load_painter

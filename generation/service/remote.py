@@ -141,8 +141,8 @@ class RemoteEncoder(StateEncoder):
 class RemoteDecoder(StateDecoder):
     """The decoder of a painter's replica."""
 
-    def __init__(self, remote: Remote, picture_px: int) -> None:
-        self.picture_px = picture_px
+    def __init__(self, remote: Remote, picture_px: int, aspect: float) -> None:
+        self.picture_px, self.aspect = picture_px, aspect
         self._remote = remote
 
     def decode(self, z: Tensor, *, seed: int) -> Pictures:
@@ -222,12 +222,12 @@ def remote_models(
         facts: of each role, as its replicas report them.
     """
     encoding, painting = facts["director"]["encoder"], facts["painter"]["painter"]
-    picture_px, made = facts["painter"]["picture_px"], facts["generator"]
+    decoding, made = facts["painter"]["decoder"], facts["generator"]
     rendering = (RemoteSoundGenerator if made["has_sound"] else RemoteGenerator)(generator)
     return FilmModels(
         director=RemoteDirector(director),
         encoder=None if encoding is None else RemoteEncoder(director, **encoding),
-        decoder=None if picture_px is None else RemoteDecoder(painter, picture_px),
+        decoder=None if decoding is None else RemoteDecoder(painter, **decoding),
         painter=None if painting is None else RemotePainter(painter, **painting),
         generator=rendering,
         retriever=rendering if made["retrieves"] else None,

@@ -110,7 +110,7 @@ class PainterReplica(_Replica[PainterParts]):
         names = ("identity", "memory", "cells", "uses_hints")
         return {
             "identity": dict(self._parts.identity),
-            "picture_px": None if decoder is None else decoder.picture_px,
+            "decoder": decoder and {"picture_px": decoder.picture_px, "aspect": decoder.aspect},
             "painter": None if painter is None else {name: getattr(painter, name) for name in names},
         }
 
