@@ -12,7 +12,8 @@ from generation.film.plan import Plan, PlannedStep, credit_of
 from generation.film.stills import Picture, SheetRow, contact_sheet, png_key, write_png
 from models.files import parts_digest
 
-FRAMES_ON_SHEET = 3
+FRAMES_ON_SHEET = 4
+"""An even number leaves out a clip's middle frame, which is often the key frame beside it."""
 
 
 def assemble(plan: Plan, out: Path, pictures: Sequence[Picture]) -> bool:
@@ -68,5 +69,6 @@ def _chapter(step: PlannedStep) -> Chapter:
 
 
 def _shown_text(step: PlannedStep) -> str:
-    """Return what stands under a step's title on the contact sheet."""
-    return step.caption if step.source is None else f"{step.caption} [{credit_of(step.source)}]"
+    """Return what stands under a step's title on the contact sheet; not the title again."""
+    caption = "" if step.caption == step.action else step.caption
+    return caption if step.source is None else f"{caption} [{credit_of(step.source)}]".strip()
