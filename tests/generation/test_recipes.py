@@ -57,6 +57,7 @@ def test_a_recipe_uses_the_gpus_it_names(file: Path) -> None:
     assert train.preview_every or train.fsdp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [*FILES, *CAPTIONERS], ids=lambda file: file.stem)
 def test_a_recipe_states_computed_memory_and_cost(file: Path) -> None:
     stated = COMPUTED.search(file.read_text())
