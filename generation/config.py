@@ -367,8 +367,7 @@ class Pipeline(Section):
 class StockPlanner(EndpointSettings):
     """The language model that writes the steps; without ``base_url`` the packaged one.
 
-    ``steps``: how many, where a film does not say. ``concurrency``: plans that one service asks for at a
-    time, which a server such as vLLM answers as a batch.
+    ``steps``: how many, where a film does not say. ``concurrency``: plans asked for at a time.
     """
 
     steps: Count = 6
