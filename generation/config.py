@@ -27,7 +27,7 @@ class State(Section):
     thumbnail), clip_unclip (CLIP, Stable unCLIP paints), clip_wan (penultimate CLIP tokens, Wan 2.1
     paints), vae (AutoencoderKL), clip_vae (CLIP; our own diffusion in VAE latents paints). ``path``:
     folder of the pipeline's weights, as ``save_pretrained`` writes it. ``tokens`` and ``width`` are
-    checked against what the weights give. ``aspect``: width over height of what a state holds, squeezed to a
+    checked against what the weights give. ``aspect``: width over height of what it holds, squeezed to a
     square. ``dtype`` is CLIP's and that of the painters Stable unCLIP and Wan; ``sample_steps`` and
     ``guidance`` are these painters', null takes their own.
     """
