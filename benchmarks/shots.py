@@ -165,9 +165,11 @@ def calm(clips: Sequence[Path]) -> list[Path]:
 def found(path: Path, detector: Detector) -> Boundaries:
     """Run a detector over a file with the default settings."""
     settings = Config.model_validate({"scan": {"detector": detector}}).scan
+    # The defaults of the others' own authors.
     if detector == "content":
-        # scenedetect's own default for this detector.
         settings = settings.model_copy(update={"cut_min_content": 27.0})
+    elif detector == "transnet":
+        settings = settings.model_copy(update={"cut_confidence": 0.5})
     with open_media(path) as container:
         finder = shot_finder(settings, facts_of(path))
         for frame in frames(container):
