@@ -49,6 +49,8 @@ LENGTH_S = 6
 FPS = 25
 CHUNK = 20
 """Mutations that a process takes at a time."""
+BATCH = 10
+"""Chunks of a process."""
 HANG_S = 60.0
 """A mutation that takes longer ends its process, and counts as a crash."""
 
@@ -99,9 +101,11 @@ def run(folder: Path, numbers: Sequence[int], seed: int, workers: int) -> list[V
     context = multiprocessing.get_context("spawn")
     waiting = [list(numbers[at : at + CHUNK]) for at in range(0, len(numbers), CHUNK)]
     while waiting:
-        with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=10) as pool:
-            jobs = [(chunk, pool.submit(judged, folder, chunk, seed)) for chunk in waiting]
-            waiting = []
+        # New processes now and then keep leaks of single mutations from adding up. Python 3.11 hangs where
+        # the pool itself is told to do so (max_tasks_per_child).
+        batch, waiting = waiting[: BATCH * workers], waiting[BATCH * workers :]
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            jobs = [(chunk, pool.submit(judged, folder, chunk, seed)) for chunk in batch]
             for chunk, job in jobs:
                 try:
                     verdicts += job.result()
