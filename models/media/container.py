@@ -70,7 +70,13 @@ class _NamelessFile:
             raise _sorted(error) from error
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise _sorted(error) from error
+            # Damaged numbers lead to places before the start; the demuxer is told so, as by a plain file.
+            return -errno.EINVAL
 
     def tell(self) -> int:
         return self._file.tell()
