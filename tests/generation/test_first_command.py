@@ -160,8 +160,7 @@ def test_the_embedded_recipe_goes_from_features_to_a_film(dataset: Path, tmp_pat
     for kind in ("director", "generator"):
         train_model(kind, dataset, tmp_path, recipe, runner="local")  # type: ignore[arg-type]
     trained = TrainedModels(tmp_path)
-    parts = trained.director(), trained.painter(), trained.generator()
-    models = film_models(*parts, trained.recipe().generator)
+    models = film_models(trained.director(), trained.painter(), trained.generator())
     film = make_film(
         Request(goal="How to make soup?", steps=2), models, tmp_path / "film", options=recipe.film
     )

@@ -13,7 +13,7 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from generation import config
 from generation.config import RECIPES, Recipe, Stock
 from generation.film.pipelines import LoadedPipeline, PipelineGenerator
-from generation.film.stock import stock_models
+from generation.film.stock import StockModels
 from pipeline.platform.config import ConfigError, load
 from tests.support import tiny_pipelines, tiny_stock
 
@@ -94,13 +94,14 @@ def test_a_recipe_makes_key_frames_and_a_clip(
         tiny = {"path": weights(part.path.name), "dtype": "float32", "steps": 2, "quantise": "none"}
         small |= {f"stock.{name}.{key}": value for key, value in tiny.items()}
     recipe = load(file, [f"{key}={value}" for key, value in small.items()], Recipe).config
-    with stock_models(recipe, tmp_path) as models:
-        assert models.painter is not None and models.fps == shipped.video.fps
-        pictures = models.painter.paint(["chop", "stir", "serve"], known=[], hints=[], seed=0)
-        assert pictures.shape == (3, height, width, 3)
-        generator = models.generator
-        assert isinstance(generator, PipelineGenerator)
-        clip, sound = generator.sample_with_sound("chop", seed=0, keyframe=pictures[0], first_frame=None)
+    models = StockModels(recipe, tmp_path)
+    painter, rendering = models.painter().painter, models.generator()
+    assert painter is not None and rendering.fps == shipped.video.fps
+    pictures = painter.paint(["chop", "stir", "serve"], known=[], hints=[], seed=0)
+    assert pictures.shape == (3, height, width, 3)
+    generator = rendering.generator
+    assert isinstance(generator, PipelineGenerator)
+    clip, sound = generator.sample_with_sound("chop", seed=0, keyframe=pictures[0], first_frame=None)
     assert clip.shape == (frames, height, width, 3) and clip.dtype == np.uint8
     assert (sound is not None) == (shipped.video.path.name == "LTX-2")
 
