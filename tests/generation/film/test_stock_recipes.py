@@ -86,7 +86,8 @@ def test_a_recipe_makes_key_frames_and_a_clip(
     parts = {"painter": shipped.painter, "editor": shipped.editor, "video": shipped.video}
     frames, height, width = SMALL.get(shipped.video.path.name, (5, 32, 32))
     small = {
-        "stock.planner.base_url": "http://127.0.0.1:9/v1", "stock.video.frames": frames,
+        "stock.planner.base_url": "http://127.0.0.1:9/v1", "stock.planner.model": "m",
+        "stock.video.frames": frames,
         "stock.video.height_px": height, "stock.video.width_px": width,
     }  # fmt: skip
     for name, part in parts.items():
