@@ -100,8 +100,11 @@ def browsing() -> Iterator[Browser]:
         )
         assert answer.status_code == 200, answer.text
         session = f"{url}/{answer.json()['value']['sessionId']}"
-        yield Browser(session)
-        httpx.delete(session, trust_env=False, timeout=60)
+        try:
+            yield Browser(session)
+        finally:
+            # Without it a failed test would leave the browser behind.
+            httpx.delete(session, trust_env=False, timeout=60)
     finally:
         process.terminate()
         process.wait(20)
