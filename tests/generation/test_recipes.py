@@ -9,7 +9,7 @@ import pytest
 from generation.config import RECIPES, Recipe
 from generation.encoders.factory import state_difference
 from pipeline.platform.config import load
-from tests.support.recipe_sizes import CAPTIONERS, COMPUTED, FILES, size_of
+from tests.support.recipe_sizes import CAPTIONERS, COMPUTED, FILES, weights_of
 
 ONE_GPU = ("director-qwen3-0.6b", "generator-wan2.1-1.3b-lora")
 EIGHT_GPUS = ("director-qwen3-vl-8b-lora", "generator-wan2.1-14b-lora")
@@ -57,11 +57,12 @@ def test_a_recipe_uses_the_gpus_it_names(file: Path) -> None:
     assert train.preview_every or train.fsdp
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", [*FILES, *CAPTIONERS], ids=lambda file: file.stem)
-def test_a_recipe_states_computed_memory_and_cost(file: Path) -> None:
+def test_a_recipe_states_the_computed_memory_of_its_weights(file: Path) -> None:
     stated = COMPUTED.search(file.read_text())
-    assert stated is not None and stated.group() == size_of(file).text()
+    assert stated is not None
+    text = " ".join(stated.group().replace("\n# ", " ").removeprefix("# ").split())
+    assert text.startswith(f"{weights_of(file).text()}, activations of ")
 
 
 def test_the_key_frame_baseline_differs_in_its_condition_alone() -> None:
