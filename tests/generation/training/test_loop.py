@@ -27,6 +27,8 @@ from pipeline.platform.config import ConfigError
 from tests.support.tiny_learner import TinyLearner, run, write_shards
 
 ROOT = Path(__file__).parents[3]
+START_S = 300
+"""Bound of a test's training."""
 BASE: dict[str, Any] = {
     "steps": 40, "batch_size": 8, "lanes": 4, "lr": 0.01, "warmup_steps": 5, "ema_decay": 0.9,
     "clip_norm": 0.5, "checkpoint_every": 7, "trackers": (),
@@ -121,13 +123,17 @@ def test_two_processes_tell_the_same_as_one(shards: Path, tmp_path: Path, fsdp: 
 
 
 def _two_processes(
-    shards: Path, folder: Path, options: dict[str, Any], *, restarts: int = 0, most_rows: int = 1000
+    shards: Path, folder: Path, options: dict[str, Any], *, starts: int = 1, most_rows: int = 1000
 ) -> None:
-    """Train in two processes of torchrun."""
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
+    """Train in two processes of torchrun, by the same command once or until it succeeds."""
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [sys.executable, "-m", *torchrun, *_command(shards, folder, 0.0, options)]
     environment = {**os.environ, "TINY_LEARNER_MOST_ROWS": str(most_rows)}
-    subprocess.run(command, cwd=ROOT, check=True, env=environment)
+    # A restart by torchrun itself (--max-restarts) hangs now and then, where gloo meets the store of before.
+    for last in (start == starts for start in range(1, starts + 1)):
+        done = subprocess.run(command, cwd=ROOT, check=last, env=environment, timeout=START_S)
+        if done.returncode == 0:
+            break
 
 
 def _same_run(first: Path, second: Path) -> None:
@@ -168,7 +174,7 @@ def test_out_of_memory_several_processes_start_again_with_smaller_parts(
 ) -> None:
     run(shards, tmp_path / "one", Train(**BASE))
     options = {**BASE, "processes": 2}
-    _two_processes(shards, tmp_path / "two", options, restarts=5, most_rows=1)
+    _two_processes(shards, tmp_path / "two", options, starts=4, most_rows=1)
     assert json.loads((tmp_path / "two/memory.json").read_text()) == {"accumulate": 4}
     _same_run(tmp_path / "one", tmp_path / "two")
 
