@@ -129,7 +129,7 @@ def _two_processes(
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [sys.executable, "-m", *torchrun, *_command(shards, folder, 0.0, options)]
     environment = {**os.environ, "TINY_LEARNER_MOST_ROWS": str(most_rows)}
-    # A restart by torchrun itself (--max-restarts) hangs now and then, where gloo meets the store of before.
+    # A restart by torchrun itself (--max-restarts) hangs now and then: gloo meets the store of before.
     for last in (start == starts for start in range(1, starts + 1)):
         done = subprocess.run(command, cwd=ROOT, check=last, env=environment, timeout=START_S)
         if done.returncode == 0:
