@@ -173,11 +173,15 @@ def _announced(
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base), "pictures"
         return (container.duration or 0) / av.time_base, "container"
-    # Matroska counts from 0, wherever the first picture is.
     start_s = max(0, container.start_time or 0) / av.time_base
+
+    def length_s(announced_s: float) -> float:
+        """Return a length from the first picture on; most writers of Matroska count from 0."""
+        return announced_s - start_s if announced_s > start_s else announced_s
+
     tagged = TAGGED_DURATION.fullmatch(stream.metadata.get("DURATION", ""))
     if tagged:
         hours, minutes, seconds = tagged.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start_s, "pictures"
+        return length_s(int(hours) * 3600 + int(minutes) * 60 + float(seconds)), "pictures"
     # FFmpeg gives a Matroska stream the length of the container.
-    return (container.duration or 0) / av.time_base - start_s, "container"
+    return length_s((container.duration or 0) / av.time_base), "container"
