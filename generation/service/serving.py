@@ -23,7 +23,6 @@ from ray.serve.handle import DeploymentHandle
 from generation import config
 from generation.film.make import make_film
 from generation.film.plan import ANSWERS
-from generation.film.stock import StockModels
 from generation.film.trained import Models, TrainedModels, recipe_file, settings_of
 from generation.service import views
 from generation.service.http import build_app
@@ -40,7 +39,7 @@ from pipeline.platform.packages import check_packages
 
 HEALTH_PERIOD_S = 2.0
 NAME = "videoauteur"
-OFFER_S = 0.03
+OFFER_S = 0.01
 """Longest time until a waiting call is offered to the replicas again.
 
 Serve waits up to half a second, in which replicas stand idle between clips.
@@ -168,7 +167,7 @@ def _deployment(name: str, options: config.Replicas, *, calls: int = 1) -> Any:
         name=name,
         # Mostly one: a model has its device for itself, and more replicas serve more callers.
         max_ongoing_requests=calls,
-        request_router_config={"max_backoff_s": OFFER_S},
+        request_router_config={"initial_backoff_s": OFFER_S, "max_backoff_s": OFFER_S},
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
         health_check_period_s=HEALTH_PERIOD_S,
         **scaling,
@@ -185,6 +184,9 @@ def build(arguments: dict[str, Any]) -> serve.Application:
     jobs, settings = Path(arguments["jobs"]), arguments.get("settings", ())
     models: Models
     if "stock" in arguments:
+        # It imports diffusers' pipelines, which the front of trained models does without.
+        from generation.film.stock import StockModels
+
         recipe = load(recipe_file(arguments["stock"]), settings, config.Recipe).config
         models = StockModels(recipe, jobs / ANSWERS)
     else:
