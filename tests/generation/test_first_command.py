@@ -30,7 +30,7 @@ from generation.training.job import train_model
 from pipeline.dataset.examples import write_part
 from pipeline.platform.config import load
 from tests.support.narrated import counting_dataset
-from tests.support.recipe_sizes import FILES
+from tests.support.recipe_weights import FILES
 from tests.support.tiny_captioners import example, save_qwen3_vl, save_qwen25_vl
 from tests.support.tiny_states import PROJECTION, save_unclip, save_wan
 from tests.support.tiny_video import save_wan22, words_tokenizer

@@ -9,7 +9,7 @@ import pytest
 from generation.config import RECIPES, Recipe
 from generation.encoders.factory import state_difference
 from pipeline.platform.config import load
-from tests.support.recipe_sizes import CAPTIONERS, COMPUTED, FILES, weights_of
+from tests.support.recipe_weights import CAPTIONERS, COMPUTED, FILES, weights_of
 
 ONE_GPU = ("director-qwen3-0.6b", "generator-wan2.1-1.3b-lora")
 EIGHT_GPUS = ("director-qwen3-vl-8b-lora", "generator-wan2.1-14b-lora")

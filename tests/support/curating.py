@@ -14,7 +14,7 @@ from pipeline.dataset.schema import TABLES
 from pipeline.platform.config import load
 
 UNUSED = ("language.base_url=http://127.0.0.1:9/v1", "language.model=none")
-"""An endpoint that nobody answers at: a run that asks nothing starts no server for it."""
+"""An endpoint where nothing listens. It is configured, so that a run starts no server of its own."""
 
 
 def local(given: Path, output: Path, *settings: str, memo: Path | None = None) -> Outcome:

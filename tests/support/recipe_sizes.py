@@ -10,87 +10,56 @@ of two and of three layers give the figures of all.
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-from diffusers import WanTransformer3DModel
-from diffusers.training_utils import cast_training_params
-from peft import inject_adapter_in_model
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config, Qwen3VLVisionModel
-from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
-from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
 
 from generation import config
-from generation.config import RECIPES, Recipe
-from generation.core.learner import Learner
-from generation.core.states import Statistics
-from generation.director.recalling import new_director
-from generation.encoders.backbones import Language, lora_config
+from generation.config import Recipe
+from generation.encoders.backbones import Language
 from generation.generator.backbone import Condition
 from generation.generator.model import GeneratorModel
-from pipeline.platform.config import load
+from tests.support.recipe_weights import (
+    CAPTIONERS,
+    COMPUTED,
+    EYES,
+    FILES,
+    HALF_BYTES,
+    QWEN,
+    WAN,
+    Codec,
+    Weights,
+    captioner_backbone,
+    captioner_weights,
+    count,
+    eyes_of,
+    language_loader,
+    learner_of,
+    recipe_of,
+    set_data,
+    weights_of,
+)
 
-WAN_SMALL = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30}
-WAN_IMAGES = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
-WAN = {"T2V-1.3B": WAN_SMALL, "T2V-14B": {}, "I2V-14B": WAN_IMAGES}
-"""What the published configurations of Wan 2.1 say beyond diffusers' defaults."""
-QWEN3 = {"vocab_size": 151_936, "head_dim": 128, "num_key_value_heads": 8}
-EIGHT = {
-    "hidden_size": 4096,
-    "intermediate_size": 12_288,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-}
-QWEN: dict[str, Any] = {
-    "Qwen3-0.6B": Qwen3Config(
-        **QWEN3, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
-        tie_word_embeddings=True,
-    ),
-    "Qwen3-4B": Qwen3Config(
-        **QWEN3, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36, num_attention_heads=32,
-        tie_word_embeddings=True,
-    ),
-    "Qwen3-8B": Qwen3Config(**QWEN3, **EIGHT),
-    "Qwen3-VL-8B": Qwen3Config(**QWEN3, **EIGHT),
-    "Qwen2.5-VL-7B": Qwen2Config(
-        vocab_size=152_064, hidden_size=3584, intermediate_size=18_944, num_hidden_layers=28,
-        num_attention_heads=28, num_key_value_heads=4,
-    ),
-}  # fmt: skip
-"""Of vision-language models the language half; their vision towers are frozen and not loaded to train."""
-EYES: dict[str, Callable[[], nn.Module]] = {
-    "Qwen2.5-VL-7B": lambda: Qwen2_5_VisionTransformerPretrainedModel(
-        Qwen2_5_VLVisionConfig(hidden_size=1280, out_hidden_size=3584)
-    ),
-    "Qwen3-VL-8B": lambda: Qwen3VLVisionModel(Qwen3VLVisionConfig(out_hidden_size=4096)),
-}
 PICTURE_TOKENS = {"Qwen2.5-VL-7B": 256, "Qwen3-VL-8B": 196}
 """Of 448 x 448 pixels; each is made of four patches."""
 QUESTION_TOKENS = 540
 """Of instructions, facts and answer."""
-CAPTIONERS = sorted(RECIPES.glob("captioner-*.yaml"))
-FILES = sorted(path for kind in ("director", "generator") for path in RECIPES.glob(f"{kind}-*.yaml")
-               if "/models/" in path.read_text())  # fmt: skip
-COMPUTED = re.compile(r"^# Computed: .*\n(?:# .*\n)*", re.M)
 STORY_STEPS = 8
 STORY_TOKENS = {"action": 35, "caption": 110, "heading": 12}
 """Words of a step, by what they say; see docs/log.md."""
 H100_FLOPS, SHARE = 989e12, 0.4
 """Dense bfloat16 operations a second, and the part of them that training reaches."""
-CAPTION_TOKENS, HALF_BYTES = 512, 2
+CAPTION_TOKENS = 512
 ATTEMPTS = 20
 
 
@@ -107,27 +76,6 @@ class Work:
     bytes: float
     flops: float
     forward_flops: float
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights of a recipe's model.
-
-    Attributes:
-        weights, trained: their numbers.
-        gpu_bytes: of weights, gradients and AdamW's moments on one GPU.
-    """
-
-    weights: int
-    trained: int
-    gpu_bytes: float
-
-    def text(self) -> str:
-        """Return the beginning of the recipe's paragraph."""
-        return (
-            f"Computed: {self.weights / 1e9:.2f} G weights, {self.trained / 1e9:.2f} G of them trained; "
-            f"weights, gradients and moments take {self.gpu_bytes / 1e9:.1f} GB a GPU"
-        )
 
 
 @dataclass(frozen=True)
@@ -163,87 +111,6 @@ class Size:
             sentences.append(f"One clip made, with and without the condition: {made:.0f} s on that GPU.")
         filled = textwrap.fill(" ".join(sentences), 106, break_on_hyphens=False)
         return "".join(f"# {line}\n" for line in filled.splitlines())
-
-
-class _Codec:
-    channels, temporal_stride, spatial_stride = 16, 4, 8
-
-    def latent_shape(self, options: config.GeneratorSettings) -> tuple[int, int, int, int]:
-        return 16, (options.frames - 1) // 4 + 1, options.height_px // 8, options.width_px // 8
-
-
-class _Text:
-    width = 4096
-
-
-def _wan(layers: int | None) -> Callable[..., WanTransformer3DModel]:
-    """Return the loader of a published Wan, or of its first layers."""
-
-    def build(path: Path, **given: Any) -> WanTransformer3DModel:
-        settings = next(found for name, found in WAN.items() if name in str(path))
-        few = {} if layers is None else {"num_layers": layers}
-        with torch.device("meta") if layers is None else ExitStack():
-            return _in_dtype(lambda: WanTransformer3DModel(**settings | few), given["torch_dtype"])
-
-    return build
-
-
-def _in_dtype(build: Callable[[], Any], dtype: torch.dtype) -> Any:
-    torch.set_default_dtype(dtype)
-    try:
-        return build()
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-def _language(layers: int | None) -> Callable[[config.Backbone], Language]:
-    """Return the loader of a published language model, or of its first layers."""
-
-    def build(options: config.Backbone) -> Language:
-        name = next(name for name in sorted(QWEN, key=len, reverse=True) if name in str(options.path))
-        settings = QWEN[name].to_dict()
-        if layers is not None:
-            settings |= {"num_hidden_layers": layers, "layer_types": None}
-        few = type(QWEN[name])(**settings)
-        model: Any = AutoModelForCausalLM.from_config(few, dtype=getattr(torch, options.dtype))
-        if options.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
-        model.requires_grad_(options.train == "full")
-        if options.train == "lora":
-            inject_adapter_in_model(lora_config(options.lora), model.model)
-            cast_training_params(model.model, dtype=torch.float32)
-        embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-        width = embedding.weight.shape[1]
-        return Language(model, model.model, embedding, head, None, width, end=0, start=[])
-
-    return build
-
-
-def _set_data(tensor: torch.Tensor, other: torch.Tensor) -> None:
-    """Change the type of a fake tensor; swapping it with another, as PyTorch does, is not possible."""
-    tensor.data = other.data
-
-
-def learner_of(recipe: Recipe, kind: str, layers: int | None = None) -> Learner:
-    """Return the learner of a recipe without memory; with ``layers``, so many of them, as fake tensors."""
-    shape = (recipe.state.tokens, recipe.state.width)
-    with ExitStack() as stack:
-        if layers is None:
-            stack.enter_context(torch.device("meta"))
-        for name, value in {
-            "generation.director.model.load_backbone": _language(layers),
-            "generation.generator.model.load_codec": lambda options: _Codec(),
-            "generation.generator.model.load_text": lambda options: _Text(),
-            "generation.generator.families._loaded_class": lambda folder: "WanTransformer3DModel",
-            "diffusers.WanTransformer3DModel.from_pretrained": _wan(layers),
-            "torch.Tensor.item": lambda tensor: 0.02,
-            "torch.utils.swap_tensors": _set_data,
-        }.items():
-            stack.enter_context(mock.patch(name, value))
-        statistics = Statistics(torch.zeros(shape), torch.ones(shape))
-        if kind == "director":
-            return new_director(recipe.director, recipe.state, statistics)
-        return GeneratorModel(recipe.generator, recipe.state, statistics)
 
 
 def clips_loss(model: GeneratorModel, rows: int) -> torch.Tensor:
@@ -374,43 +241,22 @@ def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *args: 
     return int(sdpa_backward_flop_count(gradient, query, key, value))
 
 
-def _captioner_backbone(options: config.Captioner, checkpointing: bool) -> config.Backbone:
-    return config.Backbone(
-        kind="pretrained", path=Path(str(options.model)), train="lora", dtype=options.dtype,
-        lora=options.lora.model_copy(update={"targets": r".*_proj"}),
-        gradient_checkpointing=checkpointing,
-    )  # fmt: skip
-
-
-def _eyes_of(options: config.Captioner) -> str:
-    return next(name for name in EYES if name in str(options.model))
-
-
-def captioner_weights(options: config.Captioner) -> Weights:
-    """Return the weights of a captioner on one GPU, its frozen eyes in half precision."""
-    with torch.device("meta"):
-        eyes = _count(list(EYES[_eyes_of(options)]().parameters()))
-        parameters = list(_language(None)(_captioner_backbone(options, True)).model.parameters())
-    return Weights(
-        weights=_count(parameters) + eyes, trained=_count(_trained(parameters)),
-        gpu_bytes=_state_bytes(parameters) + HALF_BYTES * eyes,
-    )  # fmt: skip
-
-
 def captioner_size(options: config.Captioner) -> Size:
     """Return the computed figures of a captioner on one GPU; its eyes need no gradients."""
-    name, rows = _eyes_of(options), options.batch_size
+    name, rows = eyes_of(options), options.batch_size
     pictures, settings = options.frames * PICTURE_TOKENS[name], QWEN[name]
     tokens = pictures + QUESTION_TOKENS
     work = work_of(Case(
-        build=mock.patch("torch.utils.swap_tensors", _set_data)(
-            lambda layers, checkpointing: _language(layers)(_captioner_backbone(options, checkpointing))
+        build=mock.patch("torch.utils.swap_tensors", set_data)(
+            lambda layers, checkpointing: language_loader(layers)(
+                captioner_backbone(options, checkpointing)
+            )
         ),
         loss=lambda language: answers_loss(language, rows, tokens), rows=rows,
         layers=settings.num_hidden_layers, layer_bytes=rows * tokens * settings.hidden_size * HALF_BYTES,
     ))  # fmt: skip
     with torch.device("meta"):
-        seeing = 2 * _count(list(EYES[name]().parameters())) * 4 * pictures
+        seeing = 2 * count(list(EYES[name]().parameters())) * 4 * pictures
     return Size(
         weights=captioner_weights(options),
         work=Work(work.bytes, work.flops + seeing, work.forward_flops + seeing), rows=rows,
@@ -435,27 +281,13 @@ def generator_case(recipe: Recipe, rows: int) -> Case:
     path = str(recipe.generator.transformer.path)
     wan = next(found for name, found in WAN.items() if name in path)
     width = 128 * wan.get("num_attention_heads", 40)
-    _, frames, height, columns = _Codec().latent_shape(recipe.generator)
+    _, frames, height, columns = Codec().latent_shape(recipe.generator)
     tokens = frames * (height // 2) * (columns // 2)
     return Case(
         build=lambda layers, again: learner_of(_checkpointed(recipe, again), "generator", layers),
         loss=lambda model: clips_loss(model, rows), rows=rows, layers=wan.get("num_layers", 40),
         layer_bytes=rows * tokens * width * HALF_BYTES, sharded=recipe.generator.train.fsdp,
     )  # fmt: skip
-
-
-def _count(parameters: Iterable[nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in parameters)
-
-
-def _trained(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    return [parameter for parameter in parameters if parameter.requires_grad]
-
-
-def _state_bytes(parameters: Sequence[nn.Parameter]) -> int:
-    """Return bytes of weights, and of gradients and two moments of 4 bytes each."""
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-    return weights + 12 * _count(_trained(parameters))
 
 
 def answers_loss(language: Language, rows: int, tokens: int) -> torch.Tensor:
@@ -466,24 +298,9 @@ def answers_loss(language: Language, rows: int, tokens: int) -> torch.Tensor:
     return nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
 
 
-def weights_of(file: Path) -> Weights:
-    """Return the weights of a recipe's model, without fake tensors."""
-    recipe = load(file, [], Recipe).config
-    kind = file.name.partition("-")[0]
-    if kind == "captioner":
-        return captioner_weights(recipe.captioner)
-    train: config.Train = getattr(recipe, kind).train
-    parameters = list(learner_of(recipe, kind).parameters())
-    return Weights(
-        weights=_count(parameters), trained=_count(_trained(parameters)),
-        gpu_bytes=_state_bytes(parameters) / (train.processes if train.fsdp else 1),
-    )  # fmt: skip
-
-
 def size_of(file: Path) -> Size:
     """Return the computed figures of a recipe."""
-    recipe = load(file, [], Recipe).config
-    kind = file.name.partition("-")[0]
+    recipe, kind = recipe_of(file)
     if kind == "captioner":
         return captioner_size(recipe.captioner)
     train: config.Train = getattr(recipe, kind).train

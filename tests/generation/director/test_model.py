@@ -137,16 +137,22 @@ def test_losses_are_the_formulas_of_the_paper() -> None:
     torch.testing.assert_close(losses["loss"], total)
 
 
-def test_a_learned_story_is_planned_again_and_ends_by_itself() -> None:
-    model = director(min_context=4, max_context=4)
+def _learned_and_planned(model: DirectorModel) -> list[tuple[dict[str, Any], list[Step]]]:
+    """Train on two stories; return them with what is planned for their goals, word for word the same."""
     rows = [row(0, 3), row(1, 4)]
     losses = fit(model.train(), rows, 180)
     assert losses[-1] < losses[0] / 4
     model.eval()
-    for each in rows:
-        planned = list(model.plan(each["goal"]))
+    found = [(each, list(model.plan(each["goal"]))) for each in rows]
+    for each, planned in found:
         assert [step.action for step in planned] == each["actions"]
         assert [step.caption for step in planned] == each["captions"]
+    return found
+
+
+def test_a_learned_story_is_planned_again_and_ends_by_itself() -> None:
+    model = director(min_context=4, max_context=4)
+    for each, planned in _learned_and_planned(model):
         assert all(step.state is not None for step in planned)
         true = story_of(each)
         (found,) = model.predict([true], history="own")
@@ -159,19 +165,12 @@ def test_a_learned_story_is_planned_again_and_ends_by_itself() -> None:
 
 def test_a_director_of_texts_alone_reads_and_writes_no_states() -> None:
     model = director(regress="none", min_context=4, max_context=4)
-    rows = [row(0, 3), row(1, 4)]
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert all(name.startswith("model.") for name in trained)
-    losses = fit(model.train(), rows, 180)
-    assert losses[-1] < losses[0] / 4
-    model.eval()
-    for each in rows:
-        planned = list(model.plan(each["goal"]))
-        assert [step.action for step in planned] == each["actions"]
-        assert [step.caption for step in planned] == each["captions"]
+    for _, planned in _learned_and_planned(model):
         assert all(step.state is None for step in planned)
     with pytest.raises(ConfigError, match="writes texts and predicts no states"):
-        model.predict([story_of(rows[0])], history="own")
+        model.predict([story_of(row(0, 3))], history="own")
     with pytest.raises(ValidationError, match="set text_weight"):
         director(regress="none", text_weight=0.0)
 
