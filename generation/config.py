@@ -364,6 +364,9 @@ class Pipeline(Section):
     negative_prompt: str | None = None
 
 
+PACKAGED_PLANNER = "SmolLM2-135M-Instruct"
+
+
 class StockPlanner(EndpointSettings):
     """The language model that writes the steps; without ``base_url`` the packaged one.
 

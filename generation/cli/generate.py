@@ -89,9 +89,7 @@ def models_of(parsed: argparse.Namespace, *, answers: Path) -> Models:
         UsageError: an option does not go with ``--stock``.
         ConfigError: a recipe or a setting is wrong.
     """
-    from generation.config import Recipe
-    from generation.film.trained import TrainedModels, recipe_file, settings_of
-    from pipeline.platform.config import load
+    from generation.film.trained import TrainedModels, settings_of
 
     if parsed.stock is None:
         painter = parsed.painter and parsed.painter.resolve()
@@ -101,8 +99,7 @@ def models_of(parsed: argparse.Namespace, *, answers: Path) -> Models:
             raise UsageError(f"--{option} goes with --models: with --stock the recipe names all models")
     from generation.film.stock import StockModels
 
-    recipe = load(recipe_file(parsed.stock), parsed.settings, Recipe).config
-    return StockModels(recipe, answers.resolve())
+    return StockModels.named(parsed.stock, parsed.settings, answers.resolve())
 
 
 def _first_step(text: str | None, picture: Path | None) -> FirstStep | None:

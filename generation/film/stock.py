@@ -5,6 +5,7 @@ The trained director and generator of this project replace its parts one by one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ from pathlib import Path
 from generation import config
 from generation.film.pipelines import LoadedPipeline, PipelineGenerator, StockPainter
 from generation.film.planner import EndpointDirector
-from generation.film.trained import DirectorParts, GeneratorParts, PainterParts
+from generation.film.trained import DirectorParts, GeneratorParts, PainterParts, recipe_file
 from models import llamacpp, weights
 from models.language import Endpoint, LanguageClient
 from models.server import Server
-from pipeline.platform.config import ConfigError
+from pipeline.platform.config import ConfigError, load
 from pipeline.platform.memo import Memo
 
 CONTEXT_TOKENS = 4096
@@ -34,6 +35,15 @@ class StockModels:
 
     chosen: config.Recipe
     answers: Path
+
+    @classmethod
+    def named(cls, recipe: str, settings: Sequence[str], answers: Path) -> StockModels:
+        """Return the models of a recipe that comes with the project, or of a YAML file.
+
+        Raises:
+            ConfigError: there is neither, or a setting is wrong.
+        """
+        return cls(load(recipe_file(recipe), settings, config.Recipe).config, answers)
 
     def recipe(self) -> config.Recipe:
         """Return the recipe of films and service.
@@ -93,4 +103,4 @@ class StockModels:
         command = llamacpp.command(weights.smollm2(), threads=2, context_tokens=CONTEXT_TOKENS)
         log = self.answers / "server.log"
         server = resources.enter_context(Server(command, host="127.0.0.1", deadline_s=START_S, log=log))
-        return Endpoint(base_url=server.base_url, model="SmolLM2-135M-Instruct", concurrency=1)
+        return Endpoint(base_url=server.base_url, model=config.PACKAGED_PLANNER, concurrency=1)

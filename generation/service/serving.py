@@ -23,7 +23,7 @@ from ray.serve.handle import DeploymentHandle
 from generation import config
 from generation.film.make import make_film
 from generation.film.plan import ANSWERS
-from generation.film.trained import Models, TrainedModels, recipe_file, settings_of
+from generation.film.trained import Models, TrainedModels, settings_of
 from generation.service import views
 from generation.service.http import build_app
 from generation.service.jobs import Jobs
@@ -34,7 +34,7 @@ from generation.service.results import Results
 from models.errors import ReportedError
 from pipeline.platform.address import cluster_address
 from pipeline.platform.cluster import connected
-from pipeline.platform.config import ConfigError, load
+from pipeline.platform.config import ConfigError
 from pipeline.platform.packages import check_packages
 
 HEALTH_PERIOD_S = 2.0
@@ -187,8 +187,7 @@ def build(arguments: dict[str, Any]) -> serve.Application:
         # It imports diffusers' pipelines, which the front of trained models does without.
         from generation.film.stock import StockModels
 
-        recipe = load(recipe_file(arguments["stock"]), settings, config.Recipe).config
-        models = StockModels(recipe, jobs / ANSWERS)
+        models = StockModels.named(arguments["stock"], settings, jobs / ANSWERS)
     else:
         models = TrainedModels(Path(arguments["models"]), settings_of(arguments.get("recipe"), settings))
     return application(models, jobs, arguments.get("results"))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from generation.config import Recipe
+from generation.config import PACKAGED_PLANNER, Recipe
 from generation.film.plan import Plan, PlannedStep
 from generation.service.records import Job, Status
 
@@ -116,7 +116,7 @@ class Problem(BaseModel):
 def about(recipe: Recipe, retrieves: bool) -> Models:
     """Return the view of the models."""
     if recipe.stock is not None:
-        planner = recipe.stock.planner.model or "SmolLM2-135M-Instruct"
+        planner = recipe.stock.planner.model or PACKAGED_PLANNER
         return Models(director=planner, generator=recipe.stock.video.path.name, notice=None)
     backbone, transformer = recipe.director.backbone, recipe.generator.transformer
     notices = []
