@@ -101,8 +101,8 @@ def run(folder: Path, numbers: Sequence[int], seed: int, workers: int) -> list[V
     context = multiprocessing.get_context("spawn")
     waiting = [list(numbers[at : at + CHUNK]) for at in range(0, len(numbers), CHUNK)]
     while waiting:
-        # New processes now and then keep leaks of single mutations from adding up. Python 3.11 hangs where
-        # the pool itself is told to do so (max_tasks_per_child).
+        # Processes are replaced from time to time, so that leaks do not add up. The pool's own option for
+        # this (max_tasks_per_child) makes it hang in Python 3.11.
         batch, waiting = waiting[: BATCH * workers], waiting[BATCH * workers :]
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             jobs = [(chunk, pool.submit(judged, folder, chunk, seed)) for chunk in batch]

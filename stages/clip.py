@@ -22,8 +22,8 @@ from stages.reasons import Kind, Reason
 from stages.records import Clip, Drop, Evidence, Interval, Video
 
 EDGE_S = 0.05
-"""What a clip may lack of ``clip.min_s``: boundaries are known to about a picture, and to less where
-pictures were dropped beside them."""
+"""Seconds by which a clip may be shorter than ``clip.min_s``: a boundary is exact to about one picture, and
+less exact where pictures beside it were dropped."""
 CALM = 0.5
 """Share of the motion halfway below which a long shot is rather divided elsewhere."""
 

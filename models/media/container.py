@@ -75,7 +75,7 @@ class _NamelessFile:
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise _sorted(error) from error
-            # Damaged numbers lead to places before the start; the demuxer is told so, as by a plain file.
+            # A damaged offset lies before the start of the file. Answer as a plain file does.
             return -errno.EINVAL
 
     def tell(self) -> int:
