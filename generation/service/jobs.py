@@ -326,7 +326,6 @@ class Jobs:
         )  # fmt: skip
 
     def _publish(self, job_id: str, step: int) -> None:
-        self._count()
         job = self._jobs.get(job_id)
         if job is None or not self._watchers.get(job_id):
             return
@@ -343,6 +342,7 @@ class Jobs:
         path = self._folder / job.id / STATE
         write_whole(path, json.dumps(asdict(job), ensure_ascii=False), durable=True)
         self._jobs[job.id] = job
+        self._count()
         level: Level = "error" if job.status == "failed" else "info"
         log("job", level=level, job=job.id, status=job.status, error=job.error)
 
