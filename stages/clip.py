@@ -64,6 +64,8 @@ class ClipSettings(ClipMeasuring):
         max_black_s: longest stretch of black frames in a clip; null for any.
         max_frozen_s: longest stretch in which nothing moves; null for any.
         max_still_share: share of a clip in which nothing moves: slide shows and screen recordings.
+        max_shake: shake of the camera, as :class:`stages.records.Shake` counts it; null for any. It is
+            measured only where there is a bound.
     """
 
     min_sharpness: Share = 0.1
@@ -73,6 +75,7 @@ class ClipSettings(ClipMeasuring):
     max_black_s: NonNegative | None = None
     max_frozen_s: NonNegative | None = None
     max_still_share: Share = 1.0
+    max_shake: NonNegative | None = None
 
 
 class CutClips(Stage):
@@ -157,6 +160,8 @@ class CutClips(Stage):
             reason, detail = Reason.STILL, _against(clip.motion, "motion", "min", rules)
         elif (found := stretches_of(clip, evidence, rules)) is not None:
             reason, detail = found
+        elif rules.max_shake is not None and (shake := shake_of(clip, evidence)) > rules.max_shake:
+            reason, detail = Reason.SHAKY, _against(shake, "shake", "max", rules)
         else:
             return None
         return drop_clip(clip, self.name, reason, detail)
@@ -187,6 +192,16 @@ def stretches_of(clip: Clip, evidence: Evidence, rules: ClipSettings) -> tuple[R
         detail = f"nothing moves in {share:.2f} of it; clip.max_still_share is {rules.max_still_share:g}"
         return Reason.STILL, detail
     return None
+
+
+def shake_of(clip: Interval, evidence: Evidence) -> float:
+    """Return the median shake of the bursts in a clip, in percent of the long side; 0 if there is none."""
+    inside = [
+        shake.percent
+        for shake in evidence.shakes
+        if clip.start_s <= shake.start_s and shake.end_s < clip.end_s
+    ]
+    return median(inside or [0.0])
 
 
 def longest(times_s: Sequence[float], marks: Sequence[bool]) -> tuple[float, float]:

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     TOO_BRIGHT = "too_bright"
     BLURRED = "blurred"
     STILL = "still"
+    SHAKY = "shaky"
     DAMAGED = "damaged"
     TRANSITION = "transition"
     WATERMARK = "watermark"

@@ -83,6 +83,17 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shake(Interval):
+    """Shake of the camera over some consecutive pictures.
+
+    Attributes:
+        percent: root mean square distance of the picture from a smooth path, in percent of its long side.
+    """
+
+    percent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Measurements of one pass over the frames.
 
@@ -96,6 +107,7 @@ class Evidence:
         motion: mean absolute luma difference to the previous packed frame.
         transitions: dissolves and fades; a shot begins halfway through one, and no clip may touch it.
         picture_box: part of the picture inside black bars; None for all of it.
+        shakes: in bursts of consecutive pictures; empty where shake is not asked for.
         num_frames: frames decoded.
         num_lost: pictures that could not be decoded, or whose time stamps do not advance.
         gaps: stretches where pictures are lost or smeared by damage; no clip may touch them.
@@ -115,6 +127,7 @@ class Evidence:
     reached_s: float = 0.0
     transitions: list[Interval] = field(default_factory=list)
     picture_box: Box | None = None
+    shakes: list[Shake] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from models.media.container import (
     picture_stream,
     start_of,
 )
+from models.media.hardware import nvidia_decoder
 from models.media.languages import language_of
 from models.media.losses import Losses
 from models.media.pictures import Bounds, Frame, Scaler, Timeline, frames
@@ -36,6 +37,7 @@ __all__ = [
     "frames",
     "language_of",
     "looks_like_video",
+    "nvidia_decoder",
     "open_media",
     "picture_stream",
     "read_ahead",

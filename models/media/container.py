@@ -21,6 +21,7 @@ from typing import BinaryIO, TypeAlias, overload
 import av
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -83,12 +84,15 @@ class _NamelessFile:
 
 
 @contextmanager
-def open_media(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Iterator[InputContainer]:
+def open_media(
+    source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS, decoder: HWAccel | None = None
+) -> Iterator[InputContainer]:
     """Open a container of the closed list.
 
     Args:
         source: path, or a seekable file of bytes, which stays open.
         max_pixels: decoders refuse larger pictures, before they reserve memory.
+        decoder: device that decodes the pictures if it can; None for the processor.
 
     Raises:
         MediaError: the content is not one of them, or is damaged, or the file cannot be read.
@@ -97,7 +101,9 @@ def open_media(source: Path | BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Iter
     with _opened(source) if isinstance(source, Path) else nullcontext(source) as file:
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "none", "max_pixels": str(max_pixels)}
         try:
-            container = av.open(_NamelessFile(file), options=options, metadata_errors="replace")
+            container = av.open(
+                _NamelessFile(file), options=options, metadata_errors="replace", hwaccel=decoder
+            )
         except DAMAGE as error:
             known = _begins_like_video(file)
             raise MediaError(reason_of(error), "corrupt" if known else "not_a_video") from error

@@ -40,7 +40,12 @@ def build_stages(config: Config) -> list[Stage]:
     on_topic = config.relevance.topic is not None
     chain: list[Stage] = [
         Probe(config.probe, require_audio=require_audio),
-        Scan(config.scan, bounds=config.probe.bounds, max_pixels=config.probe.max_pixels),
+        Scan(
+            config.scan,
+            bounds=config.probe.bounds,
+            max_pixels=config.probe.max_pixels,
+            shake=config.clip.max_shake is not None,
+        ),
         Transcribe(config.transcribe),
         CutClips(config.clip),
         FilterWatermarks(config.watermark),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated
 
@@ -19,7 +19,8 @@ from pydantic import Field
 from models.media import Frame, Scaler, Skipped
 from models.settings import Section
 from stages.frames import FramePacker
-from stages.records import Box, Facts
+from stages.records import Box, Facts, Shake
+from stages.scan.shake import ShakeMeter
 
 METER_WIDTH_PX = 256
 BAR_LEVEL = 16
@@ -48,14 +49,21 @@ class GridSettings(Section):
 
 
 class Sampler:
-    """Packs and measures sampled pictures, in a thread of its own."""
+    """Packs and measures sampled pictures, in a thread of its own.
 
-    def __init__(self, facts: Facts, settings: GridSettings, packer: FramePacker) -> None:
+    Args:
+        shake: whether the shake of the camera is measured, on pictures between those of the grid.
+    """
+
+    def __init__(
+        self, facts: Facts, settings: GridSettings, packer: FramePacker, *, shake: bool = False
+    ) -> None:
         short_side_px = min(facts.width_px, facts.height_px)
         self._meter = Meter()
         self._scale = Scaler(*scaled(facts, settings.short_side_px / short_side_px))
         self._small = scaled(facts, METER_WIDTH_PX / facts.width_px)
         self._packer, self._quality, self._fps = packer, settings.jpeg_quality, settings.grid_fps
+        self._shake = ShakeMeter() if shake else None
         self._start_s: float | None = None
         self._next_s = -math.inf
         self._thread = ThreadPoolExecutor(1)
@@ -65,8 +73,8 @@ class Sampler:
         return self
 
     def wants(self, before_s: float, time_s: float) -> bool:
-        """Return whether a picture is on the grid, by its time and that of the one before."""
-        if self._start_s is None:
+        """Return whether a picture is sampled, by its time and that of the one before."""
+        if self._start_s is None or (self._shake and self._shake.wants(time_s)):
             return True
         steps = int((before_s - self._start_s) * self._fps + 1e-6) + 1
         return time_s >= self._point(self._start_s, steps)
@@ -82,15 +90,18 @@ class Sampler:
         return start_s + steps / self._fps - 1e-6
 
     def add(self, frame: Frame) -> None:
-        """Hand a picture to the thread if it is on the grid, and wait while the thread is behind."""
-        if frame.time_s < self._next_s:
-            return
-        if self._start_s is None:
-            self._start_s = frame.time_s
-        self._next_s = self._point(
-            self._start_s, int((frame.time_s - self._start_s) * self._fps + 1e-6) + 1
-        )
-        self._waiting.append(self._thread.submit(self._take, frame))
+        """Hand a picture to the thread if it is sampled, and wait while the thread is behind."""
+        if frame.time_s >= self._next_s:
+            if self._start_s is None:
+                self._start_s = frame.time_s
+            steps = int((frame.time_s - self._start_s) * self._fps + 1e-6) + 1
+            self._next_s = self._point(self._start_s, steps)
+            self._submit(self._take, frame)
+        if self._shake and self._shake.wants(frame.time_s):
+            self._submit(self._shake.add, frame)
+
+    def _submit(self, work: Callable[[Frame], None], frame: Frame) -> None:
+        self._waiting.append(self._thread.submit(work, frame))
         if len(self._waiting) > MAX_WAITING:
             self._waiting.popleft().result()
 
@@ -98,6 +109,8 @@ class Sampler:
         """Return the measurements, after the last picture."""
         while self._waiting:
             self._waiting.popleft().result()
+        if self._shake:
+            self._meter.shakes = self._shake.result()
         return self._meter
 
     def __exit__(self, *_: object) -> None:
@@ -111,13 +124,14 @@ class Sampler:
 
 
 class Meter:
-    """Sharpness, exposure and motion of the packed frames; see :class:`stages.records.Evidence`."""
+    """Measurements of the sampled pictures; see :class:`stages.records.Evidence`."""
 
     def __init__(self) -> None:
         self.times_s: list[float] = []
         self.sharpness: list[float] = []
         self.exposure: list[float] = []
         self.motion: list[float] = []
+        self.shakes: list[Shake] = []
         self.bars = Bars()
         self._last: NDArray[np.uint8] | None = None
 

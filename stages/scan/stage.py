@@ -26,6 +26,7 @@ from models.media import (
     NotSparseError,
     Skipped,
     frames,
+    nvidia_decoder,
     open_media,
     read_ahead,
     read_spans,
@@ -62,15 +63,23 @@ class ScanSettings(ScanMeasuring):
         decode: ``needed`` leaves out pictures that no other refers to, away from possible boundaries, where
             pictures are large, with the detector ``own``; ``all`` decodes every picture. Boundaries and
             packed frames are the same.
+        decoder: ``cuda`` decodes on an NVIDIA card where there is one; else the processor does.
         max_missing_share: a video that ends earlier than announced by more is truncated.
     """
 
     decode: Literal["needed", "all"] = "needed"
+    decoder: Literal["cpu", "cuda"] = "cpu"
     max_missing_share: Share = 0.05
 
 
 class Scan(Stage):
-    """Decodes a video once: shots, measurements, packed frames."""
+    """Decodes a video once: shots, measurements, packed frames.
+
+    Args:
+        bounds: within which pictures are read.
+        max_pixels: of a picture.
+        shake: whether the shake of the camera is measured.
+    """
 
     name: ClassVar[str] = "scan"
     version: ClassVar[int] = 8
@@ -83,11 +92,17 @@ class Scan(Stage):
     settings: ScanSettings
 
     def __init__(
-        self, settings: ScanSettings, *, bounds: Bounds | None = None, max_pixels: int = MAX_PIXELS
+        self,
+        settings: ScanSettings,
+        *,
+        bounds: Bounds | None = None,
+        max_pixels: int = MAX_PIXELS,
+        shake: bool = False,
     ) -> None:
         self.settings = settings
         self.bounds = bounds or Bounds()
         self.max_pixels = max_pixels
+        self.shake = shake
 
     def has_packed(self, video: Video) -> bool:
         """See :meth:`Stage.has_packed`; those of other settings are not the ones."""
@@ -97,11 +112,15 @@ class Scan(Stage):
         except (FileNotFoundError, zipfile.BadZipFile):
             return False
 
+    def measures_with(self) -> object:
+        return [super().measures_with(), self.shake]
+
     def rejects_with(self) -> object:
         return [asdict(self.bounds), self.max_pixels]
 
     def _label(self) -> bytes:
-        return json.dumps([self.version, self.measures_with()], sort_keys=True).encode()
+        # The frames are the same with and without shake.
+        return json.dumps([self.version, super().measures_with()], sort_keys=True).encode()
 
     def measure(self, video: Video) -> Video:
         assert video.facts is not None
@@ -137,10 +156,11 @@ class Scan(Stage):
         """Read the pictures in one of two ways: evidence, what was lost, and the time that counts as 0."""
         assert video.facts is not None
         losses = Losses()
+        decoder = nvidia_decoder() if self.settings.decoder == "cuda" else None
         with (
-            open_media(file_of(video), max_pixels=self.max_pixels) as container,
+            open_media(file_of(video), max_pixels=self.max_pixels, decoder=decoder) as container,
             FramePacker(target, self._label()) as packer,
-            Sampler(video.facts, self.settings, packer) as sampler,
+            Sampler(video.facts, self.settings, packer, shake=self.shake) as sampler,
         ):
             evidence = read(container, video.facts, sampler, losses)
             return evidence, losses, start_of(container)
@@ -238,5 +258,6 @@ class Extent:
             exposure=meter.exposure,
             motion=meter.motion,
             picture_box=meter.bars.inside(),
+            shakes=meter.shakes,
             num_frames=self._count,
         )

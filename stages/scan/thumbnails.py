@@ -21,7 +21,9 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 WIDTH, HEIGHT = 64, 36
 PLANAR = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"})
-"""Pixel formats whose planes can be read as they are."""
+"""Pixel formats whose three planes can be read as they are."""
+INTERLEAVED = "nv12"
+"""Pixel format with both chroma planes in one: graphics cards decode to it."""
 BLACK = 24
 """Luma up to which a pixel is black: bars and their coding noise."""
 MIN_LIT_SHARE = 0.1
@@ -75,33 +77,39 @@ class ThumbnailMaker:
 
     def __call__(self, time_s: float, picture: VideoFrame) -> Thumbnail:
         """Return the thumbnail of a picture."""
-        if picture.format.name not in PLANAR:
+        interleaved = picture.format.name == INTERLEAVED
+        if not interleaved and picture.format.name not in PLANAR:
             picture = self._reformatter.reformat(
                 picture, 4 * WIDTH, 4 * HEIGHT, "yuv420p", interpolation="AREA", threads=1
             )
         pixels = np.empty((2 * HEIGHT, WIDTH), np.uint8)
-        luma, blue, red = picture.planes[:3]
+        luma, *chroma = picture.planes
         pixels[:HEIGHT] = reduced(luma, WIDTH)
-        pixels[HEIGHT:, : WIDTH // 2] = reduced(blue, WIDTH // 2)
-        pixels[HEIGHT:, WIDTH // 2 :] = reduced(red, WIDTH // 2)
+        if interleaved:
+            both = reduced(chroma[0], WIDTH // 2, channels=2)
+            pixels[HEIGHT:, : WIDTH // 2], pixels[HEIGHT:, WIDTH // 2 :] = both[..., 0], both[..., 1]
+        else:
+            pixels[HEIGHT:, : WIDTH // 2] = reduced(chroma[0], WIDTH // 2)
+            pixels[HEIGHT:, WIDTH // 2 :] = reduced(chroma[1], WIDTH // 2)
         return Thumbnail(time_s=time_s, pixels=pixels)
 
 
-def reduced(plane: VideoPlane, width: int) -> Pixels:
-    """Reduce a plane of bytes to ``[36, width]``: the mean of 72 of its rows, evenly spaced.
+def reduced(plane: VideoPlane, width: int, channels: int = 1) -> Pixels:
+    """Reduce a plane of bytes to ``[36, width, channels]``: the mean of 72 of its rows, evenly spaced.
 
     Averaging is several times as fast where each pixel is the mean of a whole number of rows.
     """
-    pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
-        : plane.height, : plane.width
-    ]
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    used = lines[: plane.height, : plane.width * channels]
+    pixels = used.reshape(plane.height, plane.width, channels)
     if plane.height % (2 * HEIGHT) == 0:
         rows = pixels[:: plane.height // (2 * HEIGHT)]
     elif plane.height > 2 * HEIGHT:
         rows = pixels[np.arange(2 * HEIGHT) * plane.height // (2 * HEIGHT)]
     else:
         rows = pixels
-    return np.asarray(cv2.resize(rows, (width, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+    small = cv2.resize(rows, (width, HEIGHT), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
 
 
 def difference(a: Thumbnail, b: Thumbnail) -> float:

@@ -12,9 +12,11 @@ from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages.clip import EDGE_S, ClipSettings, CutClips, divided, frames_in
 from stages.reasons import Kind, Reason
-from stages.records import Evidence, Interval, Sentence, Transcript, Video
+from stages.records import Evidence, Interval, Sentence, Shake, Transcript, Video
 
 Span = tuple[float, float]
+
+SHAKY = "shake 0.430; clip.max_shake is 0.35"
 
 
 def stage(**clip: object) -> CutClips:
@@ -267,3 +269,23 @@ def test_black_and_frozen_stretches(rules: dict[str, float], reason: Reason | No
     video.evidence.motion[12:18] = [0.0] * 6
     drops = [drop for drop in stage(**rules)(video).drops if drop.kind is Kind.CLIP]
     assert [(drop.reason, drop.detail) for drop in drops] == ([] if reason is None else [(reason, detail)])
+
+
+@pytest.mark.parametrize(
+    ("rules", "dropped"),
+    [({}, []), ({"max_shake": 0.45}, []), ({"max_shake": 0.35}, [(Reason.SHAKY, SHAKY)])],
+)
+def test_the_median_shake_inside_a_clip_is_bounded(
+    rules: dict[str, float], dropped: list[tuple[Reason, str]]
+) -> None:
+    video = video_of(in_a_row(10, 10))
+    assert video.evidence is not None
+    # The burst at 10 s is cut in two by the boundary; those behind it are still.
+    shakes = (0.1, 0.36, 0.5, 2.0, 0.2, 3.0, 0, 0, 0, 0)
+    video.evidence.shakes.extend(
+        Shake(start_s=2.0 * n - 0.1, end_s=2.0 * n + 0.4, percent=percent)
+        for n, percent in enumerate(shakes)
+    )
+    drops = [drop for drop in stage(**rules)(video).drops if drop.kind is Kind.CLIP]
+    assert [(drop.reason, drop.detail) for drop in drops] == dropped
+    assert all(drop.item_id == "v-c0000" for drop in drops)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
 from stages.records import Interval
 from stages.scan.cuts import CutFinder
 from stages.scan.gradual import GradualFinder
 from stages.scan.shots import log_odds, spaced
-from stages.scan.thumbnails import HEIGHT, WIDTH, Pixels, Thumbnail, difference
+from stages.scan.thumbnails import HEIGHT, WIDTH, Pixels, Thumbnail, ThumbnailMaker, difference
 
 Look = Callable[[float], Pixels]
 FPS = 25
@@ -159,6 +160,15 @@ def test_a_last_picture_of_another_scene_is_no_shot() -> None:
     assert found(joined(scene(14), scene(15), times_s[-1]), times_s) == ([], [])
     # A last picture that stays is one.
     assert found(joined(scene(14), scene(15, speed=0), times_s[-20]), times_s) == ([times_s[-20]], [])
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (162, 98), (640, 360)])
+def test_pictures_of_a_graphics_card_have_the_same_thumbnails(width: int, height: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (height * 3 // 2, width), np.uint8)
+    planar = VideoFrame.from_ndarray(pixels, format="yuv420p")
+    interleaved = planar.reformat(format="nv12")
+    one, other = (ThumbnailMaker()(0.0, picture) for picture in (planar, interleaved))
+    assert np.array_equal(one.pixels, other.pixels)
 
 
 def test_log_odds_and_spacing() -> None:

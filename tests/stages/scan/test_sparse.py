@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,9 @@ def footage() -> Iterator[Path]:
             yield path
 
 
-def scanned(path: Path, scratch: Path, decode: str) -> tuple[Evidence | str, bytes]:
+def scanned(path: Path, scratch: Path, decode: str, *, shake: bool = False) -> tuple[Evidence | str, bytes]:
     """Return the evidence, or why there is none, and the packed frames."""
-    scan = Scan(ScanSettings.model_validate({"decode": decode}))
+    scan = Scan(ScanSettings.model_validate({"decode": decode}), shake=shake)
     nowhere = Endpoint(base_url="http://127.0.0.1:9/v1", model="none")
     answers = Memo(scratch / "memo")
     workspace = Workspace(scratch=scratch / decode, answers=answers, language=nowhere, vision=None)
@@ -80,6 +81,14 @@ def test_a_made_film_has_the_same_evidence(film: Path, tmp_path: Path) -> None:
     assert isinstance(sparse, Evidence)
     assert [shot.start_s for shot in sparse.shots] == pytest.approx([0.0, 2.0, 4.0])
     assert (sparse, packed) == scanned(film, tmp_path, "all")
+
+
+def test_shake_is_the_same_and_measured_only_if_asked_for(film: Path, tmp_path: Path) -> None:
+    sparse, _ = scanned(film, tmp_path, "needed", shake=True)
+    without, _ = scanned(film, tmp_path, "needed")
+    assert isinstance(sparse, Evidence) and isinstance(without, Evidence)
+    assert sparse == scanned(film, tmp_path, "all", shake=True)[0]
+    assert sparse.shakes and replace(sparse, shakes=[]) == without
 
 
 def test_every_picture_is_decoded_or_named_and_decoded_ones_are_unchanged(film: Path) -> None:

@@ -266,6 +266,13 @@ def test_the_same_film_is_packed_into_the_same_bytes(tmp_path: Path) -> None:
     assert packed(tmp_path).read_bytes() == first
 
 
+def test_a_film_has_the_same_shots_and_scores_whatever_decodes_it(tmp_path: Path) -> None:
+    """Without an NVIDIA card the processor decodes in its place."""
+    path = tmp_path / "film.mp4"
+    write_video(path, shots(2.2, 1.6), audio=False, **SIZE)
+    assert evidence_of(path, tmp_path, decoder="cuda") == evidence_of(path, tmp_path)
+
+
 def test_packed_frames_of_other_settings_are_not_taken_for_its_own(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     write_video(path, shots(1.5), audio=False, **SIZE)
