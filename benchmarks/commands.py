@@ -20,7 +20,7 @@ class Cost:
 
     Attributes:
         cpu_s: of its process and of all that it started, as far as they were seen.
-        peak_mb: peak memory of its process.
+        peak_mb: peak memory of its process, as far as it was seen.
     """
 
     wall_s: float
@@ -44,6 +44,7 @@ def run(command: Sequence[str]) -> Cost:
         subprocess.CalledProcessError: it failed; its output is on the terminal.
     """
     seen: dict[tuple[int, str], float] = {}
+    peak_mb = 0.0
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while True:
@@ -51,6 +52,7 @@ def run(command: Sequence[str]) -> Cost:
         if ended:
             break
         seen |= _descendants(process.pid)
+        peak_mb = max(peak_mb, _peak_mb(process.pid))
         time.sleep(SAMPLE_S)
     wall_s = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -58,7 +60,17 @@ def run(command: Sequence[str]) -> Cost:
         raise subprocess.CalledProcessError(process.returncode, command)
     # Children that it waited for are in both; what was seen of the others can only be more.
     own_s = used.ru_utime + used.ru_stime
-    return Cost(wall_s=wall_s, cpu_s=max(own_s, sum(seen.values())), peak_mb=used.ru_maxrss / 1024)
+    return Cost(wall_s=wall_s, cpu_s=max(own_s, sum(seen.values())), peak_mb=peak_mb)
+
+
+def _peak_mb(pid: int) -> float:
+    """Return the peak memory of a process so far; 0 for one that has ended."""
+    # The peak that the system reports at the end counts the memory of the process that started it.
+    try:
+        _, found, rest = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")
+    except OSError:
+        return 0.0
+    return int(rest.split()[0]) / 1024 if found else 0.0
 
 
 def _descendants(pid: int) -> dict[tuple[int, str], float]:

@@ -55,8 +55,6 @@ FEW = 10
 """Videos of a small run."""
 ADDED = 10
 """Files that are added to a finished dataset."""
-FREE_SETTINGS = ("refine.informative=false",)
-"""Reading English is the work of a stage, also where it only judges."""
 THRESHOLD = "match.max_start_diff_s=4.5"
 """Another one than the default, that keeps the same pairs here."""
 FIXED_POOLS = tuple(f"run.pools.{pool}.workers=1" for pool in ("media", "speech", "language"))
@@ -369,7 +367,7 @@ def curate_free(
     Raises:
         ValueError: a video was not kept.
     """
-    loaded = load(None, [f"run.runner={runner}", *FREE_SETTINGS, *settings], Config)
+    loaded = load(None, [f"run.runner={runner}", *settings], Config)
     with patch.object(engine, "Site", FreeSite):
         done = job.curate(str(given), output, loaded, memo=memo)
     lost = {status: number for status, number in done.summary["videos"].items() if status != "kept"}

@@ -156,6 +156,7 @@ def made_up() -> dict[str, object]:
         "clips": clips,
         "watermarks": [Watermark(clip_id=clip.clip_id, findings=[], screen_text=[]) for clip in clips],
         "actions": actions,
+        "objections": [],
         "captions": [
             Caption(
                 clip_id=clip.clip_id, text=" ".join(dice.choices(WORDS, k=40)), model="none",

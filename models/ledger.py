@@ -63,6 +63,7 @@ class Ledger:
 
     def __init__(self, folder: Path, budget: Budget | None = None) -> None:
         self._folder = folder
+        self._spent = folder / SPENT
         self._budget = None if budget == Budget() else budget
         self._file: BinaryIO | None = None
         self._count = 0
@@ -92,7 +93,7 @@ class Ledger:
             spent, held = self._account.spent(self._name)
             if over := self._budget.exceeded(spent + most):
                 message = f"another request would go over {over}"
-                (self._folder / SPENT).write_text(message)
+                self._spent.write_text(message)
                 raise BudgetError(message)
             if self._budget.exceeded(spent + held + most):
                 return None
@@ -120,14 +121,17 @@ class Ledger:
 
     def stopped(self) -> str | None:
         """Return why no request can be sent any more, once the budget is spent."""
+        # Asked for each video and stage; a file that is not there is cheaper to look for than to open.
+        if not self._spent.exists():
+            return None
         try:
-            return (self._folder / SPENT).read_text()
+            return self._spent.read_text()
         except FileNotFoundError:
             return None
 
     def resume(self) -> None:
         """Allow requests again, for a run that may have a larger budget."""
-        (self._folder / SPENT).unlink(missing_ok=True)
+        self._spent.unlink(missing_ok=True)
 
     def totals(self) -> list[Total]:
         """Add up all entries, by stage and model."""

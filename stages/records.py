@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from pydantic import TypeAdapter
+import msgspec
 
 from stages.reasons import Kind, NoMatch, Reason
 
@@ -272,6 +272,21 @@ class Action(Interval):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Objection:
+    """Reason to drop an action, on conditions that are judged later.
+
+    Attributes:
+        repeats: id of the action that says the same; the objection holds only where that one is kept. None
+            where the text itself is the reason.
+    """
+
+    action_id: str
+    reason: Reason
+    detail: str
+    repeats: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """A clip and an action that belong together.
 
@@ -427,6 +442,7 @@ class Video:
     watermarks: list[Watermark] = field(default_factory=list)
     fingerprints: list[Fingerprint] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
+    objections: list[Objection] = field(default_factory=list)
     matches: list[Match] = field(default_factory=list)
     unmatched: list[Unmatched] = field(default_factory=list)
     captions: list[Caption] = field(default_factory=list)
@@ -468,12 +484,26 @@ class Video:
 
     def drop(self, *drops: Drop) -> Self:
         """Return this video with more drops."""
-        return replace(self, drops=[*self.drops, *drops])
+        return replace(self, drops=[*self.drops, *drops]) if drops else self
 
     def reject(self, stage: str, reason: Reason, detail: str) -> Self:
         """Return this video, rejected as a whole."""
         return self.drop(Drop(kind=Kind.FILE, stage=stage, reason=reason, detail=detail))
 
 
-VIDEO_JSON = TypeAdapter(Video)
-"""Reads and writes a :class:`Video` as JSON, and validates what it reads."""
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Video)
+
+
+def packed(video: Video) -> bytes:
+    """Return a video as MessagePack, for the way between processes."""
+    return _ENCODER.encode(video)
+
+
+def unpacked(data: bytes) -> Video:
+    """Return a video from MessagePack.
+
+    Raises:
+        msgspec.DecodeError: it is none, or a value has another type.
+    """
+    return _DECODER.decode(data)

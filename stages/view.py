@@ -6,6 +6,7 @@ without a word, so the worker gives :meth:`stages.base.Stage.measure` a view tha
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import fields
@@ -94,6 +95,7 @@ def results_of(measured: Video, stage: str, writes: Collection[str]) -> Mapping[
     return results
 
 
+@functools.lru_cache(maxsize=256)  # Stages and checks of one video ask for the same one.
 def path_of(uri: str) -> Path:
     """Return the local path of a ``file:`` URI, byte for byte."""
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))

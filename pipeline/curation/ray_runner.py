@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import ray
 import ray.exceptions
@@ -31,14 +32,16 @@ from pipeline.curation.config import PoolOptions
 from pipeline.curation.crashes import collect
 from pipeline.curation.runners import Site
 from pipeline.curation.servers import reserved_cpus
-from pipeline.curation.worker import DIED_TWICE, EVENTS_JSON, EventSink, StageEvent, crashed
+from pipeline.curation.worker import DIED_TWICE, EventSink, StageEvent, crashed
 from pipeline.platform import metrics
 from pipeline.platform.packages import check_packages
 from pipeline.platform.progress import polled
-from stages.records import VIDEO_JSON, Video
+from stages.records import Video, packed, unpacked
 from stages.view import size_of
 
 POLL_S = 0.5
+EVENTS = msgspec.msgpack.Encoder()
+READ_EVENTS = msgspec.msgpack.Decoder(list[StageEvent])
 BLOCK_BYTES = 8_000_000
 """Size of the files in a block, at most; a larger file stands alone."""
 BLOCK_VIDEOS = 64
@@ -52,7 +55,7 @@ asks less and less towards its end; the requests of the others keep the models b
 
 
 class _Board:
-    """Collects the reports of the workers, each a JSON list of events, until the driver asks."""
+    """Collects the reports of the workers, each a packed list of events, until the driver asks."""
 
     def __init__(self) -> None:
         self._reports: list[bytes] = []
@@ -75,7 +78,7 @@ class _GroupWorker:
         self._meters = _Meters(group.pool)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _table(self.process([VIDEO_JSON.validate_json(text) for text in batch["video"].to_pylist()]))
+        return _table(self.process([unpacked(data) for data in batch["video"].to_pylist()]))
 
     def process(self, videos: Sequence[Video]) -> list[Video]:
         """Run videos through the stages; the process ends if one of them takes longer than the deadline."""
@@ -87,7 +90,7 @@ class _GroupWorker:
             self._meters.busy(False)
             self._meters.count(events)
             # Waits for it: the worker may be ended as soon as the videos are back.
-            ray.get(self._board.report.remote(EVENTS_JSON.dump_json(events)))
+            ray.get(self._board.report.remote(EVENTS.encode(events)))
 
 
 class _Meters:
@@ -192,7 +195,7 @@ def _through_pools(
     if not missing:
         return []
     for row in _dataset(blocks, site, board).iter_rows():
-        video = VIDEO_JSON.validate_json(row["video"])
+        video = unpacked(row["video"])
         del missing[video.uri]
         yield video
     # The pools' actors hold what they were given until the last reference to them goes, and some
@@ -265,7 +268,7 @@ def _dataset(blocks: Sequence[Sequence[Video]], site: Site, board: Any) -> ray.d
 
 
 def _table(videos: Sequence[Video]) -> pa.Table:
-    return pa.table({"video": [VIDEO_JSON.dump_json(video).decode() for video in videos]})
+    return pa.table({"video": pa.array([packed(video) for video in videos], pa.binary())})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,7 +356,7 @@ def _relayed(board: Any, sink: EventSink) -> Iterator[None]:
 
     def take() -> None:
         for report in ray.get(board.take.remote()):
-            for event in EVENTS_JSON.validate_json(report):
+            for event in READ_EVENTS.decode(report):
                 sink(event)
 
     try:

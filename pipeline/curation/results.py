@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 from pydantic_core import from_json, to_json, to_jsonable_python
 from typing_extensions import TypedDict
 
@@ -129,18 +129,19 @@ def rejection(error: BadInputError) -> str | None:
 def fill(stage: Stage, video: Video, stored: str) -> Video | None:
     """Return the video with a stored result; None if it is not one of this version of the records."""
     try:
-        results = _results_json(stage.writes).validate_json(stored)
-    except ValidationError:
+        results = _reader(stage.writes).decode(stored)
+    except msgspec.DecodeError:
         return None
     return video.with_results(**results)
 
 
 @functools.cache
-def _results_json(names: tuple[str, ...]) -> TypeAdapter[dict[str, Any]]:
+def _reader(names: tuple[str, ...]) -> msgspec.json.Decoder[dict[str, Any]]:
     """Return the reader of the stored results of a stage that writes these fields."""
     types = get_type_hints(Video)
     # The functional form takes names that are not known before.
-    return TypeAdapter(TypedDict("Results", {name: types[name] for name in names}))  # type: ignore[operator]
+    fields = TypedDict("Results", {name: types[name] for name in names})  # type: ignore[operator]
+    return msgspec.json.Decoder(fields)
 
 
 def _floats(value: object) -> Iterator[float]:

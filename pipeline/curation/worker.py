@@ -17,9 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
-
-from pydantic import TypeAdapter
+from typing import Any, Literal
 
 from models.budget import Cost
 from models.errors import BudgetError, EndpointError, StoreError, TransientError
@@ -69,7 +67,6 @@ class StageEvent:
     traceback: str = ""
 
 
-EVENTS_JSON = TypeAdapter(list[StageEvent])
 EventSink = Callable[[StageEvent], None]
 Step = Callable[[], tuple[Video, Outcome]]
 
@@ -130,14 +127,8 @@ class ChainWorker:
             video, outcome = self._sorted(
                 stage.name, video, functools.partial(self._measure_and_judge, stage, video)
             )
-            sink(
-                replace(
-                    _event(stage, video, outcome, started, before),
-                    asked=self._asked() - asked,
-                    retries=self._retried,
-                    traceback=self._traceback,
-                )
-            )
+            more = {"retries": self._retried, "traceback": self._traceback}
+            sink(_event(stage, video, outcome, started, before, asked=self._asked() - asked, **more))
         if video.rejected and video.rejected.reason not in FAILURES:
             # No stage needs them any more; a failed video goes on in the next run.
             self._workspace.frames_path(video).unlink(missing_ok=True)
@@ -283,8 +274,16 @@ def remembered(stages: Sequence[Stage], video: Video, memo: Memo, sink: EventSin
     return replace(video, passed=(*video.passed, *passed)), finished
 
 
-def _event(stage: Stage, video: Video, outcome: Outcome, started: float, before: int) -> StageEvent:
-    """Return the event of a video after a stage, which began at ``started`` with ``before`` drops."""
+def _event(
+    stage: Stage, video: Video, outcome: Outcome, started: float, before: int, **more: Any
+) -> StageEvent:
+    """Return the event of a video after a stage.
+
+    Args:
+        started: when the stage began.
+        before: drops of the video at that time.
+        more: further fields of the event.
+    """
     end = video.rejected
     return StageEvent(
         stage=stage.name,
@@ -295,6 +294,7 @@ def _event(stage: Stage, video: Video, outcome: Outcome, started: float, before:
         detail=end.detail if end else "",
         drops=dict(Counter(f"{drop.kind}/{drop.reason}" for drop in video.drops[before:])),
         video_s=video.facts.duration_s if video.facts else 0.0,
+        **more,
     )
 
 

@@ -10,7 +10,8 @@ are then dropped, whether the model or the speaker worded them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
@@ -23,7 +24,7 @@ from stages.base import Pool, Stage, Workspace
 from stages.english.grounding import LEAD_INS, GroundingLimits, grounded, same_action
 from stages.english.informative import why_not
 from stages.reasons import Kind, Reason
-from stages.records import Action, Drop, Sentence, Transcript, Video
+from stages.records import Action, Drop, Objection, Sentence, Transcript, Video
 from stages.refine.spoken_times import in_english, one_each, said_by
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -74,10 +75,10 @@ class Refine(Stage):
     """
 
     name: ClassVar[str] = "refine"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     pool: ClassVar[Pool] = "language"
     reads = ("video_id", "transcript")
-    writes = ("actions",)
+    writes = ("actions", "objections")
     rules = ("english", "refine/spoken_times.py")
 
     measuring = RefineMeasuring
@@ -115,37 +116,77 @@ class Refine(Stage):
             replace(action, action_id=f"{video.video_id}-a{index:04d}")
             for index, action in enumerate(found)
         ]
-        return video.with_results(actions=named)
+        # Rules of English take milliseconds for the texts of a video, far more than all judging.
+        objections = list(objections_to(named, video.transcript))
+        return video.with_results(actions=named, objections=objections)
 
     def judge(self, video: Video) -> Video:
-        assert video.transcript is not None
-        kept: list[Action] = []
+        objections: dict[str, list[Objection]] = defaultdict(list)
+        for objection in video.objections:
+            objections[objection.action_id].append(objection)
+        kept: set[str] = set()
+        drops: list[Drop] = []
         for action in video.kept_actions:
-            found = self._why_not(action, video.transcript) or _again(action, kept)
+            found = self._why_not(action, objections[action.action_id], kept)
             if found is None:
-                kept.append(action)
+                kept.add(action.action_id)
                 continue
             reason, detail = found
-            video = video.drop(
+            drops.append(
                 Drop(
                     kind=Kind.ACTION, stage=self.name, reason=reason, detail=detail,
                     item_id=action.action_id, start_s=action.start_s, end_s=action.end_s,
                 )
             )  # fmt: skip
+        video = video.drop(*drops)
         if self.require_actions and not kept:
             return video.reject(self.name, Reason.NO_ACTIONS, "nothing that is said is an action")
         return video
 
-    def _why_not(self, action: Action, transcript: Transcript) -> tuple[Reason, str] | None:
+    def _why_not(
+        self, action: Action, objections: Iterable[Objection], kept: Container[str]
+    ) -> tuple[Reason, str] | None:
+        """Return why an action is dropped; None if it is kept.
+
+        Args:
+            objections: to this action.
+            kept: ids of the actions before it that are kept.
+        """
         if not action.text:
             return Reason.NOT_AN_ACTION, f"no action in: {action.asr_text}"
-        if not self.settings.informative:
-            return None
+        for objection in objections:
+            if self.settings.informative if objection.repeats is None else objection.repeats in kept:
+                return objection.reason, objection.detail
+        return None
+
+
+def objections_to(actions: Sequence[Action], transcript: Transcript) -> Iterator[Objection]:
+    """Yield what speaks against actions: texts without anything to do, and repeats of recent ones.
+
+    The same action comes twice where blocks meet, or where a speaker says it twice.
+
+    Args:
+        actions: in order of time; those without a text are skipped.
+    """
+    for at, action in enumerate(actions):
+        if not action.text:
+            continue
         for text in _english_of(action, transcript):
             reason = why_not(text)
             if reason is not None:
-                return reason, f"nothing to do in: {text}"
-        return None
+                yield Objection(
+                    action_id=action.action_id, reason=reason, detail=f"nothing to do in: {text}"
+                )
+                break
+        for other in reversed(actions[:at]):
+            near = action.start_s - other.end_s <= REPEAT_WITHIN_S
+            if near and same_action(action.text, other.text):
+                yield Objection(
+                    action_id=action.action_id,
+                    reason=Reason.DUPLICATE_ACTION,
+                    detail=f"says the same as {other.action_id}: {other.text}",
+                    repeats=other.action_id,
+                )
 
 
 def _english_of(action: Action, transcript: Transcript) -> list[str]:
@@ -154,15 +195,6 @@ def _english_of(action: Action, transcript: Transcript) -> list[str]:
         return [action.text, action.asr_text]
     said = (sentence for sentence in transcript.sentences if sentence.overlap_s(action) > 0)
     return [action.text] if any(sentence.english for sentence in said) else []
-
-
-def _again(action: Action, kept: Sequence[Action]) -> tuple[Reason, str] | None:
-    """Return why an action repeats a recent one, as where blocks meet or a speaker says it twice."""
-    for other in reversed(kept):
-        near = action.start_s - other.end_s <= REPEAT_WITHIN_S
-        if near and same_action(action.text, other.text):
-            return Reason.DUPLICATE_ACTION, f"says the same as {other.action_id}: {other.text}"
-    return None
 
 
 def into_blocks(lines: Iterable[Sentence], max_words: int) -> Iterable[list[Sentence]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.engine import FREE_SETTINGS, nothing_measured
+from benchmarks.engine import nothing_measured
 from benchmarks.free_stages import FreeSite, write_files
 from pipeline.curation import engine
 from pipeline.curation.config import Config
@@ -57,7 +57,7 @@ def test_shards_with_one_memo_merge_to_the_bytes_of_a_single_run(
     monkeypatch.setattr(engine, "Site", FreeSite)
     write_files(tmp_path / "in", 8, "merge")
     (tmp_path / "in" / "copy.mp4").write_bytes((tmp_path / "in" / "0000" / "0000003.mp4").read_bytes())
-    loaded = load(None, ["run.runner=local", *FREE_SETTINGS], Config)
+    loaded = load(None, ["run.runner=local"], Config)
 
     def run(name: str, memo: str, selection: Selection = EVERYTHING) -> dict[str, str]:
         curate(str(tmp_path / "in"), tmp_path / name, loaded, memo=tmp_path / memo, selection=selection)

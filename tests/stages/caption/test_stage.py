@@ -25,7 +25,6 @@ from stages.clip import drop_clip
 from stages.frames import FramePacker, read_frames
 from stages.match import MatchActions, best_matches
 from stages.records import (
-    VIDEO_JSON,
     Caption,
     Drop,
     Evidence,
@@ -38,6 +37,8 @@ from stages.records import (
     Video,
     Watermark,
     Word,
+    packed,
+    unpacked,
 )  # fmt: skip
 from tests.support.chat import ChatServer, Reply, Store, completion
 from tests.support.pictures import clock
@@ -155,7 +156,7 @@ def test_a_clip_without_a_usable_caption_is_dropped_and_says_why(
         tested.open(replace(space, vision=space.vision.model_copy(update={"concurrency": 1})))
         measured = tested.measure(video)
     # What was measured is stored; judged again, it gives the same reason.
-    captioned = tested.judge(VIDEO_JSON.validate_json(VIDEO_JSON.dump_json(measured)))
+    captioned = tested.judge(unpacked(packed(measured)))
     (drop,) = captioned.drops
     assert (drop.item_id, drop.stage) == ("v-c0001", "caption")
     assert (drop.reason, drop.detail) == (reason, detail)

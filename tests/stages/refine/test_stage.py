@@ -465,3 +465,22 @@ def test_a_model_that_obeys_the_transcript_gets_nothing_through(tmp_path: Path) 
     with ChatServer(obeying) as server:
         video = opened(refine(server.base_url), server.base_url, tmp_path)(video_of(lines))
     assert not {action.text for action in video.actions} & set(told)
+
+
+def test_objections_are_measured_once_and_the_settings_decide_about_them(tmp_path: Path) -> None:
+    lines = [line(1.0, 2.0, "Stir the onions."), line(2.5, 4.0, "Thanks for watching."),
+             line(4.5, 5.0, "Thanks for watching.")]  # fmt: skip
+    measured = opened(refine(refine={"enabled": False}), NOWHERE, tmp_path).measure(video_of(lines))
+    assert [(each.action_id, each.reason, each.repeats) for each in measured.objections] == [
+        ("v-a0001", Reason.GREETING, None),
+        ("v-a0002", Reason.GREETING, None),
+        ("v-a0002", Reason.DUPLICATE_ACTION, "v-a0001"),
+    ]
+
+    def dropped(**settings: bool) -> list[tuple[str | None, Reason]]:
+        judged = refine(refine={"enabled": False, **settings}).judge(measured)
+        return [(drop.item_id, drop.reason) for drop in judged.drops]
+
+    assert dropped() == [("v-a0001", Reason.GREETING), ("v-a0002", Reason.GREETING)]
+    # What repeats a dropped action repeats nothing.
+    assert dropped(informative=False) == [("v-a0002", Reason.DUPLICATE_ACTION)]
