@@ -140,8 +140,7 @@ def _reader(names: tuple[str, ...]) -> msgspec.json.Decoder[dict[str, Any]]:
     """Return the reader of the stored results of a stage that writes these fields."""
     types = get_type_hints(Video)
     # The functional form takes names that are not known before.
-    fields = TypedDict("Results", {name: types[name] for name in names})  # type: ignore[operator]
-    return msgspec.json.Decoder(fields)
+    return msgspec.json.Decoder(TypedDict("Results", {name: types[name] for name in names}))  # type: ignore[operator]
 
 
 def _floats(value: object) -> Iterator[float]:
