@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from models.endpoint import EndpointSettings
-from models.settings import Count, NonNegative, Positive, Section, Share
+from models.settings import Count, NonNegative, Positive, Section, Share, Weights
 
 RECIPES = Path(__file__).parent / "recipes"
 LANGUAGE_LAYERS = r".*language_model\..*_proj"
@@ -24,16 +24,20 @@ class State(Section):
     """The visual state ``z [tokens, width]`` of a picture.
 
     ``family``: imagenet (packaged, pooled features), colour (the same with a histogram and a
-    thumbnail), clip_unclip (CLIP, Stable unCLIP paints), clip_wan (penultimate CLIP tokens, Wan 2.1
-    paints), vae (AutoencoderKL), clip_vae (CLIP; our own diffusion in VAE latents paints). ``path``:
-    folder of the pipeline's weights, as ``save_pretrained`` writes it. ``tokens`` and ``width`` are
-    checked against what the weights give. ``aspect``: width over height of what it holds, squeezed to a
-    square. ``dtype`` is CLIP's and that of the painters Stable unCLIP and Wan; ``sample_steps`` and
-    ``guidance`` are these painters', null takes their own.
+    thumbnail), vae (AutoencoderKL), or an encoder and its painter: clip_unclip (pooled CLIP, Stable
+    unCLIP), clip_wan (penultimate CLIP tokens, Wan 2.1), clip_sdxl (the same, IP-Adapter with SDXL),
+    siglip_flux (SigLIP tokens, Redux with FLUX.1), clip_vae (pooled CLIP, our own diffusion in VAE
+    latents). ``path``: folder of the weights, as on the hub. ``base``: folder of SDXL or FLUX.1, where
+    ``path`` holds an adapter. ``tokens`` and ``width`` are checked against what the weights give.
+    ``aspect``: width over height of what it holds, squeezed to a square. ``dtype``: of CLIP, SigLIP and
+    their painters; ``sample_steps`` and ``guidance`` are these painters', null takes their own.
     """
 
-    family: Literal["imagenet", "colour", "clip_unclip", "clip_wan", "vae", "clip_vae"] = "imagenet"
+    family: Literal[
+        "imagenet", "colour", "vae", "clip_unclip", "clip_wan", "clip_vae", "clip_sdxl", "siglip_flux"
+    ] = "imagenet"
     path: Path | None = None
+    base: Path | None = None
     tokens: Count = 1
     width: Count = 1280
     picture_px: Count = 64
@@ -44,10 +48,13 @@ class State(Section):
 
     @model_validator(mode="after")
     def _weights_are_named(self) -> State:
-        if (self.path is None) != (self.family in ("imagenet", "colour")):
+        packaged, adapters = ("imagenet", "colour"), ("clip_sdxl", "siglip_flux")
+        if (self.path is None) != (self.family in packaged):
             raise ValueError(
-                "path: the families imagenet and colour take none, every other one needs its folder"
+                f"path: {' and '.join(packaged)} take none, each other family needs its folder"
             )
+        if (self.base is not None) != (self.family in adapters):
+            raise ValueError(f"base: needed by {' and '.join(adapters)}, and by no other family")
         return self
 
 
@@ -116,7 +123,7 @@ class Lora(Section):
     targets: str | tuple[str, ...] = "all-linear"
 
 
-class Backbone(Section):
+class Backbone(Weights):
     """The language model under the director.
 
     ``kind``: scratch (a small Llama of the sizes below, byte tokens), smollm2 (packaged), pretrained
@@ -125,7 +132,6 @@ class Backbone(Section):
     """
 
     kind: Literal["scratch", "smollm2", "pretrained"] = "scratch"
-    path: Path | None = None
     train: Literal["full", "lora", "frozen"] = "full"
     lora: Lora = Lora()
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -133,12 +139,6 @@ class Backbone(Section):
     width: Count = 128
     layers: Count = 4
     heads: Count = 4
-
-    @model_validator(mode="after")
-    def _path_goes_with_kind(self) -> Backbone:
-        if (self.path is not None) != (self.kind == "pretrained"):
-            raise ValueError("path: needed by kind pretrained, and by no other")
-        return self
 
 
 class Sampling(Section):
@@ -266,36 +266,23 @@ class Transformer(Section):
         return self
 
 
-class Codec(Section):
+class Codec(Weights):
     """The codec from videos to latents.
 
-    ``kind``: pixels (no compression), dct (cosine transform of 8 x 8 blocks), wan or ltx (AutoencoderKLWan,
-    AutoencoderKLLTXVideo in ``path``).
+    ``kind``: pixels (no compression), dct (cosine transform of 8 x 8 blocks), or AutoencoderKLWan (wan) or
+    AutoencoderKLLTXVideo (ltx) in ``path``.
     """
 
+    in_folder = ("wan", "ltx")
     kind: Literal["pixels", "dct", "wan", "ltx"] = "pixels"
-    path: Path | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
 
-    @model_validator(mode="after")
-    def _path_goes_with_kind(self) -> Codec:
-        if (self.path is None) != (self.kind in ("pixels", "dct")):
-            raise ValueError("path: needed by kinds wan and ltx, and by no other")
-        return self
 
-
-class TextEncoder(Section):
+class TextEncoder(Weights):
     """Caption tokens: minilm (packaged), or pretrained: an encoder's folder such as UMT5's."""
 
     kind: Literal["minilm", "pretrained"] = "minilm"
-    path: Path | None = None
     max_tokens: Count = 32
-
-    @model_validator(mode="after")
-    def _path_goes_with_kind(self) -> TextEncoder:
-        if (self.path is None) != (self.kind == "minilm"):
-            raise ValueError("path: needed by kind pretrained, and by no other")
-        return self
 
 
 class GeneratorSettings(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
@@ -11,6 +12,9 @@ from generation.config import Recipe, State
 from generation.core.states import StateDecoder, StateEncoder, Statistics
 from generation.encoders.geometry import SqueezedEncoder, StretchedDecoder
 from pipeline.platform.config import ConfigError, load
+
+NewEncoder = Callable[[State], StateEncoder]
+NewDecoder = Callable[[State], StateDecoder]
 
 
 def state_identity(options: State) -> dict[str, object]:
@@ -47,7 +51,8 @@ def load_encoder(options: State) -> StateEncoder:
     Raises:
         ConfigError: ``state.tokens`` or ``state.width`` is not what the weights give.
     """
-    encoder = _encoder(options)
+    new_encoder, _ = _classes(options)
+    encoder = new_encoder(options)
     if (options.tokens, options.width) != (encoder.tokens, encoder.width):
         raise ConfigError(
             f"state.tokens and state.width are {options.tokens} and {options.width}, but {encoder.name} "
@@ -67,52 +72,48 @@ def load_decoder(options: State, *, trained: Path | None) -> StateDecoder:
     Raises:
         ConfigError: the trained decoder is missing or is of other states; weights do not fit the options.
     """
-    decoder = _decoder(options, trained)
+    _, new_decoder = _classes(options)
+    decoder = _trained(options, trained) if new_decoder is None else new_decoder(options)
     return decoder if options.aspect == 1 else StretchedDecoder(decoder, options.aspect)
 
 
-def _decoder(options: State, trained: Path | None) -> StateDecoder:
-    match options.family:
-        case "clip_unclip":
-            from generation.encoders.clip_unclip import UnclipDecoder
-
-            return UnclipDecoder(options)
-        case "clip_wan":
-            from generation.encoders.clip_wan import WanDecoder
-
-            return WanDecoder(options)
-        case "vae":
-            from generation.encoders.vae import VaeDecoder
-
-            return VaeDecoder(options)
-        case "imagenet" | "colour" | "clip_vae":
-            return _trained(options, trained)
-        case _:
-            assert_never(options.family)
-
-
-def _encoder(options: State) -> StateEncoder:
+def _classes(options: State) -> tuple[NewEncoder, NewDecoder | None]:
+    """Return what makes encoder and decoder of a family; None for a decoder that the project trains."""
     match options.family:
         case "imagenet":
             from generation.encoders.imagenet import ImagenetEncoder
 
-            return ImagenetEncoder()
+            return lambda options: ImagenetEncoder(), None
         case "colour":
             from generation.encoders.colour import ColourEncoder
 
-            return ColourEncoder()
-        case "clip_unclip" | "clip_vae":
+            return lambda options: ColourEncoder(), None
+        case "vae":
+            from generation.encoders.vae import VaeDecoder, VaeEncoder
+
+            return VaeEncoder, VaeDecoder
+        case "clip_unclip":
+            from generation.encoders.clip import ClipPooledEncoder
+            from generation.encoders.clip_unclip import UnclipDecoder
+
+            return ClipPooledEncoder, UnclipDecoder
+        case "clip_vae":
             from generation.encoders.clip import ClipPooledEncoder
 
-            return ClipPooledEncoder(options)
+            return ClipPooledEncoder, None
         case "clip_wan":
             from generation.encoders.clip import ClipTokensEncoder
+            from generation.encoders.clip_wan import WanDecoder
 
-            return ClipTokensEncoder(options)
-        case "vae":
-            from generation.encoders.vae import VaeEncoder
+            return ClipTokensEncoder, WanDecoder
+        case "clip_sdxl":
+            from generation.encoders.clip_sdxl import IpAdapterDecoder, IpAdapterEncoder
 
-            return VaeEncoder(options)
+            return IpAdapterEncoder, IpAdapterDecoder
+        case "siglip_flux":
+            from generation.encoders.siglip_flux import ReduxDecoder, SiglipEncoder
+
+            return SiglipEncoder, ReduxDecoder
         case _:
             assert_never(options.family)
 

@@ -23,6 +23,7 @@ def test_setting_one_value_of_a_training_leaves_the_others(model: str) -> None:
         (["director.train.processes=4"], "must divide lanes"),
         (["state.family=vae"], "needs its folder"),
         (["state.path=/models/x"], "imagenet and colour take none"),
+        (["state.family=siglip_flux", "state.path=/models/x"], "base: needed by clip_sdxl and siglip_flux"),
         (["director.chain=[]"], "name action, caption or both"),
         (["director.min_context=9"], "must not exceed"),
         (["director.memory=10"], "memory needs sentences"),

@@ -32,7 +32,7 @@ from pipeline.platform.config import load
 from tests.support.narrated import counting_dataset
 from tests.support.recipe_weights import FILES
 from tests.support.tiny_captioners import example, save_qwen3_vl, save_qwen25_vl
-from tests.support.tiny_states import PROJECTION, save_unclip, save_wan
+from tests.support.tiny_states import PROJECTION, save_flux, save_sdxl, save_unclip, save_wan
 from tests.support.tiny_video import save_wan22, words_tokenizer
 
 STEPS = 3
@@ -45,6 +45,17 @@ SHORT_RUN = {
     "trackers": "[]",
 }  # fmt: skip
 SHORT_TEXTS = {"director.sampling.max_action_tokens": 3, "director.sampling.max_caption_tokens": 3}
+TINY_STATES = {
+    "clip_unclip": ("unclip", None, 1, PROJECTION),
+    "clip_wan": ("i2v", None, 17, 32),
+    "clip_sdxl": ("ip-adapter", "sdxl", 17, 32),
+    "siglip_flux": ("redux", "flux", 16, 32),
+}
+"""Path, base, tokens and width of the states of each family."""
+PAINTED_PAIRS = (
+    ("director-qwen3-0.6b-ip-adapter", "generator-wan2.1-1.3b-lora-ip-adapter"),
+    ("director-qwen3-8b-lora-siglip", "generator-wan2.1-14b-lora-siglip"),
+)
 OVER_RAY = {"director-qwen3-0.6b", "director-qwen3-vl-8b-lora", "generator-wan2.1-i2v-14b-lora"}
 """One recipe for each kind of feature: an actor takes seconds to start, and recipes share the kinds."""
 
@@ -56,6 +67,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_unclip(folder / "unclip")
     save_wan22(folder / "t2v", experts=1)
     save_wan(folder / "i2v")
+    save_sdxl(folder)
+    save_flux(folder)
     for part in ("text_encoder", "tokenizer"):
         (folder / "i2v" / part).symlink_to(folder / "t2v" / part)
     sizes: dict[str, Any] = {
@@ -85,9 +98,10 @@ def one_gpu() -> Iterator[None]:
 def small(file: Path, weights: Path) -> Recipe:
     """A shipped recipe with tiny weights and sizes; what it asks of the cluster for features stays."""
     kind, shipped = file.name.partition("-")[0], load(file, [], Recipe).config
-    pooled = shipped.state.family == "clip_unclip"
-    state = {"path": weights / ("unclip" if pooled else "i2v"), "tokens": 1 if pooled else 17,
-             "width": PROJECTION if pooled else 32, "picture_px": 32, "dtype": "float32"}  # fmt: skip
+    path, base, tokens, width = TINY_STATES[shipped.state.family]
+    state = {"path": weights / path, "tokens": tokens, "width": width, "picture_px": 32, "dtype": "float32"}
+    if base is not None:
+        state["base"] = weights / base
     changed = {f"state.{key}": value for key, value in state.items()}
     changed |= {f"{kind}.train.{key}": value for key, value in SHORT_RUN.items()}
     changed |= {"features.num_cpus": 1, "features.held_out": 0}
@@ -159,11 +173,26 @@ def test_the_embedded_recipe_goes_from_features_to_a_film(dataset: Path, tmp_pat
     recipe = with_changes(RECIPES / "embedded.yaml", {"features.held_out": 0})
     for kind in ("director", "generator"):
         train_model(kind, dataset, tmp_path, recipe, runner="local")  # type: ignore[arg-type]
-    trained = TrainedModels(tmp_path)
-    models = film_models(trained.director(), trained.painter(), trained.generator())
-    film = make_film(
-        Request(goal="How to make soup?", steps=2), models, tmp_path / "film", options=recipe.film
-    )
+    assert_films(tmp_path)
+
+
+@pytest.mark.parametrize("pair", PAINTED_PAIRS, ids=lambda pair: str(pair[0]))
+def test_a_pair_films_with_the_painter_of_its_states(
+    pair: tuple[str, str], weights: Path, dataset: Path, tmp_path: Path
+) -> None:
+    for name in pair:
+        recipe, kind = small(RECIPES / f"{name}.yaml", weights), name.partition("-")[0]
+        recipe = recipe.model_copy(update={"state": recipe.state.model_copy(update={"sample_steps": 1})})
+        train_model(kind, dataset, tmp_path, recipe, runner="local")  # type: ignore[arg-type]
+    assert_films(tmp_path)
+
+
+def assert_films(models: Path) -> None:
+    """Make a film of two steps with the models of a folder."""
+    trained = TrainedModels(models)
+    parts = film_models(trained.director(), trained.painter(), trained.generator())
+    options = trained.recipe().film
+    film = make_film(Request(goal="How to make soup?", steps=2), parts, models / "film", options=options)
     assert film.path.is_file() and len(film.plan.steps) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -118,6 +119,13 @@ def cogvideox(path: Path) -> Path:
     return path
 
 
+def flux_transformer(**given: Any) -> FluxTransformer2DModel:
+    return FluxTransformer2DModel(
+        patch_size=1, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=16, pooled_projection_dim=32, axes_dims_rope=[4, 4, 8], **given,
+    )  # fmt: skip
+
+
 def flux_kontext(path: Path) -> Path:
     torch.manual_seed(0)
     clip = CLIPTextConfig(
@@ -133,10 +141,6 @@ def flux_kontext(path: Path) -> Path:
         ),
         text_encoder=CLIPTextModel(clip), tokenizer=tokenizer(),
         text_encoder_2=t5(), tokenizer_2=tokenizer(),
-        transformer=FluxTransformer2DModel(
-            patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
-            num_attention_heads=2, joint_attention_dim=16, pooled_projection_dim=32,
-            axes_dims_rope=[4, 4, 8],
-        ),
+        transformer=flux_transformer(in_channels=4),
     ).save_pretrained(path)  # fmt: skip
     return path

@@ -89,13 +89,8 @@ def save_ltx(path: Path) -> Path:
         vae=vae,
         scheduler=FlowMatchEulerDiscreteScheduler(),
         transformer=LTXVideoTransformer3DModel(
-            in_channels=4,
-            out_channels=4,
-            num_attention_heads=2,
-            attention_head_dim=12,
-            cross_attention_dim=24,
-            num_layers=2,
-            caption_channels=16,
+            in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=12,
+            cross_attention_dim=24, num_layers=2, caption_channels=16,
         ),
-    ).save_pretrained(path)
+    ).save_pretrained(path)  # fmt: skip
     return path

@@ -8,18 +8,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableUnCLIPImg2ImgPipeline
+from diffusers import (
+    FluxPipeline,
+    FluxPriorReduxPipeline,
+    StableDiffusionXLPipeline,
+    StableUnCLIPImg2ImgPipeline,
+)
+from transformers import CLIPVisionModelWithProjection
 
 from generation.config import State
 from generation.core.states import Pictures, StateDecoder, StateEncoder, Statistics
+from generation.encoders import clip_sdxl, siglip_flux
+from generation.encoders.clip import clip_processor
 from generation.encoders.factory import load_decoder, load_encoder
 from generation.encoders.pictures import from_network, square, to_network
 from pipeline.platform.config import ConfigError
-from tests.support.tiny_states import autoencoder, save_unclip, save_wan
+from tests.support.tiny_states import autoencoder, save_flux, save_sdxl, save_unclip, save_wan
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "clip_unclip": {"tokens": 1, "width": 16, "picture_px": 32, "sample_steps": 2},
     "clip_wan": {"tokens": 17, "width": 32, "picture_px": 32, "sample_steps": 2},
+    "clip_sdxl": {"tokens": 17, "width": 32, "picture_px": 32, "sample_steps": 2},
+    "siglip_flux": {"tokens": 16, "width": 32, "picture_px": 32, "sample_steps": 2},
     "vae": {"tokens": 64, "width": 4, "picture_px": 16},
 }
 
@@ -28,7 +38,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("weights")
     unclip, wan = save_unclip(root / "unclip"), save_wan(root / "wan")
-    return {"clip_unclip": unclip, "clip_wan": wan, "vae": unclip, "clip_vae": unclip}
+    (adapter, sdxl), (redux, flux) = save_sdxl(root), save_flux(root)
+    return {"clip_unclip": unclip, "clip_wan": wan, "vae": unclip, "clip_vae": unclip,
+            "clip_sdxl": adapter, "sdxl": sdxl, "siglip_flux": redux, "flux": flux}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +49,9 @@ def pictures() -> Pictures:
 
 
 def options(family: str, folders: dict[str, Path], **changes: Any) -> State:
-    return State.model_validate({"family": family, "path": folders[family], **FAMILIES[family], **changes})
+    base = folders.get(family.partition("_")[2])
+    given = {"family": family, "path": folders[family], "base": base, **FAMILIES[family]}
+    return State.model_validate(given | changes)
 
 
 def both(state: State) -> tuple[StateEncoder, StateDecoder]:
@@ -77,6 +91,52 @@ def test_unclip_paints_what_the_bare_pipeline_paints(folders: dict[str, Path], p
         generator=torch.Generator().manual_seed(5),
     ).images[0]  # fmt: skip
     assert np.abs(np.asarray(image).astype(int) - decoder.decode(z, seed=5)[0]).max() <= 1
+
+
+def test_sdxl_paints_what_the_bare_pipeline_paints_of_the_picture(
+    folders: dict[str, Path], pictures: Pictures
+) -> None:
+    adapter = folders["clip_sdxl"]
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        folders["sdxl"], feature_extractor=clip_processor(32),
+        image_encoder=CLIPVisionModelWithProjection.from_pretrained(adapter, subfolder=clip_sdxl.ENCODER),
+    )  # fmt: skip
+    pipeline.load_ip_adapter(adapter, subfolder=clip_sdxl.ADAPTER_FOLDER, weight_name=clip_sdxl.ADAPTER)
+    pipeline.set_progress_bar_config(disable=True)
+    for guidance in (None, 1.0, 7.0):
+        encoder, decoder = both(options("clip_sdxl", folders, guidance=guidance))
+        chosen = {} if guidance is None else {"guidance_scale": guidance}
+        image = pipeline(
+            prompt="", ip_adapter_image=list(pictures[:1]), height=32, width=32, num_inference_steps=2,
+            generator=torch.Generator().manual_seed(5), **chosen,
+        ).images[0]  # fmt: skip
+        painted = decoder.decode(encoder.encode(pictures[:1]), seed=5)[0]
+        assert np.abs(np.asarray(image).astype(int) - painted).max() <= 1
+
+
+def test_flux_paints_what_the_bare_pipelines_paint(folders: dict[str, Path], pictures: Pictures) -> None:
+    encoder, decoder = both(options("siglip_flux", folders, guidance=2.5))
+    centre = square(pictures[:1], 40)
+    z = encoder.encode(pictures[:1])
+    prior = FluxPriorReduxPipeline.from_pretrained(folders["siglip_flux"])
+    with torch.no_grad():
+        torch.testing.assert_close(prior.encode_image(list(centre), "cpu", 1), z)
+        seen = prior.image_embedder(z).image_embeds
+    pipeline = FluxPipeline.from_pretrained(folders["flux"], **siglip_flux.WITHOUT_TEXT)
+    pipeline.set_progress_bar_config(disable=True)
+    # The prior's own call makes zeros for the text encoders of the published size alone.
+    image = pipeline(
+        prompt_embeds=torch.cat([torch.zeros(1, 512, 16), seen], dim=1),
+        pooled_prompt_embeds=torch.zeros(1, 32), height=32, width=32, num_inference_steps=2,
+        guidance_scale=2.5, generator=torch.Generator().manual_seed(5),
+    ).images[0]  # fmt: skip
+    assert np.abs(np.asarray(image).astype(int) - decoder.decode(z, seed=5)[0]).max() <= 1
+
+
+def test_painters_refuse_states_of_another_width(folders: dict[str, Path]) -> None:
+    for family in ("clip_unclip", "clip_sdxl", "siglip_flux"):
+        with pytest.raises(ConfigError, match=r"state\.width is 31, .* want (16|32)"):
+            load_decoder(options(family, folders, width=31), trained=None)
 
 
 def test_vae_states_are_the_latents_and_come_back_as_diffusers_decodes_them(
@@ -119,15 +179,17 @@ def test_wan_reads_every_token_and_guidance_moves_the_picture(
 def test_a_state_of_another_shape_is_refused_with_the_right_numbers(
     change: dict[str, int], folders: dict[str, Path]
 ) -> None:
-    for family, right in (("clip_unclip", "1 and 16"), ("clip_wan", "17 and 32"), ("vae", "64 and 4")):
-        with pytest.raises(ConfigError, match=rf"state\.tokens and state\.width are .* gives {right}"):
+    for family, right in FAMILIES.items():
+        sizes = rf"state\.tokens and state\.width are .* gives {right['tokens']} and {right['width']}:"
+        with pytest.raises(ConfigError, match=sizes):
             load_encoder(options(family, folders, **change))
     with pytest.raises(ConfigError, match=r"set state\.tokens=1 and state\.width=1280"):
         load_encoder(State.model_validate({"tokens": 1, "width": 64, **change}))
 
 
 def test_sides_that_the_weights_cannot_divide_are_refused(folders: dict[str, Path]) -> None:
-    for family, side, multiple in (("clip_unclip", 33, 2), ("clip_wan", 40, 16), ("vae", 33, 2)):
+    for family, side, multiple in (("clip_unclip", 33, 2), ("clip_wan", 40, 16), ("clip_sdxl", 36, 8),
+                                   ("siglip_flux", 34, 4), ("vae", 33, 2)):  # fmt: skip
         with pytest.raises(ConfigError, match=rf"state\.picture_px is {side}.* multiple of {multiple}"):
             load_decoder(options(family, folders, picture_px=side), trained=None)
 
