@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from models.files import whole_file
 from pipeline.dataset.reading import Dataset
 from pipeline.report.insights import alternatives, bottleneck, costs
-from pipeline.report.samples import Details, Pictures, Row, extremes, name_of, samples_of, scan, spread
+from pipeline.report.samples import Details, Pictures, Row, extremes, name_of, of_videos, samples_of, spread
 from pipeline.report.scores import histograms
 from stages.reasons import FAILURES
 
@@ -69,6 +69,25 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Videos that are shown, and figures of all.
+
+    Attributes:
+        lined: the first originals, for time lines.
+        sampled: originals with clips, evenly spaced.
+        copies: the first copies.
+        originals: number of videos that are no copies.
+        kept_s: length of the kept videos in seconds.
+    """
+
+    lined: list[Row]
+    sampled: list[Row]
+    copies: list[Row]
+    originals: int
+    kept_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimeLine:
     """A video against its time.
 
@@ -109,19 +128,14 @@ def write_report(
     Returns:
         the file.
     """
-    columns = ["uri", "video_id", "status", "duplicate_of", "duration_s", "num_clips", "title"]
-    videos = scan(output, "videos", columns).to_table()
-    is_copy = pc.equal(videos["status"], "duplicate")
-    originals, copies = videos.filter(pc.invert(is_copy)), videos.filter(is_copy)
-    lined = originals.slice(0, MAX_TIME_LINES).to_pylist()
-    fruitful = originals.filter(pc.greater(originals["num_clips"], 0))
-    chosen = pa.array(spread(range(len(fruitful)), MAX_SAMPLES), pa.int64())
-    sampled = fruitful.take(chosen).to_pylist()
-    details = _details(output, [row["video_id"] for row in (*lined, *sampled)])
+    tables = Dataset(folder=output, manifest=None)
+    chosen = _chosen(tables)
+    lined, sampled = chosen.lined, chosen.sampled
+    details = _details(tables, [row["video_id"] for row in (*lined, *sampled)])
     lines = _time_lines(lined, details)
     marks = [mark for line in lines if line.drawn for mark in (*line.clips, *line.actions)]
-    kept_s = _kept_s(output)
-    scores = histograms(Dataset(folder=output, manifest=None), run["config"])
+    kept_s = _kept_s(tables)
+    scores = histograms(tables, run["config"])
     context = {
         "summary": summary,
         "run": run,
@@ -129,19 +143,17 @@ def write_report(
         "bottleneck": bottleneck(summary["stages"]),
         "costs": costs(summary, kept_s),
         "scores": [(each, alternatives(each)) for each in scores],
-        "duration_s": pc.sum(pc.filter(videos["duration_s"], pc.equal(videos["status"], "kept"))).as_py()
-        or 0.0,
+        "duration_s": chosen.kept_s,
         "kept_s": kept_s,
-        "matched": scan(output, "actions", ["matched"], pc.field("matched")).count_rows(),
-        "rejects": _reject_groups(output),
+        "matched": sum(_total(batch["matched"]) for batch in tables.batches("actions", ["matched"])),
+        "rejects": _reject_groups(tables),
         "samples": samples_of(sampled, details, pictures, most=MAX_SAMPLES),
-        "extremes": extremes(output, pictures),
+        "extremes": extremes(tables, pictures),
         "lines": lines,
         "looks": sorted({mark.look for mark in marks} - {"solid", "hollow"}),
-        "num_originals": len(originals),
+        "num_originals": chosen.originals,
         "duplicates": [
-            (name_of(row["uri"], parts=2), name_of(row["duplicate_of"], parts=2))
-            for row in copies.slice(0, MAX_DUPLICATES).to_pylist()
+            (name_of(row["uri"], parts=2), name_of(row["duplicate_of"], parts=2)) for row in chosen.copies
         ],
     }
     with whole_file(output / "report.html") as part:
@@ -183,18 +195,48 @@ def cut(text: str | None, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
-def _kept_s(output: Path) -> float:
-    batches = scan(output, "clips", ["start_s", "end_s"]).to_batches()
-    lengths = (pc.sum(pc.subtract(batch["end_s"], batch["start_s"])).as_py() for batch in batches)
-    return sum(length_s or 0.0 for length_s in lengths)
+def _chosen(tables: Dataset) -> Chosen:
+    """Choose the videos that are shown; of all videos only counts are held."""
+    columns = ["uri", "video_id", "status", "duplicate_of", "duration_s", "num_clips", "title"]
+    lined: list[Row] = []
+    copies: list[Row] = []
+    sampled: list[Row] = []
+    originals = fruitful = seen = 0
+    kept_s = 0.0
+    for batch in tables.batches("videos", columns):
+        is_copy = pc.equal(batch["status"], "duplicate")
+        new = batch.filter(pc.invert(is_copy))
+        lined += new.slice(0, MAX_TIME_LINES - len(lined)).to_pylist()
+        copies += batch.filter(is_copy).slice(0, MAX_DUPLICATES - len(copies)).to_pylist()
+        originals += len(new)
+        fruitful += _total(pc.greater(new["num_clips"], 0))
+        kept_s += _total(batch["duration_s"].filter(pc.equal(batch["status"], "kept")))
+    places = spread(range(fruitful), MAX_SAMPLES)
+    for batch in tables.batches("videos", columns):
+        new = batch.filter(pc.not_equal(batch["status"], "duplicate"))
+        with_clips = new.filter(pc.greater(new["num_clips"], 0))
+        inside = [place - seen for place in places if seen <= place < seen + len(with_clips)]
+        sampled += with_clips.take(pa.array(inside, pa.int64())).to_pylist()
+        seen += len(with_clips)
+    return Chosen(lined=lined, sampled=sampled, copies=copies, originals=originals, kept_s=kept_s)
 
 
-def _reject_groups(output: Path) -> dict[str, list[RejectGroup]]:
+def _total(values: pa.Array) -> Any:
+    """Return the sum of a column, null counting as 0; of truth values, how many are true."""
+    return pc.sum(values).as_py() or 0
+
+
+def _kept_s(tables: Dataset) -> float:
+    batches = tables.batches("clips", ["start_s", "end_s"])
+    return float(sum(_total(pc.subtract(batch["end_s"], batch["start_s"])) for batch in batches))
+
+
+def _reject_groups(tables: Dataset) -> dict[str, list[RejectGroup]]:
     """Return the drops by kind; the most frequent reason first."""
     keys = ["kind", "stage", "reason"]
     counts: Counter[tuple[str, str, str]] = Counter()
     examples: dict[tuple[str, str, str], str] = {}
-    for batch in scan(output, "rejects", [*keys, "detail"]).to_batches():
+    for batch in tables.batches("rejects", [*keys, "detail"]):
         # One thread, or the first detail would not be the first.
         groups = pa.Table.from_batches([batch]).group_by(keys, use_threads=False)
         for row in groups.aggregate([([], "count_all"), ("detail", "first")]).to_pylist():
@@ -211,7 +253,7 @@ def _reject_groups(output: Path) -> dict[str, list[RejectGroup]]:
     return found
 
 
-def _details(output: Path, video_ids: list[str]) -> Details:
+def _details(tables: Dataset, video_ids: list[str]) -> Details:
     """Rows of the chosen videos: by table, then by video."""
     wanted = {
         "videos": ["shot_starts_s"],
@@ -221,11 +263,9 @@ def _details(output: Path, video_ids: list[str]) -> Details:
         "matches": ["clip_id", "action_id"],
         "rejects": ["kind", "stage", "reason", "detail", "start_s", "end_s"],
     }  # fmt: skip
-    chosen = pc.field("video_id").isin(pa.array(video_ids, pa.string()))
     details: Details = {name: defaultdict(list) for name in wanted}
     for name, columns in wanted.items():
-        found = scan(output, name, ["video_id", *columns], chosen).to_table()
-        for row in found.to_pylist():
+        for row in of_videos(tables, name, columns, video_ids):
             details[name][row["video_id"]].append(row)
     return details
 

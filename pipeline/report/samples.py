@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,9 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-from pyarrow.fs import LocalFileSystem
 
-from models.files import parquet_files
 from pipeline.dataset.manifest import absolute_uri
-from pipeline.dataset.schema import TABLES
+from pipeline.dataset.reading import Dataset
 from pipeline.report.scores import SCORES, floats
 from pipeline.report.source import NoSourceError, source_of
 from stages.frames import nearest_frame, packed_frames
@@ -114,7 +111,7 @@ def samples_of(videos: list[Row], details: Details, pictures: Pictures, *, most:
     return samples
 
 
-def extremes(output: Path, pictures: Pictures) -> list[Extremes]:
+def extremes(tables: Dataset, pictures: Pictures) -> list[Extremes]:
     """Return the kept clips with the lowest and the highest value of each score.
 
     Clips are read one row group at a time; of equal ones the first is taken.
@@ -123,7 +120,7 @@ def extremes(output: Path, pictures: Pictures) -> list[Extremes]:
         (column, highest): [] for column in ENDS for highest in (False, True)
     }
     columns = ["video_id", "start_s", "end_s", "caption", *ENDS]
-    for batch in scan(output, "clips", columns).to_batches():
+    for batch in tables.batches("clips", columns):
         for (column, highest), best in found.items():
             values = -floats(batch[column]) if highest else floats(batch[column])
             known = np.flatnonzero(~np.isnan(values))
@@ -133,8 +130,7 @@ def extremes(output: Path, pictures: Pictures) -> list[Extremes]:
             best.sort(key=lambda each: each[0])
             del best[EXTREMES:]
     ids = {row["video_id"] for best in found.values() for _, row in best}
-    only = pc.field("video_id").isin(pa.array(sorted(ids), pa.string()))
-    videos = scan(output, "videos", ["video_id", "uri", "status"], only).to_table().to_pylist()
+    videos = of_videos(tables, "videos", ["uri", "status"], sorted(ids))
     # A copy has the id of its original.
     uris = {row["video_id"]: row["uri"] for row in videos if row["status"] != "duplicate"}
     return [
@@ -169,12 +165,14 @@ def _thumbnail(jpeg: bytes | None) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
-def scan(output: Path, name: str, columns: list[str], only: pc.Expression | None = None) -> ds.Scanner:
-    """Return a scanner of some columns and rows of a table, in its order."""
-    files = [str(path) for path in parquet_files(output / name)]
-    table = ds.dataset(files, TABLES[name], format="parquet", filesystem=LocalFileSystem())
-    # Reading ahead by pyarrow's defaults takes five times the memory and is no faster.
-    return table.scanner(columns=columns, filter=only, batch_readahead=1, fragment_readahead=1)
+def of_videos(
+    tables: Dataset, name: str, columns: Sequence[str], video_ids: Sequence[str]
+) -> Iterator[Row]:
+    """Yield the rows of some videos, ids included, in the order of the table."""
+    wanted = pa.array(video_ids, pa.string())
+    # Not by a scanner of pyarrow.dataset, whose memory grows with the table.
+    for batch in tables.batches(name, ["video_id", *columns]):
+        yield from batch.filter(pc.is_in(batch["video_id"], wanted)).to_pylist()
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -19,6 +19,7 @@ from models.ledger import Total
 from pipeline.curation.config import Config
 from pipeline.curation.ingest import Source
 from pipeline.curation.rows import duplicate_row, rows_of
+from pipeline.dataset.reading import open_dataset
 from pipeline.dataset.tables import Rows, write_tables
 from pipeline.report import page as report_page
 from pipeline.report.page import clock, cut, share, write_report
@@ -250,7 +251,7 @@ def test_best_and_worst_clips_are_found_by_score(tmp_path: Path) -> None:
         clips = [replace(clip, motion=motion) for clip, motion in zip(video.clips, scores, strict=True)]
         videos.append(replace(video, clips=clips))
     write(tmp_path, videos)
-    found = extremes(tmp_path, pictures_of(tmp_path))
+    found = extremes(open_dataset(tmp_path), pictures_of(tmp_path))
     ends = {end.label: [sample.clip["motion"] for sample in end.samples] for end in found}
     assert ends["stillest"] == [0.0, 0.05, 0.1]
     assert ends["liveliest"] == [0.45, 0.4, pytest.approx(0.35)]
