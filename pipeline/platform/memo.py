@@ -1,8 +1,8 @@
 """The store of results: no result is computed twice, no answer is paid for twice.
 
 Append-only segments, one for each writing process, in one folder that runs may share. A record is one
-line: key, checksum, JSON. A line that a kill tore is skipped. The index lives in memory and is
-brought up to date from the segments when a key is missed.
+line: key, checksum, JSON. A line that a kill tore is skipped. The index lives in memory
+(:mod:`pipeline.platform.memo_index`) and is brought up to date from the segments when a key is missed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import BinaryIO
 
 from models.errors import UsageError
 from models.files import is_locked, whole_file
+from pipeline.platform.memo_index import MemoIndex, Place
 
+CHECKSUM_DIGITS = 8
 STALE_S = 1.0
 """Age of the index from which on a missed key has it brought up to date in any case."""
 
@@ -35,7 +37,7 @@ class Memo:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._index: dict[str, tuple[str, int, int]] = {}
+        self._index = MemoIndex()
         self._read_to: dict[str, int] = {}
         self._refreshed_s = float("-inf")
         self._segment: BinaryIO | None = None
@@ -48,17 +50,20 @@ class Memo:
             fresh: find what other processes wrote until now; else their last second may be missing, which
                 saves the many lookups of keys that no process has stored.
         """
-        if key not in self._index and (fresh or time.monotonic() - self._refreshed_s > STALE_S):
-            self._refresh()
         place = self._index.get(key)
+        if place is None and (fresh or time.monotonic() - self._refreshed_s > STALE_S):
+            self._refresh()
+            place = self._index.get(key)
         if place is None:
             return None
-        name, offset, length = place
-        if name not in self._readers:
-            self._readers[name] = (self._folder / name).open("rb")
-        reader = self._readers[name]
-        reader.seek(offset)
-        return reader.read(length).decode()
+        if place.segment not in self._readers:
+            self._readers[place.segment] = (self._folder / place.segment).open("rb")
+        reader = self._readers[place.segment]
+        reader.seek(place.offset)
+        record, head = reader.read(place.length), f"{key} ".encode()
+        if not record.startswith(head):
+            return None
+        return record[len(head) + CHECKSUM_DIGITS + 1 :].decode()
 
     def put(self, key: str, value: str, *, durable: bool = True) -> None:
         """Append a record; a killed process does not lose it.
@@ -145,9 +150,8 @@ class Memo:
         checksum, _, data = rest.partition(b" ")
         if checksum != b"%08x" % zlib.crc32(data):
             return
-        start = offset + len(key) + 1 + len(checksum) + 1
         # The first answer stands, so that every reader sees the same one.
-        self._index.setdefault(key.decode(errors="replace"), (name, start, len(data)))
+        self._index.add(key.decode(errors="replace"), Place(name, offset, len(line) - 1))
 
 
 @dataclass(slots=True, kw_only=True)
