@@ -86,15 +86,6 @@ def field_json(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(get_type_hints(Video)[name])
 
 
-class BadInputError(Exception):
-    """The file itself cannot be used; the video is rejected and never retried."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-
 def _undescribed(schema: Any) -> Any:
     """Return a JSON schema without descriptions: they are docstrings, which no result depends on."""
     if isinstance(schema, dict):
@@ -104,6 +95,21 @@ def _undescribed(schema: Any) -> Any:
             if not (name == "description" and isinstance(value, str))
         }
     return [_undescribed(value) for value in schema] if isinstance(schema, list) else schema
+
+
+@functools.cache
+def field_schema(name: str) -> Any:
+    """Return the JSON schema of a field of :class:`Video`; pydantic takes milliseconds to make it."""
+    return _undescribed(field_json(name).json_schema())
+
+
+class BadInputError(Exception):
+    """The file itself cannot be used; the video is rejected and never retried."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
 
 
 class Stage:
@@ -159,7 +165,7 @@ class Stage:
         found instead of not understood.
         """
         made_with = self.packer.signature if self.needs_frames and self.packer else ""
-        schema = [_undescribed(field_json(name).json_schema()) for name in self.writes]
+        schema = [field_schema(name) for name in self.writes]
         parts = [
             self.name,
             self.version,

@@ -172,6 +172,8 @@ def stretches_of(clip: Clip, evidence: Evidence, rules: ClipSettings) -> tuple[R
 
     A packed frame stands for the time until the next one.
     """
+    if rules.max_black_s is None and rules.max_frozen_s is None and rules.max_still_share == 1:
+        return None
     inside = frames_in(evidence, clip)
     times_s = [*evidence.frame_times_s[inside], clip.end_s]
     black = [exposure < BLACK for exposure in evidence.exposure[inside]]

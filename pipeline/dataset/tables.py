@@ -17,10 +17,10 @@ from itertools import accumulate, chain, groupby
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.parquet as pq
-from pydantic_core import from_json, to_json
 
 from pipeline.dataset.manifest import File, describe_file
 from pipeline.dataset.schema import TABLES
@@ -32,6 +32,7 @@ ORDER = ("video_id", "uri", "start_s", "kind")
 CONVERTED_BYTES = 4_000_000
 """Rows are converted to Arrow in pieces of this size, which bounds the memory of the conversion."""
 DIGEST_DIGITS = 8
+_LINES = msgspec.json.Encoder()
 
 
 class TableWriter:
@@ -157,7 +158,7 @@ class _Spool:
         if not rows:
             return
         ordered = sorted(rows, key=_sort_key) if len(rows) > 1 else rows
-        data = b"".join(to_json(row) + b"\n" for row in ordered)
+        data = _LINES.encode_lines(ordered)
         self._file.write(data)
         self.ids.append(rows[0]["video_id"])
         self._offsets.append(self._end)
@@ -173,7 +174,7 @@ class _Spool:
         for _, places in groupby(order, key=self.ids.__getitem__):
             lines, *others = [self._lines(place) for place in places]
             if others:
-                lines = sorted(chain(lines, *others), key=lambda line: _sort_key(from_json(line)))
+                lines = sorted(chain(lines, *others), key=lambda line: _sort_key(msgspec.json.decode(line)))
             yield from lines
 
     def _lines(self, place: int) -> list[bytes]:

@@ -21,7 +21,7 @@ from pipeline.curation.config import Config
 from pipeline.curation.results import memo_key
 from pipeline.curation.worker import DIED_TWICE, StageEvent, crashed
 from pipeline.platform.memo import Memo
-from stages.base import BadInputError, Pool, Stage, Workspace, field_json
+from stages.base import BadInputError, Pool, Stage, Workspace, field_json, field_schema
 from stages.reasons import Kind, Reason
 from stages.records import Clip, Drop, Transcript, Video
 from stages.view import file_of, identity_of
@@ -428,9 +428,11 @@ def test_documentation_of_the_records_is_no_part_of_the_key(monkeypatch: pytest.
     key = Listen().signature
     monkeypatch.setattr(Transcript, "__doc__", "The same in other words.")
     field_json.cache_clear()
+    field_schema.cache_clear()
     assert "other words" in str(field_json("transcript").json_schema())
     assert Listen().signature == key
     field_json.cache_clear()
+    field_schema.cache_clear()
 
 
 def test_frames_are_part_of_the_key_of_what_reads_them() -> None:
