@@ -16,7 +16,7 @@ from models.media.languages import language_of
 from models.media.losses import Losses
 from models.media.pictures import Bounds, Frame, Scaler, Timeline, frames
 from models.media.sound import SAMPLE_RATE, AudioTrack, audio_tracks, read_audio
-from models.media.sparse import NotSparseError, Skipped, read_spans, sparse_frames
+from models.media.sparse import NotSparseError, Skipped, read_again, sparse_frames
 from models.media.writer import write_video
 
 __all__ = [
@@ -40,9 +40,9 @@ __all__ = [
     "nvidia_decoder",
     "open_media",
     "picture_stream",
+    "read_again",
     "read_ahead",
     "read_audio",
-    "read_spans",
     "sparse_frames",
     "start_of",
     "write_video",

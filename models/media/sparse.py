@@ -8,7 +8,7 @@ spends more bytes than before, or a key frame, so all pictures that follow such 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,8 +33,6 @@ FOLLOWING = 3
 NEAR_S = 1e-4
 """Times of a picture in two decodings may differ by rounding."""
 
-Span: TypeAlias = tuple[float, float]
-"""Start and end in seconds of presentation time, both included."""
 Wanted: TypeAlias = Callable[[float, float], bool]
 
 
@@ -132,61 +130,66 @@ def sparse_frames(
         yield from choice.passed(math.inf)
 
 
-def read_spans(
-    container: InputContainer, spans: Sequence[Span], keys_s: Sequence[float], *, bounds: Bounds
+def read_again(
+    container: InputContainer, wanted: Sequence[Sequence[float]], keys_s: Sequence[float], *, bounds: Bounds
 ) -> Iterator[tuple[int, Frame]]:
-    """Decode all pictures of some spans: (number of the span, picture).
+    """Decode the pictures of some times: (number of the stretch, picture).
 
     Args:
-        spans: in order, without overlap.
+        wanted: times of the pictures of each stretch; all in order.
         keys_s: times of the key frames, in order.
 
     Raises:
-        NotSparseError: the container cannot go to the place before a span.
+        NotSparseError: the container cannot go to the place before a stretch.
     """
     stream = picture_stream(container)
     if stream is None:
         return
     base = stream.time_base or Fraction(1)
-    for group in _grouped(spans, keys_s):
+    for group in _grouped(wanted, keys_s):
         timeline = Timeline(container, bounds)
-        key_s = keys_s[max(0, bisect_right(keys_s, spans[group[0]][0]) - 1)]
+        times_s = [time_s for number in group for time_s in wanted[number]]
+        key_s = keys_s[max(0, bisect_right(keys_s, times_s[0]) - 1)]
         try:
             container.seek(round((key_s + timeline.origin_s) / base), stream=stream)
         except DAMAGE as error:
             raise NotSparseError("the container cannot seek") from error
-        inside = [spans[number] for number in group]
 
         started = False
         for picture in decoded(
-            container, stream, before=partial(_choose, stream, inside, timeline.origin_s)
+            container, stream, before=partial(_choose, stream, times_s, timeline.origin_s)
         ):
             frame = timeline.place(picture)
             if frame is None:
                 continue
-            if not started and frame.time_s > inside[0][0] + NEAR_S:
+            if not started and frame.time_s > times_s[0] + NEAR_S:
                 raise NotSparseError("the container went behind the place")
             started = True
-            if frame.time_s > inside[-1][1] + NEAR_S:
+            if frame.time_s > times_s[-1] + NEAR_S:
                 break
-            for number, (start_s, end_s) in zip(group, inside, strict=True):
-                if start_s - NEAR_S < frame.time_s < end_s + NEAR_S:
-                    yield number, frame
+            if is_near(times_s, frame.time_s):
+                yield next(n for n in group if frame.time_s < wanted[n][-1] + NEAR_S), frame
 
 
-def _choose(stream: VideoStream, spans: Sequence[Span], origin_s: float, packet: AnyPacket) -> None:
-    """Let the decoder skip pictures outside the spans."""
+def is_near(times_s: Sequence[float], time_s: float) -> bool:
+    """Return whether a time is one of some, which are in order."""
+    at = bisect_left(times_s, time_s - NEAR_S)
+    return at < len(times_s) and times_s[at] < time_s + NEAR_S
+
+
+def _choose(stream: VideoStream, times_s: Sequence[float], origin_s: float, packet: AnyPacket) -> None:
+    """Let the decoder skip pictures of other times."""
     time_s = float((packet.pts or 0) * (stream.time_base or 1)) - origin_s
-    needed = packet.pts is None or any(a - NEAR_S < time_s < b + NEAR_S for a, b in spans)
+    needed = packet.pts is None or is_near(times_s, time_s)
     stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
 
 
-def _grouped(spans: Sequence[Span], keys_s: Sequence[float]) -> list[list[int]]:
-    """Numbers of the spans, those together between which there is no key frame."""
+def _grouped(wanted: Sequence[Sequence[float]], keys_s: Sequence[float]) -> list[list[int]]:
+    """Numbers of the stretches, those together between which there is no key frame."""
     groups: list[list[int]] = []
-    for number, (start_s, _) in enumerate(spans):
-        before_s = spans[number - 1][1] if number else -math.inf
-        if groups and bisect_right(keys_s, start_s) == bisect_right(keys_s, before_s):
+    for number, times_s in enumerate(wanted):
+        before_s = wanted[number - 1][-1] if number else -math.inf
+        if groups and bisect_right(keys_s, times_s[0]) == bisect_right(keys_s, before_s):
             groups[-1].append(number)
         else:
             groups.append([number])

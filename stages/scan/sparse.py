@@ -2,23 +2,29 @@
 
 The search runs on the pictures that were decoded. A cut counts at once if its evidence is clear and the
 pictures on both sides of it were decoded. Everywhere else where there may be a boundary, all pictures are
-decoded afterwards and searched once more, with as many around them as the evidence looks at.
+decoded afterwards and searched once more, with as many around them as the evidence looks at. A search for
+gradual transitions needs only the pictures that it samples.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Generic, TypeAlias, TypeVar
 
 from models.media import Frame, NotSparseError, Skipped
-from models.media.sparse import NEAR_S, Span
+from models.media.sparse import NEAR_S, is_near
 from stages.records import Interval
 from stages.scan.cuts import CutFinder
 from stages.scan.gradual import SAMPLE_S, GradualFinder
 from stages.scan.shots import Boundaries, ShotSettings, joined, log_odds
-from stages.scan.thumbnails import ThumbnailMaker
+from stages.scan.thumbnails import Thumbnail, ThumbnailMaker
+
+Span: TypeAlias = tuple[float, float]
+"""Start and end in seconds of presentation time, both included."""
+Finder = TypeVar("Finder", CutFinder, GradualFinder)
 
 DOUBT = 1.0
 """Distance of log-odds from those that make a cut within which all pictures are looked at. Without them
@@ -35,6 +41,35 @@ AROUND_GRADUAL_S = 1.0
 """Votes from which a gradual transition is possible, and seconds decoded around it."""
 
 
+class _Look(Generic[Finder]):
+    """A second look at the pictures of a span.
+
+    Attributes:
+        times_s: of the pictures that the finder looks at.
+    """
+
+    def __init__(self, span: Span, times_s: Sequence[float], finder: Finder) -> None:
+        first, end = bisect_left(times_s, span[0] - NEAR_S), bisect_right(times_s, span[1] + NEAR_S)
+        self.span, self.times_s = span, times_s[first:end]
+        self.finder: Finder = finder
+        self._count = 0
+
+    def add(self, thumbnail: Thumbnail) -> None:
+        """Look at a picture if it is one of these."""
+        if is_near(self.times_s, thumbnail.time_s):
+            self.finder.add(thumbnail)
+            self._count += 1
+
+    def check(self) -> None:
+        """Raise :class:`NotSparseError` if pictures were missing."""
+        if self._count < len(self.times_s):
+            start_s, end_s = self.span
+            raise NotSparseError(f"pictures are lost between {start_s:.2f} and {end_s:.2f} s")
+
+
+AnyLook: TypeAlias = _Look[CutFinder] | _Look[GradualFinder]
+
+
 class SparseShots:
     """Cuts and gradual transitions by evidence on thumbnails."""
 
@@ -47,9 +82,9 @@ class SparseShots:
         self._decoded = bytearray()
         self._sure_s: list[tuple[float, float]] = []
         self._transitions: list[Interval] = []
-        self._spans: list[Span] = []
-        self._seen: dict[int, tuple[CutFinder, GradualFinder]] = {}
-        self._counts: Counter[int] = Counter()
+        self._cut_looks: list[_Look[CutFinder]] = []
+        self._gradual_looks: list[_Look[GradualFinder]] = []
+        self._together: list[list[AnyLook]] = []
 
     def add(self, frame: Frame | Skipped) -> None:
         """Look at the next picture."""
@@ -62,8 +97,11 @@ class SparseShots:
             self._cuts.add(thumbnail)
             self._gradual.add(thumbnail)
 
-    def spans(self) -> list[Span]:
-        """Return the spans in which all pictures must be looked at, after the last picture."""
+    def wanted(self) -> list[list[float]]:
+        """Return the times of the pictures to look at again, after the last picture.
+
+        One list for each stretch of the video.
+        """
         if all(self._decoded):
             self._sure_s, self._transitions = self._cuts.finish(), self._gradual.finish()
             return []
@@ -76,18 +114,21 @@ class SparseShots:
                 self._sure_s.append((time_s, odds))
             else:
                 doubts.append((before_s - AROUND_CUT_S, after_s + AROUND_CUT_S))
-        doubts += [
-            (start_s - AROUND_GRADUAL_S, end_s + AROUND_GRADUAL_S)
+        stretches = [
+            # The finder of transitions samples the pictures from the first one on.
+            (self._sample_before(start_s - AROUND_GRADUAL_S), end_s + AROUND_GRADUAL_S)
             for start_s, end_s in self._gradual.stretches(MIN_PEAK)
         ]
-        for start_s, end_s in sorted(doubts):
-            # The finder of transitions samples the pictures from the first one on.
-            first = max(0, bisect_right(self._samples_s, start_s) - 1)
-            if self._spans and start_s <= self._spans[-1][1] + SAMPLE_S:
-                self._spans[-1] = (self._spans[-1][0], max(end_s, self._spans[-1][1]))
-            else:
-                self._spans.append((self._samples_s[first], end_s))
-        return self._spans
+        self._cut_looks = [_Look(span, self._times_s, CutFinder()) for span in united(doubts)]
+        self._gradual_looks = [_Look(span, self._samples_s, GradualFinder()) for span in united(stretches)]
+        looks: list[AnyLook] = [*self._cut_looks, *self._gradual_looks]
+        for start_s, end_s in united([look.span for look in looks]):
+            self._together.append([look for look in looks if start_s <= look.span[0] <= end_s])
+        return [sorted({at for look in some for at in look.times_s}) for some in self._together]
+
+    def _sample_before(self, time_s: float) -> float:
+        """Return the time of the last sample up to a time, or of the first one."""
+        return self._samples_s[max(0, bisect_right(self._samples_s, time_s) - 1)]
 
     def _neighbours(self, time_s: float) -> tuple[float, float, bool]:
         """Decoded pictures around a change, and whether certainly none lies between them."""
@@ -99,36 +140,43 @@ class SparseShots:
         return before_s, after_s, before == after - 1 and after_s - before_s < LONG_S
 
     def look(self, number: int, frame: Frame) -> None:
-        """Look at the next picture of a span."""
-        if number not in self._seen:
-            self._seen[number] = CutFinder(), GradualFinder()
-        self._counts[number] += 1
+        """Look at the next picture of a stretch."""
         thumbnail = self._thumbnail(frame.time_s, frame.picture)
-        for finder in self._seen[number]:
-            finder.add(thumbnail)
+        for look in self._together[number]:
+            look.add(thumbnail)
 
     def result(self) -> Boundaries:
         """Return the boundaries, after the last picture of the last span.
 
         Raises:
-            NotSparseError: a span had fewer pictures than the first pass named.
+            NotSparseError: there were fewer pictures than the first pass named.
         """
-        for number, (start_s, end_s) in enumerate(self._spans):
-            first = bisect_left(self._times_s, start_s - NEAR_S)
-            if self._counts[number] < bisect_right(self._times_s, end_s + NEAR_S) - first:
-                raise NotSparseError(f"pictures are lost between {start_s:.2f} and {end_s:.2f} s")
-        inner = [self._inner(span) for span in self._spans]
+        for some in self._together:
+            for each in some:
+                each.check()
+        inner = [self._inner(look.span) for look in self._cut_looks]
         cuts = [(at, odds) for at, odds in self._sure_s if not any(a <= at <= b for a, b in inner)]
+        for look, (start_s, end_s) in zip(self._cut_looks, inner, strict=True):
+            cuts += [(at, odds) for at, odds in look.finder.finish() if start_s <= at <= end_s]
         transitions = self._transitions
-        for number, (found, gradual) in self._seen.items():
-            start_s, end_s = inner[number]
-            cuts += [(at, odds) for at, odds in found.finish() if start_s <= at <= end_s]
-            transitions += gradual.finish()
+        for gradual in self._gradual_looks:
+            transitions += gradual.finder.finish()
         return joined(sorted(cuts), transitions, self._settings)
 
     def _inner(self, span: Span) -> Span:
-        """The part of a span in which the finders know all surroundings."""
+        """The part of a span in which the finder knows all surroundings."""
         return (
             span[0] + INNER_S if span[0] > self._times_s[0] + NEAR_S else span[0],
             span[1] - INNER_S if span[1] < self._times_s[-1] - NEAR_S else span[1],
         )
+
+
+def united(spans: Sequence[Span]) -> list[Span]:
+    """Return spans in order, those joined that overlap or nearly meet."""
+    result: list[Span] = []
+    for start_s, end_s in sorted(spans):
+        if result and start_s <= result[-1][1] + SAMPLE_S:
+            result[-1] = (result[-1][0], max(end_s, result[-1][1]))
+        else:
+            result.append((start_s, end_s))
+    return result

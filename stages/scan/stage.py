@@ -28,8 +28,8 @@ from models.media import (
     frames,
     nvidia_decoder,
     open_media,
+    read_again,
     read_ahead,
-    read_spans,
     sparse_frames,
     start_of,
 )
@@ -47,8 +47,6 @@ from stages.view import file_of
 AHEAD = 9
 AHEAD_PX = 10_000_000
 """Pictures that may be decoded before they are looked at, and a bound on their pixels together."""
-SPARSE_FROM_PX = 600_000
-"""Pixels of a picture from which it pays not to decode all: below, what is decoded twice costs more."""
 Reading: TypeAlias = Callable[[InputContainer, Facts, Sampler, Losses], Evidence]
 
 
@@ -60,9 +58,8 @@ class ScanSettings(ScanMeasuring):
     """The one decoding pass.
 
     Attributes:
-        decode: ``needed`` leaves out pictures that no other refers to, away from possible boundaries, where
-            pictures are large, with the detector ``own``; ``all`` decodes every picture. Boundaries and
-            packed frames are the same.
+        decode: ``needed`` leaves out pictures that no other refers to, away from possible boundaries, with
+            the detector ``own``; ``all`` decodes every picture. Boundaries and packed frames are the same.
         decoder: ``cuda`` decodes on an NVIDIA card where there is one; else the processor does.
         max_missing_share: a video that ends earlier than announced by more is truncated.
     """
@@ -127,8 +124,7 @@ class Scan(Stage):
         target = self.workspace.frames_path(video)
         target.parent.mkdir(parents=True, exist_ok=True)
         evidence = losses = None
-        large = video.facts.width_px * video.facts.height_px >= SPARSE_FROM_PX
-        if large and self.settings.decode == "needed" and self.settings.detector == "own":
+        if self.settings.decode == "needed" and self.settings.detector == "own":
             with suppress(NotSparseError):
                 evidence, losses, origin_s = self._decode(video, target, self._some)
         if evidence is None or losses is None:
@@ -192,8 +188,8 @@ class Scan(Stage):
                 extent.add(frame)
                 if isinstance(frame, Frame):
                     sampler.add(frame)
-        spans, keys_s = finder.spans(), losses.key_times(start_of(container))
-        again = read_spans(container, spans, keys_s, bounds=self.bounds)
+        keys_s = losses.key_times(start_of(container))
+        again = read_again(container, finder.wanted(), keys_s, bounds=self.bounds)
         with read_ahead(again, most=most_ahead(facts)) as numbered:
             for number, picture in numbered:
                 finder.look(number, picture)

@@ -34,6 +34,8 @@ MIN_SCORE = 0.1
 READ_FROM = 0.3
 """Score from which the text of a finding is read."""
 MIN_TEXT_SCORE = 0.6
+MAX_TRIES = 3
+"""Clips in which the text of an overlay that persists is looked for: most without text there have none."""
 WINDOW_PICTURES = 48
 MIN_PICTURES = 3
 """Pictures of a clip, at least, as far as it has so many."""
@@ -108,7 +110,7 @@ class FilterWatermarks(Stage):
     """Finds the overlays of every clip, and drops or crops clips by their kind."""
 
     name: ClassVar[str] = "watermark"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "evidence", "kept_clips")
     writes = ("watermarks",)
@@ -193,8 +195,9 @@ class FilterWatermarks(Stage):
 
     def _lasting(self, box: Box, places: Sequence[Place]) -> Iterator[str]:
         text = ""
-        for _, jpeg in places:
-            text = text or self._read(box, jpeg)
+        for tries, (_, jpeg) in enumerate(places):
+            if not text and tries < MAX_TRIES:
+                text = self._read(box, jpeg)
             yield text
 
     def _read(self, box: Box, jpeg: bytes) -> str:

@@ -18,7 +18,6 @@ from models.media import Bounds, Frame, Losses, NotSparseError, Skipped, frames,
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Workspace
 from stages.records import Evidence, Facts, Video
-from stages.scan import stage
 from stages.scan.stage import Scan, ScanSettings
 
 DATA = os.environ.get("VIDEOAUTEUR_DATA")
@@ -53,11 +52,6 @@ def scanned(path: Path, scratch: Path, decode: str, *, shake: bool = False) -> t
         return str(error), b""
     assert result.evidence is not None
     return result.evidence, workspace.frames_path(video).read_bytes()
-
-
-@pytest.fixture(autouse=True)
-def _small_pictures_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "SPARSE_FROM_PX", 0)
 
 
 @pytest.mark.skipif(DATA is None, reason="VIDEOAUTEUR_DATA names no footage")

@@ -169,6 +169,24 @@ def test_a_real_mark_is_found_where_it_is_and_read(mark: Mark | None, tmp_path: 
     assert "COOKING" in seen.group(6)
 
 
+@pytest.mark.parametrize(
+    ("words", "text", "reads"),
+    [
+        (["", "TV", "other"], ["", "TV", "TV"], 2),
+        (["", "", "", "late"], ["", "", "", ""], 3),
+    ],
+)
+def test_the_text_of_a_lasting_overlay_is_read_once_and_looked_for_in_three_clips(
+    words: list[str], text: list[str], reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watermarks = stage()
+    left = iter(words)
+    monkeypatch.setattr(watermarks, "_read", lambda box, jpeg: next(left))
+    places = [(clip(n, 10.0 * n, 10.0 * n + 10), b"") for n in range(len(words))]
+    assert list(watermarks._lasting((0.0, 0.0, 0.1, 0.1), places)) == text
+    assert len(list(left)) == len(words) - reads
+
+
 @pytest.mark.parametrize(("width", "height"), [(640, 360), (33, 900), (1, 1)])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_the_size_of_a_frame_is_read_from_its_header(width: int, height: int, progressive: bool) -> None:
