@@ -240,11 +240,12 @@ def _cut(
     gray, ink = gray[top : top + high, left : left + wide], ink[top : top + high, left : left + wide]
     cells = cv2.resize(ink, (wide // STRIDE, high // STRIDE), interpolation=cv2.INTER_AREA)
     target = (cells > 0.25).astype(np.uint8)
-    # Cells at the rim of an overlay are neither; marks that are hardly seen would teach false ones.
-    near = cv2.dilate(target, np.ones((3, 3), np.uint8))
-    weight = ((near == target) & ((cells < 0.02) | (cells > 0.25))).astype(np.uint8)
+    # Cells that an overlay touches a little are neither. Those beside it count: without them, boxes were
+    # a cell too large.
+    weight = ((cells < 0.02) | (cells > 0.25)).astype(np.uint8)
     if faint:
-        weight[near > 0] = 0
+        # Marks that are hardly seen would teach false ones.
+        weight[cv2.dilate(target, np.ones((3, 3), np.uint8)) > 0] = 0
     return gray, target, weight
 
 

@@ -26,8 +26,11 @@ from benchmarks.footage import HEAD_VIDEOS, Footage, Picture, data_files, read_f
 from benchmarks.marked_films import Case, MarkedFilm, films_of, planned
 from benchmarks.watermark import MIN_OPACITY
 from models.perceptron import Perceptron
+from stages.records import Box
 from stages.watermark.appearance import Appearance
-from stages.watermark.evidence import HEAD_FILE, Box, Candidate, Gray, candidates, shared
+from stages.watermark.drawn import shared
+from stages.watermark.evidence import HEAD_FILE, Candidate, candidates
+from stages.watermark.extent import Gray
 from stages.watermark.stage import WINDOW_PICTURES, small_gray
 
 HIDDEN = 16

@@ -32,11 +32,11 @@ class Layer:
 LAYERS = (
     Layer(1, 8, stride=2),
     Layer(8, 16, stride=2),
-    Layer(16, 20),
-    Layer(20, 32, stride=2),
-    Layer(32, 32, dilation=2),
-    Layer(32, 32, dilation=3),
-    Layer(32, 1, side=1),
+    Layer(16, 24),
+    Layer(24, 40, stride=2),
+    Layer(40, 40, dilation=2),
+    Layer(40, 40, dilation=3),
+    Layer(40, 1, side=1),
 )
 STRIDE = 8
 """Pixels of the picture, along each side, for one cell of the answer."""

@@ -1,9 +1,9 @@
 """Gather evidence for overlays from some pictures of a video, and score it.
 
 Two witnesses: regions that persist while the scene changes (:mod:`stages.watermark.persistence`), and
-places that look drawn in single pictures (:mod:`stages.watermark.appearance`). What both say of one place
-is a *candidate*; a small network weighs the two and the place (``head.safetensors``, trained by
-``benchmarks/train_watermark.py``).
+places that look drawn (:mod:`stages.watermark.appearance`) in single pictures, and in the average of all
+views: there the scene fades and an overlay stays. What both say of one place is a *candidate*; a small
+network weighs the two and the place (``head.safetensors``, trained by ``benchmarks/train_watermark.py``).
 """
 
 from __future__ import annotations
@@ -14,30 +14,37 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.records import Box
 from stages.watermark.appearance import Appearance
+from stages.watermark.drawn import DRAWN, SAME_PLACE, Cells, Drawn, drawn_places, highest, shared
+from stages.watermark.extent import Gray
 from stages.watermark.persistence import Region, persistent_regions, views
-
-Gray = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
 
 THREADS = 2
 """Computations that run together, this one included."""
 SIDE_PX = 216
 """Short side of the pictures that are judged."""
-DRAWN = 0.5
-"""Probability from which a cell of a picture looks drawn."""
-MIN_CELLS = 2
-SAME_PLACE = 0.25
-"""Share of the smaller of two boxes from which they are one place."""
+SAME_DRAWING = 0.7
+"""Share of the smaller of two boxes from which a drawn place is the region, or a part of it."""
+CERTAIN = 0.95
+MAX_ODDS = 8.0
+"""Probability of a cell that is drawn for certain, and bound on the log odds of a cell."""
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+CARD = (0.2, 0.05, 0.3)
+"""Least width and height of the words on a card, and most distance of their middle from the picture's."""
+CARD_SPREAD = 0.6
+CARD_SHARE = 0.7
+"""Spread of grey levels, relative to other pictures, below which a card covers the scene; share of the
+pictures that a card takes at most."""
 HEAD_FILE = Path(__file__).with_name("head.safetensors")
 FEATURES = (
     "excess", "persistence", "chance", "length", "weight", "alignment", "drawn", "drawn_peak",
     "drawn_share", "drawn_scenes", "elsewhere", "views", "area", "width", "height", "rim_x", "rim_y",
-    "off_centre", "y", "settled", "settled_mean", "typical", "inside", "around",
+    "off_centre", "y", "settled", "settled_mean", "typical", "inside", "around", "averaged",
+    "averaged_mean", "certain", "odds", "cells", "aspect", "run", "resized", "travel",
 )  # fmt: skip
 
 
@@ -49,7 +56,7 @@ class Candidate:
         box: as fractions of the picture.
         features: values by the order of ``FEATURES``.
         shown: for each picture, whether the overlay is seen in it.
-        persistent: share of the views in which its edges stay in place; 0 where they do not.
+        persistent: share of the views in which its edges stay in place; 0 where they do not, and for cards.
         drifts: whether the drawn place moves.
     """
 
@@ -60,18 +67,25 @@ class Candidate:
     drifts: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """A place that looks drawn in some pictures: its boxes by number of the picture, and peaks."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """Evidence of all pictures.
 
-    boxes: dict[int, Box]
-    peaks: dict[int, float]
+    Attributes:
+        maps: probability that a cell is drawn, ``[rows, columns]``, of each picture.
+        averaged: the same of the average of all views.
+        members: number of the view of each picture; -1 for none.
+        num_views: their number.
+        changes: see :func:`deviation`.
+        spreads: see :func:`spread`.
+    """
 
-    @property
-    def box(self) -> Box:
-        corners = np.array(list(self.boxes.values()))
-        low, high = corners.min(0), corners.max(0)
-        return float(low[0]), float(low[1]), float(high[2]), float(high[3])
+    maps: Sequence[Cells]
+    averaged: Cells
+    members: Sequence[int]
+    num_views: int
+    changes: NDArray[np.float32]
+    spreads: NDArray[np.float32]
 
 
 def candidates(grays: Sequence[Gray], appearance: Appearance) -> list[Candidate]:
@@ -87,146 +101,156 @@ def candidates(grays: Sequence[Gray], appearance: Appearance) -> list[Candidate]
         looked = threads.map(appearance.probability, grays)
         fields, members = views(grays)
         regions = persistent_regions(fields)
+        averaged = appearance.probability(average(grays, members))
         maps = list(looked)
-    places = drawn_places(maps)
-    changes = deviation(grays)
+    window = _Window(
+        maps=maps, averaged=averaged, members=members, num_views=len(fields),
+        changes=deviation(grays), spreads=spread(grays),
+    )  # fmt: skip
+    places = [place.snapped(grays) for place in drawn_places(maps)]
     found: list[Candidate] = []
     taken: set[int] = set()
     for region in regions:
         near = [n for n, place in enumerate(places) if shared(place.box, region.box) > SAME_PLACE]
-        taken |= {n for n in near if shared(places[n].box, region.box) > 0.7}
-        found.append(_candidate(region, [places[n] for n in near], maps, members, len(fields), changes))
-    found += [
-        _candidate(None, [place], maps, members, len(fields), changes)
-        for n, place in enumerate(places)
-        if n not in taken
-    ]
-    return found
+        taken |= {n for n in near if shared(places[n].box, region.box) > SAME_DRAWING}
+        found.append(_candidate(region, [places[n] for n in near], window))
+    return found + [_candidate(None, [place], window) for n, place in enumerate(places) if n not in taken]
 
 
-def drawn_places(maps: Sequence[NDArray[np.float32]]) -> list[_Drawn]:
-    """Group what looks drawn in single pictures by its place, the most certain first."""
-    places: list[_Drawn] = []
-    for number, cells in enumerate(maps):
-        high, wide = cells.shape
-        mask = cv2.morphologyEx(
-            (cells > DRAWN).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((1, 3), np.uint8)
-        )
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        for label in range(1, count):
-            x, y, w, h, size = (int(value) for value in stats[label])
-            if size < MIN_CELLS:
-                continue
-            box = (x / wide, y / high, (x + w) / wide, (y + h) / high)
-            peak = float(cells[labels == label].max())
-            old = next(
-                (
-                    p
-                    for p in places
-                    if any(shared(b, box) > SAME_PLACE for n, b in p.boxes.items() if n >= number - 4)
-                ),
-                None,
-            )
-            if old is None:
-                old = next((p for p in places if shared(p.box, box) > 0.5), None)
-            if old is None:
-                old = _Drawn({}, {})
-                places.append(old)
-            seen = old.boxes.get(number)
-            if seen is not None:
-                box = (
-                    min(box[0], seen[0]),
-                    min(box[1], seen[1]),
-                    max(box[2], seen[2]),
-                    max(box[3], seen[3]),
-                )
-            old.boxes[number] = box
-            old.peaks[number] = max(peak, old.peaks.get(number, 0.0))
-    places.sort(key=lambda place: -sum(place.peaks.values()))
-    return places[:8]
-
-
-def _candidate(
-    region: Region | None,
-    places: Sequence[_Drawn],
-    maps: Sequence[NDArray[np.float32]],
-    members: Sequence[int],
-    num_views: int,
-    changes: NDArray[np.float32],
-) -> Candidate:
-    """Put together what both witnesses say of one place."""
-    pictures = len(maps)
-    peaks: dict[int, float] = {}
-    for place in places:
-        for number, peak in place.peaks.items():
-            peaks[number] = max(peak, peaks.get(number, 0.0))
-    if region is not None:
-        box, weights = region.box, region.weights
-        shown = [member >= 0 and bool(weights[member] > 0) for member in members]
-        for number in range(pictures):
-            if shown[number]:
-                peaks[number] = max(_peak(maps[number], box), peaks.get(number, 0.0))
-    else:
-        box = places[0].box
-        shown = [number in peaks for number in range(pictures)]
-    sure = [peaks.get(number, 0.0) for number in range(pictures) if shown[number]] or [0.0]
-    hit = [number for number, peak in peaks.items() if peak > DRAWN]
-    scenes = len({members[number] for number in hit})
-    boxes = np.array([b for place in places for b in place.boxes.values()] or [box])
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    spread = middle.max(0) - middle.min(0)
-    own_size = (boxes[:, 2:] - boxes[:, :2]).mean(0)
-    x0, y0, x1, y1 = box
-    values = (
-        region.excess if region else 0.0,
-        region.persistence if region else 0.0,
-        region.chance if region else 1.0,
-        region.length if region else 0.0,
-        math.log1p(float(region.weights.sum())) if region else 0.0,
-        max(region.alignment) if region else 1.0,
-        float(np.mean(sure)),
-        max(sure),
-        len(hit) / pictures,
-        math.log1p(scenes),
-        float(np.mean([(cells > DRAWN).mean() for cells in maps])),
-        math.log1p(num_views),
-        math.sqrt((x1 - x0) * (y1 - y0)),
-        x1 - x0,
-        y1 - y0,
-        min(x0, 1 - x1),
-        min(y0, 1 - y1),
-        abs(x0 + x1 - 1),
-        (y0 + y1) / 2,
-        *_settled([cells for cells, seen in zip(maps, shown, strict=True) if seen] or maps, box),
-        *_changes(changes, box),
-    )
-    return Candidate(
-        box=box, features=values,
-        shown=tuple(a or peaks.get(n, 0.0) > DRAWN for n, a in enumerate(shown)),
-        persistent=float((region.weights > 0).mean()) if region else 0.0,
-        drifts=region is None and bool((spread > 1.5 * own_size).any()),
-    )  # fmt: skip
-
-
-def _settled(maps: Sequence[NDArray[np.float32]], box: Box) -> tuple[float, float, float]:
-    """Return how drawn a place looks on average of some pictures: peak, mean and usual best cells."""
-    high, wide = maps[0].shape
-    y0, x0 = int(box[1] * high), int(box[0] * wide)
-    y1, x1 = max(math.ceil(box[3] * high), y0 + 1), max(math.ceil(box[2] * wide), x0 + 1)
-    parts = np.stack([cells[y0:y1, x0:x1] for cells in maps]).reshape(len(maps), -1)
-    mean = parts.mean(0)
-    best = np.quantile(parts, 0.75, axis=1)
-    return float(mean.max()), float(mean.mean()), float(np.median(best))
+def average(grays: Sequence[Gray], members: Sequence[int]) -> Gray:
+    """Return the average of all views, each the average of its pictures; of all pictures without a view."""
+    shares = [1 / members.count(member) if member >= 0 else 0.0 for member in members]
+    if not any(shares):
+        shares = [1.0] * len(grays)
+    total = np.zeros(grays[0].shape, np.float32)
+    for gray, share in zip(grays, shares, strict=True):
+        total += np.float32(share / sum(shares)) * gray
+    return np.asarray(np.rint(total), np.uint8)
 
 
 def deviation(grays: Sequence[Gray]) -> NDArray[np.float32]:
-    """Standard deviation over time of every fourth pixel of every fourth row, in grey levels."""
+    """Return the standard deviation over time of every fourth pixel of every fourth row, in grey levels."""
     pixels = np.stack([gray[::4, ::4] for gray in grays]).astype(np.float32)
     return np.asarray(pixels.std(axis=0), np.float32)
 
 
-def _changes(changes: NDArray[np.float32], box: Box) -> tuple[float, float]:
-    """Return the change of a place over time, relative to that of its surroundings, and the latter."""
+def spread(grays: Sequence[Gray]) -> NDArray[np.float32]:
+    """Return the range of the middle half of the grey levels of each picture."""
+    pixels = np.stack([gray[::8, ::8].ravel() for gray in grays])
+    low, high = np.quantile(pixels, (0.25, 0.75), axis=1)
+    return np.asarray(high - low, np.float32)
+
+
+def on_card(box: Box, shown: Sequence[bool], spreads: NDArray[np.float32]) -> bool:
+    """Return whether words stand on a card: not at the rim, and the scene is faint or hidden meanwhile."""
+    inside = np.array(shown)
+    least_width, least_height, most = CARD
+    x0, y0, x1, y1 = box
+    if x1 - x0 < least_width or y1 - y0 < least_height or abs(y0 + y1 - 1) > 2 * most:
+        return False
+    if not 0 < inside.mean() < CARD_SHARE:
+        return False
+    return bool(np.median(spreads[inside]) < CARD_SPREAD * np.median(spreads[~inside]))
+
+
+def _candidate(region: Region | None, places: Sequence[Drawn], window: _Window) -> Candidate:
+    """Put together what both witnesses say of one place."""
+    maps = window.maps
+    peaks = highest([place.peaks for place in places])
+    if region is not None:
+        box = region.box
+        shown = [member >= 0 and bool(region.weights[member] > 0) for member in window.members]
+        peaks = highest([peaks, {n: _peak(maps[n], box) for n, seen in enumerate(shown) if seen}])
+    else:
+        box = places[0].box
+        shown = [number in peaks for number in range(len(maps))]
+    track = _track(places, len(maps))
+    values = {
+        **_persistence(region),
+        **_certainty(peaks, shown, window),
+        **_geometry(box),
+        **_cells([cells for cells, seen in zip(maps, shown, strict=True) if seen] or maps, box),
+        **_changes(window.changes, box),
+        "averaged": _peak(window.averaged, box),
+        "averaged_mean": float(_part(window.averaged, box).mean()),
+        **track,
+    }
+    card = on_card(box, shown, window.spreads)
+    return Candidate(
+        box=WHOLE if card else extended(box, places, maps[0].shape) if region else box,
+        features=tuple(values[name] for name in FEATURES),
+        shown=tuple(seen or peaks.get(n, 0.0) > DRAWN for n, seen in enumerate(shown)),
+        persistent=float((region.weights > 0).mean()) if region and not card else 0.0,
+        drifts=region is None and not card and track["travel"] > 1.5,
+    )
+
+
+def extended(box: Box, places: Sequence[Drawn], shape: tuple[int, ...]) -> Box:
+    """Return the box of a region with sides moved to those of the same drawing that lie a cell beyond.
+
+    Edges of faint strokes do not persist everywhere.
+
+    Args:
+        places: drawn ones near the region.
+        shape: rows and columns of cells.
+    """
+    high, wide = shape
+    x0, y0, x1, y1 = box
+    for a0, b0, a1, b1 in (place.box for place in places if shared(place.box, box) > SAME_DRAWING):
+        x0, y0 = (a0 if a0 < x0 - 1 / wide else x0), (b0 if b0 < y0 - 1 / high else y0)
+        x1, y1 = (a1 if a1 > x1 + 1 / wide else x1), (b1 if b1 > y1 + 1 / high else y1)
+    return x0, y0, x1, y1
+
+
+def _persistence(region: Region | None) -> dict[str, float]:
+    return {
+        "excess": region.excess if region else 0.0,
+        "persistence": region.persistence if region else 0.0,
+        "chance": region.chance if region else 1.0,
+        "length": region.length if region else 0.0,
+        "weight": math.log1p(float(region.weights.sum())) if region else 0.0,
+        "alignment": max(region.alignment) if region else 1.0,
+    }
+
+
+def _certainty(peaks: dict[int, float], shown: Sequence[bool], window: _Window) -> dict[str, float]:
+    """How certain the best cells of a place are, by picture, and in how many pictures and scenes."""
+    best = np.array([peaks.get(n, 0.0) for n, seen in enumerate(shown) if seen] or [0.0])
+    hit = [number for number, peak in peaks.items() if peak > DRAWN]
+    return {
+        "drawn": float(best.mean()),
+        "drawn_peak": float(best.max()),
+        "drawn_share": len(hit) / len(shown),
+        "drawn_scenes": math.log1p(len({window.members[number] for number in hit})),
+        "certain": float((best > CERTAIN).mean()),
+        "odds": float(np.mean([_odds(peak) for peak in best])),
+        "elsewhere": float(np.mean([(cells > DRAWN).mean() for cells in window.maps])),
+        "views": math.log1p(window.num_views),
+    }
+
+
+def _geometry(box: Box) -> dict[str, float]:
+    x0, y0, x1, y1 = box
+    return {
+        "area": math.sqrt((x1 - x0) * (y1 - y0)), "width": x1 - x0, "height": y1 - y0,
+        "rim_x": min(x0, 1 - x1), "rim_y": min(y0, 1 - y1), "off_centre": abs(x0 + x1 - 1),
+        "y": (y0 + y1) / 2,
+    }  # fmt: skip
+
+
+def _cells(maps: Sequence[Cells], box: Box) -> dict[str, float]:
+    """How drawn a place looks on average of some pictures: its peak, its mean and its usual best cells."""
+    parts = np.stack([_part(cells, box) for cells in maps]).reshape(len(maps), -1)
+    mean = parts.mean(0)
+    return {
+        "settled": float(mean.max()),
+        "settled_mean": float(mean.mean()),
+        "typical": float(np.median(np.quantile(parts, 0.75, axis=1))),
+    }
+
+
+def _changes(changes: NDArray[np.float32], box: Box) -> dict[str, float]:
+    """How much a place changes over time, relative to its surroundings, and how much these change."""
     high, wide = changes.shape
     y0, x0 = int(box[1] * high), int(box[0] * wide)
     y1, x1 = max(math.ceil(box[3] * high), y0 + 1), max(math.ceil(box[2] * wide), x0 + 1)
@@ -235,20 +259,46 @@ def _changes(changes: NDArray[np.float32], box: Box) -> tuple[float, float]:
     inner = changes[y0:y1, x0:x1]
     pixels = outer.size - inner.size
     around = (float(outer.sum()) - float(inner.sum())) / pixels if pixels else float(inner.mean())
-    return float(inner.mean()) / (around + 4), math.log1p(max(0.0, around))
+    return {"inside": float(inner.mean()) / (around + 4), "around": math.log1p(max(0.0, around))}
 
 
-def _peak(cells: NDArray[np.float32], box: Box) -> float:
+def _track(places: Sequence[Drawn], pictures: int) -> dict[str, float]:
+    """Size and course of a drawn place. A drawing keeps its size while it moves; false finds do not.
+
+    ``run`` is the longest stretch of pictures without a gap, as a share of all; ``resized`` the deviation
+    of the size; ``travel`` how far the place moves, in its own sizes.
+    """
+    if not places:
+        return {"cells": 0.0, "aspect": 0.0, "run": 0.0, "resized": 0.0, "travel": 0.0}
+    boxes = np.array([box for place in places for box in place.boxes.values()])
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    usual = np.median(sizes, axis=0)
+    spread = np.ptp((boxes[:, :2] + boxes[:, 2:]) / 2, axis=0)
+    seen = sorted({number for place in places for number in place.boxes})
+    runs = np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1)
+    return {
+        "cells": math.log1p(float(np.median([n for place in places for n in place.cells.values()]))),
+        "aspect": math.log(usual[0] / usual[1]),
+        "run": max(map(len, runs)) / pictures,
+        "resized": float((sizes.std(0) / usual).mean()),
+        "travel": min(5.0, float((spread / sizes.mean(0)).max())),
+    }
+
+
+def _part(cells: Cells, box: Box) -> Cells:
+    """The cells that a box covers, one at least."""
     high, wide = cells.shape
-    y0, y1 = int(box[1] * high), math.ceil(box[3] * high)
-    x0, x1 = int(box[0] * wide), math.ceil(box[2] * wide)
-    return float(cells[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)].max(initial=0.0))
+    y0, x0 = min(int(box[1] * high), high - 1), min(int(box[0] * wide), wide - 1)
+    y1, x1 = max(math.ceil(box[3] * high), y0 + 1), max(math.ceil(box[2] * wide), x0 + 1)
+    return cells[y0:y1, x0:x1]
 
 
-def shared(a: Box, b: Box) -> float:
-    """Share of the smaller of two boxes that lies in the other."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    return width * height / max(1e-9, min((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)))
+def _peak(cells: Cells, box: Box) -> float:
+    return float(_part(cells, box).max())
+
+
+def _odds(probability: float) -> float:
+    """Log odds within bounds."""
+    least = 1 / (1 + math.exp(MAX_ODDS))
+    inside = min(max(probability, least), 1 - least)
+    return math.log(inside / (1 - inside))

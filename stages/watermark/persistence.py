@@ -267,9 +267,11 @@ def _grouped(mean: Field, kept: Field, energy: Field, weights: Field) -> list[Re
         found.append(
             Region(
                 pixels=pixels,
+                # Edges lie within a pixel of what is drawn.
                 box=(
-                    float(columns.min() / width), float(rows.min() / height),
-                    float((columns.max() + 1) / width), float((rows.max() + 1) / height),
+                    float((columns.min() + 1) / width), float((rows.min() + 1) / height),
+                    float(max(columns.max(), columns.min() + 2) / width),
+                    float(max(rows.max(), rows.min() + 2) / height),
                 ),
                 weights=weights,
                 persistence=float(kept[inside].sum() / (energy[inside].sum() + 1e-9)),

@@ -24,7 +24,9 @@ from stages.frames import jpeg_size, read_frames
 from stages.reasons import Reason
 from stages.records import Box, Clip, Finding, OverlayKind, Video, Watermark
 from stages.watermark.appearance import Appearance
-from stages.watermark.evidence import HEAD_FILE, SIDE_PX, THREADS, Candidate, Gray, candidates, shared
+from stages.watermark.drawn import shared
+from stages.watermark.evidence import HEAD_FILE, SIDE_PX, THREADS, WHOLE, Candidate, candidates
+from stages.watermark.extent import Gray
 from stages.watermark.kinds import kind_of
 
 LONG_PX = 640
@@ -64,7 +66,7 @@ class WatermarkSettings(WatermarkMeasuring):
         min_crop_area: share of the picture that cropping must leave; otherwise the clip is dropped.
     """
 
-    threshold: Share = 0.9
+    threshold: Share = 0.5
     crop: tuple[OverlayKind, ...] = ()
     keep: tuple[OverlayKind, ...] = (OverlayKind.SUBTITLES, OverlayKind.TITLE_CARD)
     min_crop_area: Share = 0.6
@@ -284,8 +286,8 @@ def merged(scored: list[tuple[float, Candidate]]) -> list[tuple[float, Candidate
         if whole[2] - whole[0] > 0.6 and whole[3] - whole[1] > 0.6:
             best = max(score for score, one in rest if one.persistent)
             shown = tuple(any(flags) for flags in zip(*(one.shown for one in tiles), strict=True))
-            joined = replace(tiles[0], box=whole, shown=shown)
-            rest = [(best, joined), *((s, one) for s, one in rest if shared(one.box, whole) < 0.9)]
+            # Tiles go on to the rim, though not all are found.
+            rest = [(best, replace(tiles[0], box=WHOLE, shown=shown))]
     result: list[tuple[float, Candidate]] = []
     while rest:
         score, one = rest.pop(0)

@@ -76,7 +76,7 @@ def test_lines_shown_together_are_one_overlay_and_others_are_not() -> None:
 def test_marks_all_over_the_picture_are_one() -> None:
     boxes: list[Box] = [(0.0, 0.0, 0.2, 0.1), (0.8, 0.1, 1.0, 0.2), (0.1, 0.8, 0.3, 0.9)]
     tiles = [(0.8 - 0.1 * n, candidate(box, "xxxx")) for n, box in enumerate(boxes)]
-    assert [(score, one.box) for score, one in merged(tiles)] == [(0.8, (0.0, 0.0, 1.0, 0.9))]
+    assert [(score, one.box) for score, one in merged(tiles)] == [(0.8, (0.0, 0.0, 1.0, 1.0))]
 
 
 def stage(**watermark: object) -> FilterWatermarks:
