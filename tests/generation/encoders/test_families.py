@@ -153,9 +153,12 @@ def test_vae_states_are_the_latents_and_come_back_as_diffusers_decodes_them(
     np.testing.assert_array_equal(decoder.decode(z, seed=0), expected)
 
 
-def test_bfloat16_weights_still_give_float32_states(folders: dict[str, Path], pictures: Pictures) -> None:
-    exact = load_encoder(options("clip_wan", folders)).encode(pictures)
-    half, decoder = both(options("clip_wan", folders, dtype="bfloat16"))
+@pytest.mark.parametrize("family", ["clip_wan", "clip_sdxl", "siglip_flux"])
+def test_bfloat16_weights_still_give_float32_states(
+    family: str, folders: dict[str, Path], pictures: Pictures
+) -> None:
+    exact = load_encoder(options(family, folders)).encode(pictures)
+    half, decoder = both(options(family, folders, dtype="bfloat16"))
     z = half.encode(pictures)
     assert z.dtype == torch.float32 and not torch.equal(z, exact)
     torch.testing.assert_close(z, exact, atol=0.1, rtol=0.1)
