@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +121,7 @@ def _stale_frames(output: Path | str, memo: _Recorder, missing: Counter[str]) ->
         raise CleanError(f"clean: {output}: no {RUN_FILE} of a finished run in it ({error})") from error
     surveyed = selection.of(sources_of(given, leave_out=output), input_root(given))
     originals, _ = unique(identify(surveyed, memo))
-    kept = {video.video_id for video in _walk(config, [one.video() for one in originals], memo, missing)}
+    kept = {video.video_id for video in _walk(config, (one.video() for one in originals), memo, missing)}
     if is_url(output):
         # Frames of such an output are in the caches of the nodes, which bound them.
         return
@@ -131,10 +131,10 @@ def _stale_frames(output: Path | str, memo: _Recorder, missing: Counter[str]) ->
             yield path
 
 
-def _walk(config: Config, videos: list[Video], memo: Memo, missing: Counter[str]) -> list[Video]:
+def _walk(config: Config, videos: Iterable[Video], memo: Memo, missing: Counter[str]) -> list[Video]:
     """Look videos up along the chain; return those that end it, and are not rejected."""
 
-    def look_up(some: Sequence[Video], stages: Sequence[Stage]) -> Iterator[Video]:
+    def look_up(some: Iterable[Video], stages: Sequence[Stage]) -> Iterator[Video]:
         for video in some:
             known, finished = (video, True) if video.rejected else remembered(stages, video, memo, _ignore)
             if finished:

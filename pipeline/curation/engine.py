@@ -33,7 +33,7 @@ UNUSED = "http://unused.invalid/v1"
 """Address of servers that no remaining stage asks."""
 Runner = Callable[[list[Video], Site, EventSink], Iterator[Video]]
 Serve = Callable[[Config, Path], AbstractContextManager[Running]]
-Phase = Callable[[Sequence[Video], Sequence[Stage]], Iterable[Video]]
+Phase = Callable[[Iterable[Video], Sequence[Stage]], Iterable[Video]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +79,11 @@ class Engine:
     ) -> None:
         self._stack.__exit__(kind, error, traceback)
 
-    def curate(self, videos: Sequence[Video]) -> Generator[Video]:
+    def curate(self, videos: Iterable[Video]) -> Generator[Video]:
         """Yield each video once it is finished or rejected, in any order."""
         yield from in_phases(self._config, videos, self._phase)
 
-    def _phase(self, videos: Sequence[Video], stages: Sequence[Stage]) -> Iterator[Video]:
+    def _phase(self, videos: Iterable[Video], stages: Sequence[Stage]) -> Iterator[Video]:
         """Yield videos after some stages: first those that the memo knows, then the others as they end."""
         unfinished: list[Video] = []
         for video in videos:
@@ -176,7 +176,7 @@ class Engine:
         )
 
 
-def in_phases(config: Config, videos: Sequence[Video], phase: Phase) -> Iterator[Video]:
+def in_phases(config: Config, videos: Iterable[Video], phase: Phase) -> Iterator[Video]:
     """Take videos through the chain; where duplicates are dropped, in two phases with the decision between.
 
     Args:

@@ -182,14 +182,13 @@ class _Job:
         originals, copies = unique(sources)
         rows = _Rows(self._version, sources, copies, root, self._run.redact)
         self._run.planned = len(originals)
-        waiting: list[Video] = []
+        waiting: list[Source] = []
         for source in originals:
-            video = source.video()
-            if video.rejected:
-                rows.add(video)
-                self._run.done += 1
+            if source.problem is None:
+                waiting.append(source)
             else:
-                waiting.append(video)
+                rows.add(source.video())
+                self._run.done += 1
         scratch = self._output / SCRATCH
         folders = Folders(
             scratch=scratch.resolve(),
@@ -201,7 +200,7 @@ class _Job:
         with (
             Tally(stages, len(waiting), scratch, budget=self._config.budget, spent=spent) as tally,
             Engine(self._config, folders, memo, _Sink(tally, scratch, self._run.redact)) as engine,
-            closing(engine.curate(waiting)) as curated,
+            closing(engine.curate(source.video() for source in waiting)) as curated,
         ):
             for video in curated:
                 if video.rejected is not None:
