@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol
 
@@ -13,6 +14,8 @@ from models.settings import NonNegative, Positive, Section, Share
 from stages.records import Interval
 
 Detector = Literal["own", "adaptive", "content", "transnet"]
+SAME_CUT_S = 0.1
+"""Time between two pictures of which only one can begin a shot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +74,28 @@ def joined(
         cuts: time and log-odds of possible cuts, in order of time.
     """
     least = log_odds(settings.cut_confidence)
-    cuts_s = spaced([time_s for time_s, odds in cuts if odds >= least], settings.min_shot_s)
+    likely = likeliest([cut for cut in cuts if cut[1] >= least])
+    cuts_s = spaced([time_s for time_s, _ in likely], settings.min_shot_s)
     # What holds a hard cut is no dissolve: a cut between fields leaves a picture that mixes two shots.
     gradual = [
         one for one in transitions if not any(one.start_s <= time_s <= one.end_s for time_s in cuts_s)
     ]
     return Boundaries(cuts_s=cuts_s, transitions=gradual)
+
+
+def likeliest(cuts: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the cuts, given as time and log-odds in order of time, that have no likelier one beside them.
+
+    Where much moves, the last picture before a cut differs from both of its neighbours and may count as the
+    cut, too.
+    """
+    times_s = [time_s for time_s, _ in cuts]
+    kept = []
+    for time_s, odds in cuts:
+        first, end = bisect_left(times_s, time_s - SAME_CUT_S), bisect_right(times_s, time_s + SAME_CUT_S)
+        if odds >= max(other for _, other in cuts[first:end]):
+            kept.append((time_s, odds))
+    return kept
 
 
 def log_odds(probability: float) -> float:

@@ -79,7 +79,7 @@ class Scan(Stage):
     """
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "facts")
     writes = ("facts", "evidence")

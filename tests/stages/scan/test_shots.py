@@ -10,9 +10,10 @@ import pytest
 from av.video.frame import VideoFrame
 
 from stages.records import Interval
+from stages.scan import shots
 from stages.scan.cuts import CutFinder
 from stages.scan.gradual import GradualFinder
-from stages.scan.shots import log_odds, spaced
+from stages.scan.shots import ShotSettings, likeliest, log_odds, spaced
 from stages.scan.thumbnails import HEIGHT, WIDTH, Pixels, Thumbnail, ThumbnailMaker, difference
 
 Look = Callable[[float], Pixels]
@@ -169,6 +170,12 @@ def test_pictures_of_a_graphics_card_have_the_same_thumbnails(width: int, height
     interleaved = planar.reformat(format="nv12")
     one, other = (ThumbnailMaker()(0.0, picture) for picture in (planar, interleaved))
     assert np.array_equal(one.pixels, other.pixels)
+
+
+def test_the_likeliest_of_neighbouring_pictures_begins_the_shot() -> None:
+    cuts = [(1.0, 1.5), (1.04, 5.2), (2.0, 3.0), (2.04, 1.0), (2.5, 0.5)]
+    assert likeliest(cuts) == [(1.04, 5.2), (2.0, 3.0), (2.5, 0.5)]
+    assert shots.joined(cuts, [], ShotSettings()).cuts_s == [1.04, 2.0, 2.5]
 
 
 def test_log_odds_and_spacing() -> None:
