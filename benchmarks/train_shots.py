@@ -34,7 +34,8 @@ from stages.scan.thumbnails import ThumbnailMaker
 
 RECIPES = ("recipes/Corn_Dog.mp4", "recipes/BLT_Sandwich.mp4")
 FOOTAGE = ("real/making_cake.mp4", "real/dj2.mp4")
-HIDDEN = 6
+HIDDEN = (12, 6)
+"""Units of the networks for cuts and for gradual transitions."""
 INSIDE = 0.75
 """Share of a window that lies in a transition from which it stands for one."""
 Example = tuple[bool, tuple[float, ...]]
@@ -79,10 +80,10 @@ def main() -> None:
         learn(footage, [], [])
     note = f"{arguments.films} films of each form, {len(clips)} clips, seed {arguments.seed}"
     print(f"{machine()}\n\n{note}")
-    for name, target, found in zip(("cuts", "gradual"), (CUTS_FILE, GRADUAL_FILE), examples, strict=True):
+    for target, found, hidden in zip((CUTS_FILE, GRADUAL_FILE), examples, HIDDEN, strict=True):
         truths = [true for true, _ in found]
-        print(f"{name}: {len(found)} examples, {sum(truths)} true")
-        network = fitted([values for _, values in found], truths, hidden=HIDDEN)
+        print(f"{target.stem}: {len(found)} examples, {sum(truths)} true")
+        network = fitted([values for _, values in found], truths, hidden=hidden)
         save(arguments.out / target.name, {"": network}, note)
 
 

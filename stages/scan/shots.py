@@ -49,7 +49,7 @@ class ShotSettings(Section):
     """
 
     detector: Detector = "own"
-    cut_confidence: Share = 0.5
+    cut_confidence: Share = 0.4
     cut_ratio: Positive = 3.0
     cut_min_content: Annotated[float, Field(ge=0, le=255)] = 15.0
     min_shot_s: NonNegative = 0.5
