@@ -4,8 +4,8 @@
  * FAULT_KIND  "crash": a null pointer is written; "hang": the read never returns; "eio": it fails
  * FAULT_SHARE for "eio": how many of a thousand reads fail
  *
- * A crash and a hang wait for the main thread of a process: contents are hashed by other threads, and the
- * fault is meant for the decoder.
+ * A crash and a hang wait for a large read by the main thread of a process, for the fault is meant for the
+ * decoder: contents are hashed by other threads, and the driver looks at the first bytes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define LARGE 16384
 
 static int is_meant(int fd, const char *part)
 {
@@ -43,7 +45,7 @@ ssize_t read(int fd, void *buffer, size_t size)
             errno = EIO;
             return -1;
         }
-    } else if (syscall(SYS_gettid) == getpid()) {
+    } else if (size >= LARGE && syscall(SYS_gettid) == getpid()) {
         if (!strcmp(kind, "hang"))
             for (;;)
                 pause();
