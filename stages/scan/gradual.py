@@ -80,13 +80,14 @@ class GradualFinder:
                 for place in range(last - length - 1, last):
                     self._votes[place] += vote
 
-    def stretches(self) -> list[tuple[float, float, int, float]]:
-        """Return every stretch of samples with votes: start, end, number of samples, and most votes."""
+    def stretches(self, least: float) -> list[tuple[float, float]]:
+        """Return start and end of every stretch of samples with votes, at least so many at its peak."""
         votes = np.asarray(self._votes)
         edges = np.flatnonzero(np.diff(np.concatenate(([0], votes > 0, [0]))))
         return [
-            (self._times_s[first], self._times_s[end - 1], int(end - first), float(votes[first:end].max()))
+            (self._times_s[first], self._times_s[end - 1])
             for first, end in edges.reshape(-1, 2)
+            if votes[first:end].max() >= least
         ]
 
     def finish(self) -> list[Interval]:

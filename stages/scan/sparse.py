@@ -36,10 +36,9 @@ LONG_S = 0.09
 AROUND_CUT_S = 0.6
 INNER_S = 0.5
 """Seconds decoded around an uncertain cut, and those at either end that only serve as surroundings."""
-MIN_PEAK = 3.5
+MIN_PEAK = 2.0
 AROUND_GRADUAL_S = 1.0
-"""Votes from which a gradual transition is possible where all samples were decoded (a share of them has
-about that share of the votes), and seconds decoded around it."""
+"""Votes from which a gradual transition is possible, and seconds decoded around it."""
 
 
 class _Look(Generic[Finder]):
@@ -118,8 +117,7 @@ class SparseShots:
         stretches = [
             # The finder of transitions samples the pictures from the first one on.
             (self._sample_before(start_s - AROUND_GRADUAL_S), end_s + AROUND_GRADUAL_S)
-            for start_s, end_s, number, peak in self._gradual.stretches()
-            if peak >= MIN_PEAK * min(1.0, number / self._num_samples(start_s, end_s))
+            for start_s, end_s in self._gradual.stretches(MIN_PEAK)
         ]
         self._cut_looks = [_Look(span, self._times_s, CutFinder()) for span in united(doubts)]
         self._gradual_looks = [_Look(span, self._samples_s, GradualFinder()) for span in united(stretches)]
@@ -131,11 +129,6 @@ class SparseShots:
     def _sample_before(self, time_s: float) -> float:
         """Return the time of the last sample up to a time, or of the first one."""
         return self._samples_s[max(0, bisect_right(self._samples_s, time_s) - 1)]
-
-    def _num_samples(self, start_s: float, end_s: float) -> int:
-        """Return the number of samples in a stretch, decoded or not, one at least."""
-        first, end = bisect_left(self._samples_s, start_s), bisect_right(self._samples_s, end_s)
-        return max(1, end - first)
 
     def _neighbours(self, time_s: float) -> tuple[float, float, bool]:
         """Decoded pictures around a change, and whether certainly none lies between them."""
