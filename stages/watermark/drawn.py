@@ -16,14 +16,12 @@ Cells = NDArray[np.float32]
 
 DRAWN = 0.5
 """Probability from which a cell of a picture looks drawn."""
-MIN_CELLS = 2
-"""Cells of a place in one picture, at least."""
 SAME_PLACE = 0.25
 """Share of the smaller of two boxes from which they are one place."""
 MEMORY = 4
 """Pictures for which a place that moves is remembered."""
-MAX_PLACES = 8
-"""Places that are looked at, the most certain first."""
+MIN_CELLS, MAX_PLACES = 2, 8
+"""Cells of a place in one picture, at least; places of a window, at most, the most certain first."""
 
 
 @dataclass(frozen=True, slots=True)
