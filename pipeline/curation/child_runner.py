@@ -14,8 +14,8 @@ from multiprocessing import get_context
 from pipeline.curation.bucket_memo import open_memo
 from pipeline.curation.config import Config, Pools
 from pipeline.curation.crashes import collect
-from pipeline.curation.runners import Site
-from pipeline.curation.worker import DIED_TWICE, EventSink, StageEvent, crashed
+from pipeline.curation.runners import Site, died_twice
+from pipeline.curation.worker import EventSink, StageEvent, crashed
 from stages.records import Video
 
 
@@ -49,7 +49,7 @@ def _processed(video: Video, site: Site, sink: EventSink) -> Video:
             for event in events:
                 sink(event)
             return done
-    return crashed(video, DIED_TWICE)
+    return died_twice(video, site)
 
 
 def _work(video: Video, site: Site) -> tuple[Video, list[StageEvent]]:

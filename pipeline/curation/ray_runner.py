@@ -30,9 +30,9 @@ from pipeline.curation.bucket_memo import open_memo
 from pipeline.curation.chain import Group, groups
 from pipeline.curation.config import PoolOptions
 from pipeline.curation.crashes import collect
-from pipeline.curation.runners import Site
+from pipeline.curation.runners import Site, died_twice
 from pipeline.curation.servers import reserved_cpus
-from pipeline.curation.worker import DIED_TWICE, EventSink, StageEvent, crashed
+from pipeline.curation.worker import EventSink, StageEvent, crashed
 from pipeline.platform import metrics
 from pipeline.platform.packages import check_packages
 from pipeline.platform.progress import polled
@@ -229,8 +229,6 @@ def _retried(missing: Sequence[Video], site: Site, board: Any) -> Iterator[Video
     yield from timed_out
     for video in others:
         yield _alone(video, site, board)
-    with closing(open_memo(site.memo)) as memo:
-        collect(site.scratch, memo)
 
 
 def _dataset(blocks: Sequence[Sequence[Video]], site: Site, board: Any) -> ray.data.Dataset:
@@ -342,7 +340,7 @@ def _alone(video: Video, site: Site, board: Any) -> Video:
         try:
             (video,) = ray.get(worker.process.remote([video]))
         except ray.exceptions.RayActorError:
-            return crashed(video, DIED_TWICE)
+            return died_twice(video, site)
         finally:
             ray.kill(worker)
         if video.rejected:

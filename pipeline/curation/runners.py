@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from models.ledger import Ledger
 from pipeline.curation.bucket_memo import open_memo
 from pipeline.curation.chain import build_stages, packer_of
 from pipeline.curation.config import Config
-from pipeline.curation.crashes import Watch
+from pipeline.curation.crashes import Watch, collect, remembered_crash
 from pipeline.curation.files import VideoFiles
-from pipeline.curation.worker import ChainWorker, EventSink
+from pipeline.curation.worker import DIED_TWICE, ChainWorker, EventSink, crashed
 from stages.base import Stage, Workspace
 from stages.records import Video
 
@@ -75,3 +76,14 @@ def run_local(videos: Iterable[Video], site: Site, sink: EventSink) -> Iterator[
         yield from worker.process(videos, sink)
     finally:
         worker.close()
+
+
+def died_twice(video: Video, site: Site) -> Video:
+    """Return a video whose process died, also alone, as rejected.
+
+    The words are those of :func:`.crashes.remembered_crash`, so that the next run has the same tables.
+    """
+    with closing(open_memo(site.memo)) as memo:
+        collect(site.scratch, memo)
+        detail = remembered_crash(memo, site.watch().key(video))
+    return crashed(video, detail or DIED_TWICE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from typing import ClassVar
 
@@ -13,7 +14,8 @@ from stages.records import Transcript, Video
 class Feed(Stage):
     """Stage that does to its process what the video's name says.
 
-    ``poison`` ends it at every attempt, ``fragile`` at the first, ``hangs`` never ends, ``raises`` fails.
+    ``poison`` ends it at every attempt, ``crashes`` likewise by a fault of native code, ``fragile`` ends
+    it at the first, ``hangs`` never ends, ``raises`` fails.
     """
 
     name: ClassVar[str] = "feed"
@@ -26,6 +28,8 @@ class Feed(Stage):
         marker = self.workspace.scratch / name
         if name == "poison":
             os._exit(1)
+        if name == "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
         if name == "fragile" and not marker.exists():
             marker.touch()
             os._exit(1)

@@ -29,6 +29,8 @@ class Stable(Site):
     [
         ("fragile", ""),
         ("poison", "died again when it was alone"),
+        # As the next run says, which finds it in the memo.
+        ("crashes", "ended its process twice (Fatal Python error: Segmentation fault); set run.retry"),
         ("hangs", "longer than run.video_deadline_s"),
     ],
 )
