@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-import msgspec
-
 from stages.reasons import Kind, NoMatch, Reason
 
 Box = tuple[float, float, float, float]
@@ -489,21 +487,3 @@ class Video:
     def reject(self, stage: str, reason: Reason, detail: str) -> Self:
         """Return this video, rejected as a whole."""
         return self.drop(Drop(kind=Kind.FILE, stage=stage, reason=reason, detail=detail))
-
-
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(Video)
-
-
-def packed(video: Video) -> bytes:
-    """Return a video as MessagePack, for the way between processes."""
-    return _ENCODER.encode(video)
-
-
-def unpacked(data: bytes) -> Video:
-    """Return a video from MessagePack.
-
-    Raises:
-        msgspec.DecodeError: it is none, or a value has another type.
-    """
-    return _DECODER.decode(data)

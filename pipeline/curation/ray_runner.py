@@ -36,7 +36,8 @@ from pipeline.curation.worker import EventSink, StageEvent, crashed
 from pipeline.platform import metrics
 from pipeline.platform.packages import check_packages
 from pipeline.platform.progress import polled
-from stages.records import Video, packed, unpacked
+from stages.packing import packed, unpacked
+from stages.records import Video
 from stages.view import size_of
 
 POLL_S = 0.5

@@ -214,7 +214,8 @@ def _persistence(region: Region | None) -> dict[str, float]:
 
 
 def _certainty(peaks: dict[int, float], shown: Sequence[bool], window: _Window) -> dict[str, float]:
-    """How certain the best cells of a place are, by picture, and in how many pictures and scenes."""
+    """Return features of the most certain cell of each picture, and the share of pictures and the number of
+    scenes in which the place looks drawn."""
     best = np.array([peaks.get(n, 0.0) for n, seen in enumerate(shown) if seen] or [0.0])
     hit = [number for number, peak in peaks.items() if peak > DRAWN]
     return {
@@ -239,7 +240,7 @@ def _geometry(box: Box) -> dict[str, float]:
 
 
 def _cells(maps: Sequence[Cells], box: Box) -> dict[str, float]:
-    """How drawn a place looks on average of some pictures: its peak, its mean and its usual best cells."""
+    """Return peak and mean of the cells averaged over some pictures, and the median of upper quartiles."""
     parts = np.stack([_part(cells, box) for cells in maps]).reshape(len(maps), -1)
     mean = parts.mean(0)
     return {
@@ -250,7 +251,7 @@ def _cells(maps: Sequence[Cells], box: Box) -> dict[str, float]:
 
 
 def _changes(changes: NDArray[np.float32], box: Box) -> dict[str, float]:
-    """How much a place changes over time, relative to its surroundings, and how much these change."""
+    """Return the change over time inside a box, relative to that around it, and the change around it."""
     high, wide = changes.shape
     y0, x0 = int(box[1] * high), int(box[0] * wide)
     y1, x1 = max(math.ceil(box[3] * high), y0 + 1), max(math.ceil(box[2] * wide), x0 + 1)

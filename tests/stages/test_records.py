@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from stages.packing import packed, unpacked
 from stages.reasons import Kind, Reason
-from stages.records import Drop, Interval, Video, packed, unpacked
+from stages.records import Drop, Interval, Video
 from tests.support.videos import full_video
 
 

@@ -33,7 +33,7 @@ HALF_BYTES = 2
 WAN_SMALL = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30}
 WAN_IMAGES = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 WAN = {"T2V-1.3B": WAN_SMALL, "T2V-14B": {}, "I2V-14B": WAN_IMAGES}
-"""What the published configurations of Wan 2.1 say beyond diffusers' defaults."""
+"""Published configurations of Wan 2.1, where they differ from the defaults of diffusers."""
 QWEN3 = {"vocab_size": 151_936, "head_dim": 128, "num_key_value_heads": 8}
 EIGHT = {
     "hidden_size": 4096,

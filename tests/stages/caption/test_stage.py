@@ -24,6 +24,7 @@ from stages.caption.stage import WriteCaptions
 from stages.clip import drop_clip
 from stages.frames import FramePacker, read_frames
 from stages.match import MatchActions, best_matches
+from stages.packing import packed, unpacked
 from stages.records import (
     Caption,
     Drop,
@@ -37,8 +38,6 @@ from stages.records import (
     Video,
     Watermark,
     Word,
-    packed,
-    unpacked,
 )  # fmt: skip
 from tests.support.chat import ChatServer, Reply, Store, completion
 from tests.support.pictures import clock
