@@ -451,6 +451,11 @@ class Replicas(Section):
             raise ValueError("max_replicas must be at least replicas")
         return self
 
+    @property
+    def most(self) -> int:
+        """Highest number of copies at a time."""
+        return self.max_replicas or self.replicas
+
 
 class Serve(Section):
     """The service. ``api_keys_env``: environment variable with the accepted keys, comma between.

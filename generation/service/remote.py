@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,19 @@ POLL_S = 0.25
 
 
 class Remote:
-    """Calls that outlive the replica that answers them."""
+    """Calls that outlive the replica that answers them.
 
-    def __init__(self, handle: DeploymentHandle[Any], cancelled: Callable[[], bool]) -> None:
+    Args:
+        free: one place for each call that the replicas can work at, shared by all callers. Serve sends a
+            waiting call with its pictures to a busy replica again and again, which costs front and replica
+            a quarter of a core; here it waits for a place.
+    """
+
+    def __init__(
+        self, handle: DeploymentHandle[Any], free: Semaphore, cancelled: Callable[[], bool]
+    ) -> None:
         self._handle = handle
+        self._free = free
         self._cancelled = cancelled
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -44,14 +54,18 @@ class Remote:
         Raises:
             FilmCancelled: while waiting for it; the replica stops.
         """
-        for attempt in range(1, ATTEMPTS + 1):
-            response = getattr(self._handle, method).remote(*arguments)
-            try:
-                return self._wait_for(response)
-            except LOST:
-                if attempt == ATTEMPTS:
-                    raise
-                time.sleep(POLL_S * attempt)
+        self._take_place()
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                response = getattr(self._handle, method).remote(*arguments)
+                try:
+                    return self._wait_for(response)
+                except LOST:
+                    if attempt == ATTEMPTS:
+                        raise
+                    time.sleep(POLL_S * attempt)
+        finally:
+            self._free.release()
         raise AssertionError("unreachable")
 
     def stream(self, method: str, *arguments: Any) -> Iterator[Any]:
@@ -61,6 +75,7 @@ class Remote:
             FilmCancelled: while waiting for one; the replica stops.
             Exception: one of LOST if the replica dies.
         """
+        self._take_place()
         responses = getattr(self._handle.options(stream=True), method).remote(*arguments)
         # Waiting for the next answer has no timeout, so a thread waits and this one looks for cancellation.
         answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
@@ -72,6 +87,9 @@ class Remote:
                 answers.put(("end", None))
             except BaseException as error:
                 answers.put(("error", error))
+            finally:
+                # The replica is free when all is answered, which is before the caller has taken it.
+                self._free.release()
 
         threading.Thread(target=pump, name=f"stream-{method}", daemon=True).start()
         try:
@@ -89,6 +107,11 @@ class Remote:
                 yield value
         finally:
             responses.cancel()
+
+    def _take_place(self) -> None:
+        while not self._free.acquire(timeout=POLL_S):
+            if self._cancelled():
+                raise FilmCancelled
 
     def _wait_for(self, response: DeploymentResponse[Any]) -> Any:
         while True:

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,15 @@ class Front:
         check_packages()
         self._recipe = models.recipe()
         self._handles = {"director": director, "painter": painter, "generator": generator}
+        options = self._recipe.serve
+        self._free = {
+            "director": threading.Semaphore(options.director.most * models.plans_at_once()),
+            "painter": threading.Semaphore(options.painter.most),
+            "generator": threading.Semaphore(options.generator.most),
+        }
         self._keys = accepted_keys(self._recipe.serve)
         self._asking = threading.Lock()
         self._facts: Facts | None = None
-        options = self._recipe.serve
         limits = Limits(
             max_running=options.max_running_jobs, max_queued=options.max_queued_jobs,
             max_per_owner=options.max_jobs_per_key,
@@ -95,14 +100,16 @@ class Front:
             raise ServiceError(f"another service has taken {self._jobs.results.store.url}")
 
     def _make(self, work: Work) -> None:
-        remotes = {role: Remote(handle, work.cancelled) for role, handle in self._handles.items()}
+        remotes = self._remotes(work.cancelled)
         models = remote_models(**remotes, facts=self._known_facts(remotes))
-        replicas = self._recipe.serve.generator
         make_film(
             work.request, models, work.out, options=self._recipe.film,
-            renderers=max(replicas.replicas, replicas.max_replicas or 0),
+            renderers=self._recipe.serve.generator.most,
             on_event=work.on_event, cancelled=work.cancelled,
         )  # fmt: skip
+
+    def _remotes(self, cancelled: Callable[[], bool]) -> dict[str, Remote]:
+        return {role: Remote(handle, self._free[role], cancelled) for role, handle in self._handles.items()}
 
     def _known_facts(self, remotes: Mapping[str, Remote]) -> Facts:
         with self._asking:
@@ -113,7 +120,7 @@ class Front:
 
     def _learn_facts(self) -> None:
         try:
-            self._known_facts({role: Remote(each, lambda: False) for role, each in self._handles.items()})
+            self._known_facts(self._remotes(lambda: False))
         except Exception:
             logger.exception("the models are not ready; the first film will ask them again")
 
