@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLE_S = 0.1
+LOG_BYTES = 10_000
+"""End of a failed command's log that is shown."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -41,22 +45,27 @@ def run(command: Sequence[str]) -> Cost:
     """Run a command and add up what it and its descendants took.
 
     Raises:
-        subprocess.CalledProcessError: it failed; its output is on the terminal.
+        subprocess.CalledProcessError: it failed; the end of its log is on the terminal.
     """
     seen: dict[tuple[int, str], float] = {}
     peak_mb = 0.0
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while True:
-        ended, status, used = os.wait4(process.pid, os.WNOHANG)
-        if ended:
-            break
-        seen |= _descendants(process.pid)
-        peak_mb = max(peak_mb, _peak_mb(process.pid))
-        time.sleep(SAMPLE_S)
-    wall_s = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
+    # A command logs a line for each rejected file.
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+        while True:
+            ended, status, used = os.wait4(process.pid, os.WNOHANG)
+            if ended:
+                break
+            seen |= _descendants(process.pid)
+            peak_mb = max(peak_mb, _peak_mb(process.pid))
+            time.sleep(SAMPLE_S)
+        wall_s = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_BYTES))
+        end_of_log = log.read().decode(errors="replace")
     if process.returncode:
+        print(end_of_log, file=sys.stderr)
         raise subprocess.CalledProcessError(process.returncode, command)
     # Children that it waited for are in both; what was seen of the others can only be more.
     own_s = used.ru_utime + used.ru_stime

@@ -26,10 +26,11 @@ from stages.records import Video
 from stages.view import id_of
 
 Pool = Literal["media", "speech", "language"]
-"""Kinds of workers. Neighbouring stages of one kind run in the same process, one after the other, and are
-still remembered singly. A ``media`` worker decodes and computes on pictures, a ``speech`` worker holds the
-recogniser. A ``language`` worker asks models and waits for most of its time: there may be more of them than
-processors, and ``videoauteur plan`` runs the stages of this kind dry to count their questions."""
+"""Kinds of work; their workers are configured by kind. A ``media`` worker decodes and computes on pictures,
+a ``speech`` worker holds the recogniser. A ``language`` worker asks models and waits for most of its time:
+there may be more of them than processors, and ``videoauteur plan`` runs the stages of this kind dry to
+count their questions. Neighbouring stages run in the same process, one after the other, where their kinds
+ask for the same workers (:func:`pipeline.curation.chain.groups`), and are still remembered singly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from models.endpoint import Address, Endpoint, EndpointSettings
 from models.serving import Capability
-from pipeline.curation.config import Config
+from pipeline.curation.config import Config, PoolOptions, Pools
 from pipeline.curation.servers import ServerGroup, model_for, model_name, needed
 from stages.base import Pool, Stage
 from stages.caption import WriteCaptions
@@ -70,18 +70,30 @@ def packer_of(stages: Sequence[Stage]) -> Stage | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Neighbouring stages that share workers."""
+    """Neighbouring stages that share workers.
+
+    Attributes:
+        pool: the kind of the first stage; all kinds in the group have its options.
+    """
 
     pool: Pool
     stages: tuple[str, ...]
 
 
-def groups(stages: Sequence[Stage]) -> list[Group]:
-    """The stages as runs of the same pool."""
-    return [
-        Group(pool=pool, stages=tuple(stage.name for stage in run))
-        for pool, run in groupby(stages, key=lambda stage: stage.pool)
-    ]
+def groups(stages: Sequence[Stage], pools: Pools, *, asks: bool) -> list[Group]:
+    """Return the stages in groups: neighbours whose kinds ask for the same workers share them.
+
+    Each border between groups costs a video a copy, and each group a process that starts.
+
+    Args:
+        asks: stages of the kind ``language`` wait for models; other stages would wait in their workers.
+    """
+
+    def workers(stage: Stage) -> tuple[PoolOptions, bool]:
+        return getattr(pools, stage.pool), asks and stage.pool == "language"
+
+    runs = [list(run) for _, run in groupby(stages, key=workers)]
+    return [Group(pool=run[0].pool, stages=tuple(stage.name for stage in run)) for run in runs]
 
 
 def endpoints(

@@ -38,7 +38,7 @@ class PoolOptions(Section):
 
 
 class Pools(Section):
-    """The kinds of workers."""
+    """The kinds of workers. Kinds with the same options share workers, unless one waits for models."""
 
     media: PoolOptions = PoolOptions()
     speech: PoolOptions = PoolOptions()

@@ -243,7 +243,7 @@ def _dataset(blocks: Sequence[Sequence[Video]], site: Site, board: Any) -> ray.d
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # max_task_retries below has no named parameter yet.
     warnings.simplefilter("ignore", RayDeprecationWarning)
-    chain = groups(site.stages())
+    chain = groups_of(site)
     sizes = [pool_size(group, site) for group in chain]
     first = sum(size.first for size in sizes)
     grown = first + max(size.most - size.first for size in sizes)
@@ -255,7 +255,10 @@ def _dataset(blocks: Sequence[Sequence[Video]], site: Site, board: Any) -> ray.d
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                min_size=1, max_size=size.most, initial_size=min(size.first, len(blocks))
+                min_size=1,
+                max_size=size.most,
+                # A pool has nobody to share with where it is the only one, and growing takes minutes.
+                initial_size=min(size.most if len(chain) == 1 else size.first, len(blocks)),
             ),
             fn_constructor_args=(site, group, board),
             udf_modifying_row_count=False,
@@ -264,6 +267,12 @@ def _dataset(blocks: Sequence[Sequence[Video]], site: Site, board: Any) -> ray.d
             **placement(getattr(site.config.run.pools, group.pool), at_once, reserved_cpus(site.config)),
         )
     return dataset
+
+
+def groups_of(site: Site) -> list[Group]:
+    """Return the groups of stages that share workers."""
+    asks = site.language is not None or site.vision is not None
+    return groups(site.stages(), site.config.run.pools, asks=asks)
 
 
 def _table(videos: Sequence[Video]) -> pa.Table:
@@ -330,7 +339,7 @@ def placement(options: PoolOptions, total_workers: int, reserved: float = 0.0) -
 
 def _alone(video: Video, site: Site, board: Any) -> Video:
     """Retry a video whose worker died in a worker of its own, so that it cannot take others down."""
-    for group in groups(site.stages()):
+    for group in groups_of(site):
         options = getattr(site.config.run.pools, group.pool)
         worker: Any = (
             ray.remote(_GroupWorker)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import get_args
 
 import pytest
 
 from pipeline.curation.chain import build_stages, groups
-from pipeline.curation.config import Config
+from pipeline.curation.config import Config, PoolOptions, Pools
 from pipeline.platform.config import load
-from stages.base import Stage
+from stages.base import Pool, Stage
 from stages.records import Video
 
 EVERYTHING = ("duplicates.drop=true", "relevance.topic=cooking")
@@ -62,15 +63,30 @@ def test_no_field_is_written_twice_without_being_read() -> None:
         written |= set(stage.writes)
 
 
-def test_neighbours_of_a_pool_share_its_workers() -> None:
-    made = groups(build_stages(config()))
-    assert [group.stages for group in made] == [
-        ("probe", "scan"),
-        ("transcribe",),
-        ("clip", "watermark"),
-        ("refine", "match", "caption", "narrate"),
-    ]
-    assert len({group.pool for group in made}) == len(made) - 1
+ONE_WORKER = PoolOptions(workers=1)
+FILES = ("probe", "scan", "transcribe", "clip", "watermark")
+WORDS = ("refine", "match", "caption", "narrate")
+
+
+@pytest.mark.parametrize(
+    ("pools", "asks", "expected"),
+    [
+        (Pools(), False, [("media", FILES + WORDS)]),
+        (Pools(), True, [("media", FILES), ("language", WORDS)]),
+        (
+            Pools(speech=PoolOptions(num_gpus=1)),
+            False,
+            [("media", FILES[:2]), ("speech", FILES[2:3]), ("media", FILES[3:] + WORDS)],
+        ),
+        (Pools(language=ONE_WORKER), False, [("media", FILES), ("language", WORDS)]),
+        (Pools(**dict.fromkeys(get_args(Pool), ONE_WORKER)), False, [("media", FILES + WORDS)]),
+    ],
+)  # fmt: skip
+def test_neighbours_that_ask_for_the_same_workers_share_them(
+    pools: Pools, asks: bool, expected: list[tuple[str, tuple[str, ...]]]
+) -> None:
+    made = groups(build_stages(config()), pools, asks=asks)
+    assert [(group.pool, group.stages) for group in made] == expected
 
 
 def test_a_stage_that_opens_the_file_must_name_its_content() -> None:
