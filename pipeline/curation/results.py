@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any, get_type_hints
 
 import msgspec
 from pydantic_core import from_json, to_json, to_jsonable_python
-from typing_extensions import TypedDict
 
 from models.errors import MediaError
 from models.files import record_digest
@@ -24,6 +24,8 @@ from stages.records import Video
 from stages.view import ContractError, View, results_of
 
 FIELDS = frozenset(field.name for field in fields(Video))
+SELECTED_FROM = {"kept_clips": "clips", "clips_before_match": "clips", "kept_actions": "actions"}
+"""Properties that are a part of a field, in its order."""
 PASSING = frozenset({Reason.UNREADABLE, Reason.CHANGED})
 """Reasons that speak of a moment, not of the content; they are not remembered."""
 
@@ -36,20 +38,29 @@ def memo_key(stage: Stage, video: Video) -> str:
     return f"{stage.name}-{hashlib.sha256(text).hexdigest()}"
 
 
+_TEXTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""Reader of a stored result as the JSON text of each field."""
 _last_json: dict[str, tuple[object, bytes]] = {}
-"""The last value of each field, and its JSON: several stages in a row read the same value."""
+"""The last value of each field and property, and its JSON: several stages in a row read the same value."""
 
 
 def _json_of(video: Video, name: str) -> bytes:
     """Return a field or property of a video as JSON; of fields, the types are known, which is faster."""
     value = getattr(video, name)
-    if name not in FIELDS:
-        return to_json(value)
+    whole = SELECTED_FROM.get(name)
+    if whole is not None and len(value) == len(getattr(video, whole)):
+        # Mostly nothing was dropped, and the JSON of all is known.
+        return _json_of(video, whole)
     last, text = _last_json.get(name, (None, b""))
-    if last is not value or not text:
-        text = field_json(name).dump_json(value)
+    if not text or not (last is value if whole is None else _same_items(last, value)):
+        text = to_json(value) if name not in FIELDS else field_json(name).dump_json(value)
         _last_json[name] = value, text
     return text
+
+
+def _same_items(some: object, others: Sequence[object]) -> bool:
+    """Tell whether two lists hold the same objects; equal ones may differ in their JSON, as 1 and 1.0."""
+    return isinstance(some, list) and len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def reject_key(stage: Stage, key: str) -> str:
@@ -129,18 +140,20 @@ def rejection(error: BadInputError) -> str | None:
 def fill(stage: Stage, video: Video, stored: str) -> Video | None:
     """Return the video with a stored result; None if it is not one of this version of the records."""
     try:
-        results = _reader(stage.writes).decode(stored)
-    except msgspec.DecodeError:
+        texts = _TEXTS.decode(stored)
+        results = {name: _reader(name).decode(texts[name]) for name in stage.writes}
+    except (msgspec.DecodeError, KeyError):
         return None
+    for name, value in results.items():
+        # The keys of later stages are made of it; writing it again takes longer than reading.
+        _last_json[name] = value, bytes(texts[name])
     return video.with_results(**results)
 
 
 @functools.cache
-def _reader(names: tuple[str, ...]) -> msgspec.json.Decoder[dict[str, Any]]:
-    """Return the reader of the stored results of a stage that writes these fields."""
-    types = get_type_hints(Video)
-    # The functional form takes names that are not known before.
-    return msgspec.json.Decoder(TypedDict("Results", {name: types[name] for name in names}))  # type: ignore[operator]
+def _reader(name: str) -> msgspec.json.Decoder[Any]:
+    """Return the reader of a field of :class:`Video` from JSON."""
+    return msgspec.json.Decoder(get_type_hints(Video)[name])
 
 
 def _floats(value: object) -> Iterator[float]:
