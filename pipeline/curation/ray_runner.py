@@ -79,7 +79,7 @@ class _GroupWorker:
         self._meters = _Meters(group.pool)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _table(self.process([unpacked(data) for data in batch["video"].to_pylist()]))
+        return _table(self.process(_videos(batch)))
 
     def process(self, videos: Sequence[Video]) -> list[Video]:
         """Run videos through the stages; the process ends if one of them takes longer than the deadline."""
@@ -195,10 +195,10 @@ def _through_pools(
     missing = {video.uri: video for block in blocks for video in block}
     if not missing:
         return []
-    for row in _dataset(blocks, site, board).iter_rows():
-        video = unpacked(row["video"])
-        del missing[video.uri]
-        yield video
+    for table in _dataset(blocks, site, board).iter_batches(batch_size=None, batch_format="pyarrow"):
+        for video in _videos(table):
+            del missing[video.uri]
+            yield video
     # The pools' actors hold what they were given until the last reference to them goes, and some
     # references stand in cycles.
     gc.collect()
@@ -277,6 +277,10 @@ def groups_of(site: Site) -> list[Group]:
 
 def _table(videos: Sequence[Video]) -> pa.Table:
     return pa.table({"video": pa.array([packed(video) for video in videos], pa.binary())})
+
+
+def _videos(table: pa.Table) -> list[Video]:
+    return [unpacked(data) for data in table["video"].to_pylist()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

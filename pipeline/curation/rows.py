@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
-from pydantic_core import to_jsonable_python
+from msgspec import to_builtins
 
 from pipeline.curation.ingest import Source
 from pipeline.dataset.manifest import relative_uri
@@ -38,9 +38,9 @@ def rows_of(source: Source, video: Video, root: str = "") -> Rows:
     rows["videos"] = [_video_row(source, video, root) | counts]
     rows["clips"] = _clip_rows(video, clips, root)
     rows["actions"] = _action_rows(video, actions, {pair.action_id for pair in matches})
-    rows["matches"] = [pair | {"video_id": video.video_id} for pair in to_jsonable_python(matches)]
+    rows["matches"] = [pair | {"video_id": video.video_id} for pair in to_builtins(matches)]
     if video.narrative is not None:
-        rows["narratives"] = [to_jsonable_python(video.narrative) | {"video_id": video.video_id}]
+        rows["narratives"] = [to_builtins(video.narrative) | {"video_id": video.video_id}]
     return rows
 
 
@@ -65,7 +65,7 @@ def _clip_rows(video: Video, clips: Sequence[Clip], root: str) -> list[Row]:
     marks = {mark.clip_id: mark for mark in video.watermarks}
     relevance = {each.clip_id: each.score for each in video.relevance}
     rows: list[Row] = []
-    for clip, row in zip(clips, to_jsonable_python(clips), strict=True):
+    for clip, row in zip(clips, to_builtins(clips), strict=True):
         caption, mark = captions.get(clip.clip_id), marks.get(clip.clip_id)
         rows.append(
             row
@@ -80,7 +80,7 @@ def _clip_rows(video: Video, clips: Sequence[Clip], root: str) -> list[Row]:
                 "caption_output_tokens": caption.output_tokens if caption else None,
                 "relevance": relevance.get(clip.clip_id),
                 "watermark_score": mark.score if mark else None,
-                "overlays": to_jsonable_python(mark.findings) if mark else [],
+                "overlays": to_builtins(mark.findings) if mark else [],
                 "crop_box": mark.crop if mark else None,
                 "screen_text": mark.screen_text if mark else [],
             }
@@ -99,7 +99,7 @@ def _action_rows(video: Video, actions: Sequence[Action], matched: Set[str]) -> 
             "matched": action.action_id in matched,
             "unmatched_because": None if action.action_id in matched else causes.get(action.action_id),
         }
-        for action, row in zip(actions, to_jsonable_python(actions), strict=True)
+        for action, row in zip(actions, to_builtins(actions), strict=True)
     ]
 
 
@@ -112,7 +112,7 @@ def duplicate_row(copy: Source, original: Source, video: Video, root: str = "") 
 
 
 def _video_row(source: Source, video: Video, root: str) -> dict[str, Any]:
-    facts = to_jsonable_python(video.facts) if video.facts else {}
+    facts = to_builtins(video.facts) if video.facts else {}
     return {
         **{name: facts.get(name) for name in TABLES["videos"].names},
         "has_audio": video.facts.has_audio if video.facts else None,
@@ -129,7 +129,7 @@ def _video_row(source: Source, video: Video, root: str) -> dict[str, Any]:
 
 def _reject_row(video: Video, drop: Drop, root: str) -> dict[str, Any]:
     return {
-        **to_jsonable_python(drop),
+        **to_builtins(drop),
         "uri": relative_uri(video.uri, root),
         "video_id": video.video_id,
         "clip_id": drop.item_id if drop.kind is Kind.CLIP else None,

@@ -13,6 +13,7 @@ import tempfile
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate, chain, groupby
 from pathlib import Path
 from typing import Any, Self
@@ -157,7 +158,8 @@ class _Spool:
     def add(self, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        ordered = sorted(rows, key=_sort_key) if len(rows) > 1 else rows
+        # All are of one video.
+        ordered = sorted(rows, key=partial(_sort_key, names=ORDER[1:])) if len(rows) > 1 else rows
         data = _LINES.encode_lines(ordered)
         self._file.write(data)
         self.ids.append(rows[0]["video_id"])
@@ -185,9 +187,9 @@ class _Spool:
         self._file.close()
 
 
-def _sort_key(row: Row) -> tuple[tuple[bool, Any], ...]:
-    values = (row[name] for name in ORDER if name in row)
-    return tuple((value is not None, value if value is not None else 0) for value in values)
+def _sort_key(row: Row, names: Sequence[str] = ORDER) -> tuple[tuple[bool, Any], ...]:
+    values = [row[name] for name in names if name in row]
+    return tuple([(value is not None, value if value is not None else 0) for value in values])
 
 
 def _row_groups(lines: Iterable[bytes], schema: pa.Schema, max_bytes: int) -> Iterator[pa.Table]:
