@@ -23,6 +23,7 @@ from pipeline.platform.progress import LINE_EVERY_S, Live
 
 STATUS_FILE = "status.json"
 STATUS_EVERY_S = 2.0
+NOTHING = Cost()
 
 
 class Tally(Live):
@@ -77,7 +78,8 @@ class Tally(Live):
             self.outcomes[event.stage][event.outcome] += 1
             self.seconds[event.stage] += event.seconds
             self.video_s[event.stage] += event.video_s
-            self.cost[event.stage] += event.asked
+            if event.asked != NOTHING:
+                self.cost[event.stage] += event.asked
             now = time.monotonic()
             if now - self._last_status > STATUS_EVERY_S:
                 self._last_status = now

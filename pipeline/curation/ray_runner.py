@@ -11,7 +11,7 @@ import gc
 import logging
 import math
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -113,26 +113,30 @@ class _Meters:
 
     def count(self, events: Sequence[StageEvent]) -> None:
         """Count what happened to videos in stages."""
-        # A call to a meter of Ray is dear beside a stage that is free, so that sums are passed on.
-        sums: dict[tuple[str, tuple[tuple[str, str], ...]], float] = defaultdict(float)
+        by_stage: dict[str, list[StageEvent]] = defaultdict(list)
         for event in events:
             metrics.observe("videoauteur_stage_seconds", event.seconds, stage=event.stage)
-            for name, value, labels in _counts(event):
-                sums[name, tuple({"stage": event.stage, **labels}.items())] += value
-        for (name, pairs), total in sums.items():
-            metrics.add(name, total, **dict(pairs))
+            by_stage[event.stage].append(event)
+        # A call to a meter of Ray is dear beside a stage that is free, so that sums are passed on.
+        for stage, some in by_stage.items():
+            for name, value, labels in _sums(some):
+                metrics.add(name, value, stage=stage, **labels)
 
 
-def _counts(event: StageEvent) -> Iterator[tuple[str, float, dict[str, str]]]:
-    """Yield the counters that an event adds to, beside the label of its stage."""
-    yield "videoauteur_stage_videos", 1, {"outcome": event.outcome}
-    yield "videoauteur_stage_busy_seconds", event.seconds, {}
-    yield "videoauteur_stage_video_seconds", event.video_s, {}
-    yield "videoauteur_stage_retries", event.retries, {}
-    yield "videoauteur_model_requests", event.asked.requests, {}
-    yield "videoauteur_model_tokens", event.asked.tokens, {}
-    yield "videoauteur_model_usd", event.asked.usd, {}
-    for label, number in event.drops.items():
+def _sums(events: Sequence[StageEvent]) -> Iterator[tuple[str, float, dict[str, str]]]:
+    """Yield what events of one stage add to counters, beside the label of the stage."""
+    for outcome, number in Counter(event.outcome for event in events).items():
+        yield "videoauteur_stage_videos", number, {"outcome": outcome}
+    yield "videoauteur_stage_busy_seconds", sum(event.seconds for event in events), {}
+    yield "videoauteur_stage_video_seconds", sum(event.video_s for event in events), {}
+    yield "videoauteur_stage_retries", sum(event.retries for event in events), {}
+    yield "videoauteur_model_requests", sum(event.asked.requests for event in events), {}
+    yield "videoauteur_model_tokens", sum(event.asked.tokens for event in events), {}
+    yield "videoauteur_model_usd", sum(event.asked.usd for event in events), {}
+    drops = Counter[str]()
+    for event in events:
+        drops.update(event.drops)
+    for label, number in drops.items():
         kind, _, reason = label.partition("/")
         yield "videoauteur_stage_drops", number, {"kind": kind, "reason": reason}
 

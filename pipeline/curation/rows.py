@@ -64,6 +64,7 @@ def _clip_rows(video: Video, clips: Sequence[Clip], root: str) -> list[Row]:
     captions = {caption.clip_id: caption for caption in video.captions}
     marks = {mark.clip_id: mark for mark in video.watermarks}
     relevance = {each.clip_id: each.score for each in video.relevance}
+    uri = relative_uri(video.uri, root)
     rows: list[Row] = []
     for clip, row in zip(clips, to_builtins(clips), strict=True):
         caption, mark = captions.get(clip.clip_id), marks.get(clip.clip_id)
@@ -71,7 +72,7 @@ def _clip_rows(video: Video, clips: Sequence[Clip], root: str) -> list[Row]:
             row
             | {
                 "video_id": video.video_id,
-                "video_uri": relative_uri(video.uri, root),
+                "video_uri": uri,
                 "caption": caption.text if caption else None,
                 "caption_model": caption.model if caption else None,
                 "caption_frames_s": caption.frame_times_s if caption else [],

@@ -260,6 +260,7 @@ class ChainWorker:
 def remembered(stages: Sequence[Stage], video: Video, memo: Memo, sink: EventSink) -> tuple[Video, bool]:
     """Return a video as far as its results are in the memo, and whether it is finished with that."""
     passed: list[str] = []
+    ended = False
     for stage in stages:
         started, before = time.perf_counter(), len(video.drops)
         after = recall(stage, video, memo_key(stage, video), memo)
@@ -267,10 +268,11 @@ def remembered(stages: Sequence[Stage], video: Video, memo: Memo, sink: EventSin
             break
         video = after
         passed.append(stage.name)
-        sink(_event(stage, video, "rejected" if video.rejected else "remembered", started, before))
-        if video.rejected:
+        ended = video.rejected is not None
+        sink(_event(stage, video, "rejected" if ended else "remembered", started, before))
+        if ended:
             break
-    finished = bool(video.rejected) or len(passed) == len(stages)
+    finished = ended or len(passed) == len(stages)
     return replace(video, passed=(*video.passed, *passed)), finished
 
 
@@ -284,7 +286,7 @@ def _event(
         before: drops of the video at that time.
         more: further fields of the event.
     """
-    end = video.rejected
+    end, drops = video.rejected, video.drops[before:]
     return StageEvent(
         stage=stage.name,
         outcome=outcome,
@@ -292,7 +294,7 @@ def _event(
         video=video.video_id,
         reason=end.reason.value if end else "",
         detail=end.detail if end else "",
-        drops=dict(Counter(f"{drop.kind}/{drop.reason}" for drop in video.drops[before:])),
+        drops=dict(Counter(f"{drop.kind}/{drop.reason}" for drop in drops)) if drops else {},
         video_s=video.facts.duration_s if video.facts else 0.0,
         **more,
     )

@@ -159,7 +159,8 @@ class _Spool:
         if not rows:
             return
         # All are of one video.
-        ordered = sorted(rows, key=partial(_sort_key, names=ORDER[1:])) if len(rows) > 1 else rows
+        names = [name for name in ORDER[1:] if name in rows[0]] if len(rows) > 1 else []
+        ordered = sorted(rows, key=partial(_sort_key, names=names)) if names else rows
         data = _LINES.encode_lines(ordered)
         self._file.write(data)
         self.ids.append(rows[0]["video_id"])
