@@ -7,8 +7,8 @@ import hashlib
 import json
 import math
 import operator
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -26,6 +26,9 @@ from stages.view import ContractError, View, results_of
 FIELDS = frozenset(field.name for field in fields(Video))
 SELECTED_FROM = {"kept_clips": "clips", "clips_before_match": "clips", "kept_actions": "actions"}
 """Properties that are a part of a field, in its order."""
+FORM = "form"
+"""Mark of a record whose texts are those that keys are made of. Earlier releases wrote the values as the
+stage gave them: a whole number, say, where the field holds fractions."""
 PASSING = frozenset({Reason.UNREADABLE, Reason.CHANGED})
 """Reasons that speak of a moment, not of the content; they are not remembered."""
 
@@ -74,8 +77,8 @@ def recall(stage: Stage, video: Video, key: str, memo: Memo) -> Video | None:
         return stage.judge(video)
     stored = memo.get(key, fresh=False)
     if stored is not None:
-        filled = fill(stage, video, stored)
-        return None if filled is None else stage.judge(filled)
+        result = read(stage, stored)
+        return None if result is None else stage.judge(result.filled(video))
     rejected = memo.get(reject_key(stage, key), fresh=False)
     if rejected is None:
         return None
@@ -102,8 +105,43 @@ def judges_only(stage: Stage) -> bool:
     return type(stage).measure is Stage.measure
 
 
-def measured(stage: Stage, video: Video, file: Path | None) -> str:
-    """Measure a video with what the stage declares to read, and return its result as JSON.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Result of a stage.
+
+    Attributes:
+        values: by the field of :class:`Video` that they fill.
+        texts: their JSON, as it is in keys; empty for a record of an earlier release.
+    """
+
+    values: Mapping[str, Any]
+    texts: Mapping[str, bytes]
+
+    def stored(self) -> str:
+        """Return the record of the result."""
+        parts = [b'"%s":%s' % (name.encode(), text) for name, text in self.texts.items()]
+        return (b'{"%s":1,%s}' % (FORM.encode(), b",".join(parts))).decode()
+
+    def filled(self, video: Video) -> Video:
+        """Return the video with the result."""
+        for name, text in self.texts.items():
+            # The keys of later stages are made of it; writing it again takes longer than reading.
+            _last_json[name] = self.values[name], text
+        return video.with_results(**self.values)
+
+
+def read(stage: Stage, stored: str) -> Result | None:
+    """Return a stored result; None if it is not one of this version of the records."""
+    try:
+        texts = _TEXTS.decode(stored)
+        values = {name: _reader(name).decode(texts[name]) for name in stage.writes}
+    except (msgspec.DecodeError, KeyError):
+        return None
+    return Result(values, {name: bytes(texts[name]) for name in stage.writes} if FORM in texts else {})
+
+
+def measured(stage: Stage, video: Video, file: Path | None) -> Result:
+    """Measure a video with what the stage declares to read.
 
     Args:
         file: the local file with the video's bytes, for a stage that reads it.
@@ -118,36 +156,28 @@ def measured(stage: Stage, video: Video, file: Path | None) -> str:
     except MediaError as error:
         raise BadInputError(Reason(error.problem), error.detail) from error
     results = results_of(after, stage.name, stage.writes)
-    stored = to_json({name: results[name] for name in stage.writes}, inf_nan_mode="constants").decode()
+    text = to_json({name: results[name] for name in stage.writes}, inf_nan_mode="constants").decode()
     try:
         # The words may stand in a text, so the parser decides; most results hold neither.
-        if "NaN" in stored or "Infinity" in stored:
-            from_json(stored, allow_inf_nan=False)
+        if "NaN" in text or "Infinity" in text:
+            from_json(text, allow_inf_nan=False)
     except ValueError as error:
         plain = {name: to_jsonable_python(results[name]) for name in stage.writes}
         names = [name for name, value in plain.items() if any(not math.isfinite(x) for x in _floats(value))]
         raise ContractError(
             f"the stage {stage.name!r} writes infinity or NaN in {', '.join(names)}"
         ) from error
-    return stored
+    result = read(stage, text)
+    assert result is not None, "a result that was just made is of this version of the records"
+    # Of the values that were read back: whoever finds the record goes on with these.
+    return Result(
+        result.values, {name: field_json(name).dump_json(result.values[name]) for name in stage.writes}
+    )
 
 
 def rejection(error: BadInputError) -> str | None:
     """Return a rejection as JSON, as far as it is one of the content."""
     return None if error.reason in PASSING else json.dumps([error.reason.value, error.detail])
-
-
-def fill(stage: Stage, video: Video, stored: str) -> Video | None:
-    """Return the video with a stored result; None if it is not one of this version of the records."""
-    try:
-        texts = _TEXTS.decode(stored)
-        results = {name: _reader(name).decode(texts[name]) for name in stage.writes}
-    except (msgspec.DecodeError, KeyError):
-        return None
-    for name, value in results.items():
-        # The keys of later stages are made of it; writing it again takes longer than reading.
-        _last_json[name] = value, bytes(texts[name])
-    return video.with_results(**results)
 
 
 @functools.cache

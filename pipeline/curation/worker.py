@@ -23,7 +23,15 @@ from models.budget import Cost
 from models.errors import BudgetError, EndpointError, StoreError, TransientError
 from pipeline.curation.crashes import Watch
 from pipeline.curation.files import VideoFiles, content_key
-from pipeline.curation.results import fill, judges_only, measured, memo_key, recall, reject_key, rejection
+from pipeline.curation.results import (
+    Result,
+    judges_only,
+    measured,
+    memo_key,
+    recall,
+    reject_key,
+    rejection,
+)
 from pipeline.curation.store import unwritable
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, Workspace
@@ -215,18 +223,16 @@ class ChainWorker:
             stage.open(self._workspace)
             self._opened.add(stage.name)
         try:
-            stored = self._measured(stage, video)
+            result = self._measured(stage, video)
         except BadInputError as error:
             if (rejected := rejection(error)) is not None:
                 self._memo.put(reject_key(stage, key), rejected, durable=False)
             raise
-        self._memo.put(key, stored, durable=False)
-        filled = fill(stage, video, stored)
-        assert filled is not None, "a result that was just made is of this version of the records"
-        return stage.judge(filled), "measured"
+        self._memo.put(key, result.stored(), durable=False)
+        return stage.judge(result.filled(video)), "measured"
 
-    def _measured(self, stage: Stage, video: Video) -> str:
-        """Return a stage's result as JSON; of a file, only if it is the one that was hashed."""
+    def _measured(self, stage: Stage, video: Video) -> Result:
+        """Return a stage's result; of a file, only if it is the one that was hashed."""
         packs = stage.needs_frames and self._packer is not None and not self._packer.has_packed(video)
         if not (stage.reads_file or packs):
             return measured(stage, video, None)
@@ -235,12 +241,12 @@ class ChainWorker:
             with self._files.opened(video) as file:
                 if packs and self._packer is not None:
                     measured(self._packer, video, file)
-                stored = measured(stage, video, file if stage.reads_file else None)
+                result = measured(stage, video, file if stage.reads_file else None)
         except BadInputError:
             self._files.check_unchanged(video)
             raise
         self._files.check_unchanged(video)
-        return stored
+        return result
 
     @contextmanager
     def _sorted_os_errors(self, video: Video) -> Iterator[None]:

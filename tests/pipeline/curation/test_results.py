@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from benchmarks.free_stages import free
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
-from pipeline.curation.results import fill, measured, memo_key
+from pipeline.curation.results import measured, memo_key, read
+from stages.base import Pool, Stage
 from stages.clip import drop_clip
 from stages.packing import packed, unpacked
 from stages.reasons import Reason
+from stages.records import Video
+from stages.transcribe import Transcribe, TranscribeSettings
+from tests.support.records import file_facts
 from tests.support.worker import VIDEO
 
 
@@ -19,9 +25,9 @@ def test_stored_json_gives_the_keys_of_its_values(dropped: int) -> None:
     chain = free(build_stages(Config()))
     video = VIDEO
     for stage in chain:
-        filled = fill(stage, video, measured(stage, video, None))
-        assert filled is not None
-        video = stage.judge(filled)
+        stored = read(stage, measured(stage, video, None).stored())
+        assert stored is not None and stored.texts.keys() == set(stage.writes)
+        video = stage.judge(stored.filled(video))
         if stage.name == "clip":
             video = video.drop(
                 *(drop_clip(clip, "clip", Reason.BLURRED, "for a test") for clip in video.clips[:dropped])
@@ -29,3 +35,26 @@ def test_stored_json_gives_the_keys_of_its_values(dropped: int) -> None:
     assert len(video.kept_clips) == len(video.clips) - dropped
     copied = unpacked(packed(video))
     assert [memo_key(stage, video) for stage in chain] == [memo_key(stage, copied) for stage in chain]
+
+
+def test_texts_are_those_of_the_values_that_are_read_back() -> None:
+    """A stage may give a whole number for a field of fractions, and earlier releases stored it so."""
+
+    class Cut(Stage):
+        name: ClassVar[str] = "cut"
+        pool: ClassVar[Pool] = "media"
+        writes = ("facts",)
+
+        def measure(self, video: Video) -> Video:
+            return video.with_results(facts=file_facts(40))
+
+    result = measured(Cut(), VIDEO, None)
+    assert b'"duration_s":40.0' in result.texts["facts"]
+    earlier = result.stored().replace('"form":1,', "").replace("40.0", "40")
+    for stored, texts in ((result.stored(), result.texts), (earlier, {})):
+        found = read(Cut(), stored)
+        assert found is not None and (found.values, found.texts) == (result.values, texts)
+        filled = found.filled(VIDEO)
+        assert memo_key(Transcribe(TranscribeSettings()), filled) == memo_key(
+            Transcribe(TranscribeSettings()), unpacked(packed(filled))
+        )
