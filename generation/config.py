@@ -209,10 +209,24 @@ class DirectorSettings(Section):
         return self
 
 
-class Decoder(Section):
-    """The project's own diffusion decoder from states to pictures (families imagenet and clip_vae).
+class Rolling(Section):
+    """FLUX.1 Fill as a decoder that sees the ``memory`` key frames before, in a grid of four (siglip_flux).
 
-    ``patch``: side of the squares of pixels that become channels, for speed; latents are left whole.
+    ``state.base`` is its folder. ``guidance``: input of the network, in training as in sampling.
+    """
+
+    memory: Annotated[int, Field(ge=1, le=3)] = 2
+    lora: Lora = Lora()
+    gradient_checkpointing: bool = False
+    guidance: NonNegative = 30.0
+
+
+class Decoder(Section):
+    """The project's own decoders from states to pictures: a small diffusion, or FLUX.1 Fill (``rolling``).
+
+    The former paints the families imagenet, colour and clip_vae; for the latter only ``rolling``,
+    ``time_shift``, ``sample_steps`` and ``train`` are read. ``patch``: side of the squares of pixels that
+    become channels, for speed; latents are left whole.
     ``time_shift`` above 1 moves training and sampling towards noise, where the state decides.
     """
 
@@ -224,6 +238,7 @@ class Decoder(Section):
     time_shift: Positive = 3.0
     sample_steps: Count = 20
     guidance: NonNegative = 1.5
+    rolling: Rolling | None = None
     train: Train = Train(steps=600, batch_size=8, lr=1e-3, ema_decay=0.99)
 
 

@@ -1,8 +1,9 @@
 """Trained models in the formats of other libraries: adapters of diffusers and peft, whole models.
 
-A generator's adapter is what diffusers' ``load_lora_weights`` reads, in a folder for each transformer; a
-director's is what peft and vLLM read. What they have beyond the base model - state branches, resamplers,
-queries - belongs to no format and stays in ``model.safetensors`` of the trained model's folder.
+The adapter of a generator, or of a decoder that is FLUX.1 Fill, is what diffusers' ``load_lora_weights``
+reads, in a folder for each transformer; a director's is what peft and vLLM read. What they have beyond the
+base model - state branches, resamplers, queries - belongs to no format and stays in ``model.safetensors``
+of the trained model's folder.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
+from generation.config import Lora
 from generation.director.model import DirectorModel
 from generation.encoders.backbones import lora_config
+from generation.encoders.rolling import RollingDecoder
 from generation.generator.model import GeneratorModel
 from generation.store import Kind, load_learner
 from pipeline.platform.config import ConfigError
@@ -32,7 +35,7 @@ def export_model(models: Path, kind: Kind, out: Path) -> list[Path]:
 
     Args:
         models: folder of trained models.
-        kind: director or generator.
+        kind: director, generator, or a decoder that is FLUX.1 Fill.
         out: new folder.
 
     Raises:
@@ -45,6 +48,8 @@ def export_model(models: Path, kind: Kind, out: Path) -> list[Path]:
         return export_generator(learner, out)
     if isinstance(learner, DirectorModel):
         return [export_director(learner, out)]
+    if isinstance(learner, RollingDecoder):
+        return [_write_adapter(learner.transformer, learner.rolling.lora, out / "transformer")]
     raise ConfigError(f"{models / kind}: no other library reads this model")
 
 
@@ -60,15 +65,10 @@ def export_generator(model: GeneratorModel, out: Path) -> list[Path]:
     transformer: Any
     for name, transformer in model.backbone.transformers().items():
         folder = out / name
-        folder.mkdir(parents=True)
         if model.options.transformer.train == "lora":
-            adapter = get_peft_model_state_dict(transformer)
-            tensors = {f"transformer.{key}": value for key, value in adapter.items()}
-            config = _plain(lora_config(model.options.transformer.lora))
-            settings = {f"transformer.{key}": value for key, value in config.items()}
-            metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
-            save_file(_saved(tensors), folder / DIFFUSERS_FILE, metadata=metadata)
+            _write_adapter(transformer, model.options.transformer.lora, folder)
         else:
+            folder.mkdir(parents=True)
             transformer.save_config(folder)
             base = {key: value for key, value in transformer.state_dict().items() if BRANCH not in key}
             save_file(_saved(base), folder / WEIGHTS_NAME, metadata={"format": "pt"})
@@ -95,6 +95,17 @@ def export_director(model: DirectorModel, out: Path) -> Path:
     save_file(_saved(tensors), out / "adapter_model.safetensors", metadata={"format": "pt"})
     (out / "adapter_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     return out
+
+
+def _write_adapter(transformer: Any, options: Lora, folder: Path) -> Path:
+    """Write the adapter of a diffusers transformer into a new folder, and return it."""
+    folder.mkdir(parents=True)
+    adapter = get_peft_model_state_dict(transformer)
+    tensors = {f"transformer.{key}": value for key, value in adapter.items()}
+    settings = {f"transformer.{key}": value for key, value in _plain(lora_config(options)).items()}
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
+    save_file(_saved(tensors), folder / DIFFUSERS_FILE, metadata=metadata)
+    return folder
 
 
 def _plain(config: LoraConfig) -> dict[str, Any]:

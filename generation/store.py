@@ -61,10 +61,14 @@ def new_learner(kind: Kind, recipe: Recipe, statistics: Statistics) -> Learner:
         from generation.generator.model import GeneratorModel
 
         return GeneratorModel(recipe.generator, recipe.state, statistics)
+    if recipe.decoder.rolling is not None:
+        from generation.encoders.rolling import RollingDecoder
+
+        return RollingDecoder(recipe.decoder, recipe.state, statistics)
     if recipe.state.family not in OWN_DECODERS:
         raise ConfigError(
             f"state.family {recipe.state.family} has a decoder of its own; there is nothing to train "
-            f"(families with a trained one: {', '.join(OWN_DECODERS)})"
+            f"(families with a trained one: {', '.join(OWN_DECODERS)}; siglip_flux with decoder.rolling)"
         )
     from generation.encoders.flow_decoder import FlowDecoder
 

@@ -16,7 +16,7 @@ def add(kinds: Commands) -> None:
     """Register the command below ``export``."""
     parser = add_command(kinds, "model", __doc__, _export)
     parser.add_argument("models", metavar="MODELS", type=Path, help="what `train` wrote")
-    parser.add_argument("kind", choices=("director", "generator"))
+    parser.add_argument("kind", choices=("director", "generator", "decoder"))
     parser.add_argument("out", metavar="OUT", type=Path, help="a new folder")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+Picture = NDArray[np.uint8]
+"""One RGB picture ``[height, width, 3]``."""
 Pictures = NDArray[np.uint8]
 """RGB pictures ``[n, height, width, 3]``."""
 
@@ -42,10 +44,12 @@ class StateDecoder(ABC):
     Attributes:
         picture_px: height of the pictures.
         aspect: their width over their height.
+        memory: number of earlier pictures that :meth:`decode_next` reads.
     """
 
     picture_px: int
     aspect: float = 1.0
+    memory: int = 0
 
     @abstractmethod
     def decode(self, z: Tensor, *, seed: int) -> Pictures:
@@ -53,6 +57,15 @@ class StateDecoder(ABC):
 
         The same states and seed give the same pictures.
         """
+
+    def decode_next(self, z: Tensor, earlier: Sequence[Picture], *, seed: int) -> Picture:
+        """Return the picture of one raw state ``[tokens, width]`` in view of the pictures before it.
+
+        Args:
+            earlier: in order, of any sizes; the last :attr:`memory` ones are read.
+        """
+        picture: Picture = self.decode(z[None], seed=seed)[0]
+        return picture
 
 
 @dataclass(frozen=True, slots=True)

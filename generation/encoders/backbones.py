@@ -106,11 +106,20 @@ def load_backbone(options: Backbone) -> Language:
 
 
 def lora_config(options: Lora) -> LoraConfig:
-    """The same adapters for language models and video transformers."""
+    """Return the same adapters for language models and diffusers transformers."""
     targets = options.targets if isinstance(options.targets, str) else list(options.targets)
     return LoraConfig(
         r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=targets
     )
+
+
+def add_lora(transformer: Any, options: Lora) -> Any:
+    """Freeze a diffusers transformer, give it adapters to train, and return it."""
+    transformer.requires_grad_(False)
+    transformer.add_adapter(lora_config(options))
+    # Small updates are lost in bfloat16.
+    cast_training_params(transformer, dtype=torch.float32)
+    return transformer
 
 
 def choose(logits: Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:

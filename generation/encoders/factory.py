@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from safetensors.torch import load_file
 
@@ -13,6 +13,10 @@ from generation.core.states import StateDecoder, StateEncoder, Statistics
 from generation.encoders.geometry import SqueezedEncoder, StretchedDecoder
 from pipeline.platform.config import ConfigError, load
 
+if TYPE_CHECKING:
+    from generation.encoders.trained_decoder import TrainedDecoder
+
+WEIGHTS = "model.safetensors"
 NewEncoder = Callable[[State], StateEncoder]
 NewDecoder = Callable[[State], StateDecoder]
 
@@ -67,13 +71,15 @@ def load_decoder(options: State, *, trained: Path | None) -> StateDecoder:
 
     Args:
         options: of the states.
-        trained: folder of a trained decoder (``MODELS/decoder``), for imagenet, colour and clip_vae.
+        trained: folder of a trained decoder (``MODELS/decoder``), for imagenet, colour and clip_vae; of
+            siglip_flux, a trained one takes the place of FLUX.1 dev.
 
     Raises:
         ConfigError: the trained decoder is missing or is of other states; weights do not fit the options.
     """
     _, new_decoder = _classes(options)
-    decoder = _trained(options, trained) if new_decoder is None else new_decoder(options)
+    rolling = options.family == "siglip_flux" and trained is not None and (trained / WEIGHTS).is_file()
+    decoder = _trained(options, trained) if new_decoder is None or rolling else new_decoder(options)
     return decoder if options.aspect == 1 else StretchedDecoder(decoder, options.aspect)
 
 
@@ -119,22 +125,33 @@ def _classes(options: State) -> tuple[NewEncoder, NewDecoder | None]:
 
 
 def _trained(options: State, folder: Path | None) -> StateDecoder:
-    from generation.encoders.flow_decoder import FlowDecoder
     from generation.encoders.weights import best_device
 
-    if folder is None or not (folder / "model.safetensors").is_file():
+    if folder is None or not (folder / WEIGHTS).is_file():
         raise ConfigError(
             f"the family {options.family} is painted by a decoder of its own, and there is none in "
             f"{folder or 'MODELS/decoder'}: run `videoauteur train decoder`"
         )
     recipe = load(folder / "recipe.yaml", (), Recipe).config
-    for key in ("family", "tokens", "width", "picture_px", "aspect"):
+    # The rolling decoder's pictures have a size of their own, four of them being one picture of FLUX.
+    sizes = ("picture_px",) if recipe.decoder.rolling is None else ()
+    for key in ("family", "tokens", "width", *sizes, "aspect"):
         trained, asked = getattr(recipe.state, key), getattr(options, key)
         if trained != asked:
             raise ConfigError(f"{folder} was trained with state.{key}={trained}, the recipe says {asked}")
-    decoder = FlowDecoder(recipe.decoder, options, Statistics.load(folder / "statistics.safetensors"))
-    missing, unknown = decoder.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    decoder = _untrained(recipe, options, Statistics.load(folder / "statistics.safetensors"))
+    missing, unknown = decoder.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     learned = {name for name, parameter in decoder.named_parameters() if parameter.requires_grad}
     if unknown or learned & set(missing):
         raise ConfigError(f"{folder}: model.safetensors is not of the decoder that recipe.yaml describes")
     return decoder.to(best_device()).eval()
+
+
+def _untrained(recipe: Recipe, options: State, statistics: Statistics) -> TrainedDecoder:
+    if recipe.decoder.rolling is not None:
+        from generation.encoders.rolling import RollingDecoder
+
+        return RollingDecoder(recipe.decoder, recipe.state, statistics)
+    from generation.encoders.flow_decoder import FlowDecoder
+
+    return FlowDecoder(recipe.decoder, options, statistics)

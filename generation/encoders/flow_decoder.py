@@ -11,20 +11,19 @@ tells the velocity itself still paints noise.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from generation.config import Decoder, State
 from generation.core import flow
-from generation.core.learner import Batch, Learner, Row
-from generation.core.states import Pictures, StateDecoder, Statistics
+from generation.core.learner import Batch, Row
+from generation.core.states import Pictures, Statistics
 from generation.encoders.pictures import from_network, to_network
+from generation.encoders.trained_decoder import TrainedDecoder
 from generation.encoders.vae import latent_shape, load_vae
 from pipeline.platform.config import ConfigError
 
@@ -37,7 +36,7 @@ LEAST_TIME = 0.05
 """Bounds the weight of nearly clean pictures."""
 
 
-class FlowDecoder(Learner, StateDecoder):
+class FlowDecoder(TrainedDecoder):
     """Paints pictures ``[n, picture_px, picture_px, 3]`` from states.
 
     Args:
@@ -72,21 +71,11 @@ class FlowDecoder(Learner, StateDecoder):
         self.unet = _unet(self._shape, options, tokens=state.tokens * options.state_tokens)
 
     def collate(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:
-        """See :meth:`Learner.collate`; reads ``state`` and ``keyframe`` of clip rows.
-
-        Raises:
-            ConfigError: the key frames are not of ``state.picture_px``.
-        """
-        pictures = torch.stack([torch.as_tensor(row["keyframe"]) for row in rows])
-        if pictures.shape[1:] != (self.picture_px, self.picture_px, 3):
-            raise ConfigError(
-                f"the key frames are {pictures.shape[2]} x {pictures.shape[1]}, state.picture_px is "
-                f"{self.picture_px}: make the features again with this configuration"
-            )
+        """See :meth:`Learner.collate`; reads ``state`` and ``keyframe`` of clip rows."""
         draws = torch.stack([torch.rand((), generator=flow.stream(seed, "drop")) for seed in seeds])
         return {
             "state": torch.stack([torch.as_tensor(row["state"]) for row in rows]).float(),
-            "picture": pictures,
+            "picture": self.keyframes_of(rows),
             "noise": flow.noise_like(torch.empty(len(rows), *self._shape), seeds),
             "time": flow.sample_times(seeds, shift=self.options.time_shift),
             "keep": draws >= self.options.drop_state,
@@ -106,15 +95,9 @@ class FlowDecoder(Learner, StateDecoder):
         parts = [self._paint(part, seed) for part in torch.split(z, PICTURES_AT_ONCE)]
         return np.concatenate(parts)
 
-    def preview(self, rows: Sequence[Row], folder: Path, *, seed: int) -> None:
-        """``pictures.png``: each row's true picture and, right of it, the painted one."""
-        true = np.stack([np.asarray(row["keyframe"]) for row in rows])
-        states = torch.stack([torch.as_tensor(row["state"]) for row in rows])
-        pairs = np.concatenate([true, self.decode(states, seed=seed)], axis=2)
-        across = max(1, round(len(pairs) ** 0.5))
-        pairs = np.concatenate([pairs, np.zeros_like(pairs[: -len(pairs) % across])])
-        lines = [np.concatenate(pairs[i : i + across], axis=1) for i in range(0, len(pairs), across)]
-        Image.fromarray(np.concatenate(lines)).save(folder / "pictures.png")
+    def repaint(self, rows: Sequence[Row], *, seed: int) -> Pictures:
+        """See :meth:`TrainedDecoder.repaint`."""
+        return self.decode(torch.stack([torch.as_tensor(row["state"]) for row in rows]), seed=seed)
 
     def _space(self, state: State, options: Decoder) -> tuple[int, int, int]:
         """Channels, height, width of what is painted."""

@@ -6,9 +6,11 @@ back, so that no part of a clip is missing in its state or its key frame.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from generation.core.states import Pictures, StateDecoder, StateEncoder
+from generation.core.states import Picture, Pictures, StateDecoder, StateEncoder
 from generation.encoders.pictures import fitted, resized
 
 
@@ -47,9 +49,17 @@ class StretchedDecoder(StateDecoder):
 
     def __init__(self, inner: StateDecoder, aspect: float) -> None:
         self.inner, self.aspect = inner, aspect
-        self.picture_px = inner.picture_px
+        self.picture_px, self.memory = inner.picture_px, inner.memory
 
     def decode(self, z: Tensor, *, seed: int) -> Pictures:
         """See :meth:`StateDecoder.decode`."""
-        squares = self.inner.decode(z, seed=seed)
+        return self._stretched(self.inner.decode(z, seed=seed))
+
+    def decode_next(self, z: Tensor, earlier: Sequence[Picture], *, seed: int) -> Picture:
+        """See :meth:`StateDecoder.decode_next`; earlier pictures are squeezed as those of training were."""
+        squares = [resized(each[None], self.picture_px, self.picture_px)[0] for each in earlier]
+        picture: Picture = self._stretched(self.inner.decode_next(z, squares, seed=seed)[None])[0]
+        return picture
+
+    def _stretched(self, squares: Pictures) -> Pictures:
         return resized(squares, self.picture_px, width_of(self.picture_px, self.aspect))

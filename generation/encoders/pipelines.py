@@ -27,6 +27,18 @@ def load_part(kind: Any, path: Path | None, options: State, **given: Any) -> Any
     )
 
 
+def check_side(options: State, multiple_px: int, name: str) -> None:
+    """Check that a pipeline can paint squares of ``state.picture_px``.
+
+    Raises:
+        ConfigError: it needs a multiple of another number.
+    """
+    if options.picture_px % multiple_px:
+        raise ConfigError(
+            f"state.picture_px is {options.picture_px}: {name} needs a multiple of {multiple_px}"
+        )
+
+
 class PipelineDecoder(StateDecoder):
     """A pipeline that paints squares, one state at a time.
 
@@ -44,10 +56,7 @@ class PipelineDecoder(StateDecoder):
         name = type(pipeline).__name__
         if options.width != width:
             raise ConfigError(f"state.width is {options.width}, these weights for {name} want {width}")
-        if options.picture_px % multiple_px:
-            raise ConfigError(
-                f"state.picture_px is {options.picture_px}: {name} needs a multiple of {multiple_px}"
-            )
+        check_side(options, multiple_px, name)
         self.picture_px = options.picture_px
         self._pipeline = pipeline.to(best_device())
         self._pipeline.set_progress_bar_config(disable=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import FluxPipeline
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import SiglipImageProcessorPil, SiglipVisionModel
 
 from generation.config import State
@@ -51,32 +51,51 @@ class SiglipEncoder(StateEncoder):
         return read_pictures(self._processor, centres, self._model, lambda made: made.last_hidden_state)
 
 
-class ReduxDecoder(PipelineDecoder):
-    """FLUX.1 dev without its text encoders; Redux maps a state to as many text tokens.
+class ReduxText(nn.Module):
+    """FLUX.1 Redux, which maps a state to as many text tokens of FLUX.1.
 
     The tokens of the prompt before them are zeros, as in diffusers' pipeline without text encoders.
+
+    Args:
+        options: of the states.
+        flux: configuration of the transformer that reads the tokens.
+
+    Raises:
+        ConfigError: it reads tokens of another width.
     """
 
-    def __init__(self, options: State) -> None:
-        redux = load_part(ReduxImageEncoder, options.path, options, subfolder="image_embedder")
-        pipeline = load_part(FluxPipeline, options.base, options, **WITHOUT_TEXT)
-        flux, made = pipeline.transformer.config, redux.config.txt_in_features
-        if made != flux.joint_attention_dim:
+    def __init__(self, options: State, flux: Any) -> None:
+        super().__init__()
+        self.redux = load_part(ReduxImageEncoder, options.path, options, subfolder="image_embedder")
+        made, wanted = self.redux.config.txt_in_features, flux.joint_attention_dim
+        if made != wanted:
             raise ConfigError(
-                f"state.path makes text tokens of {made}, state.base reads {flux.joint_attention_dim}: "
+                f"state.path makes text tokens of {made}, state.base reads {wanted}: "
                 "set both to folders of FLUX.1"
             )
+        self.width = int(self.redux.config.redux_dim)
+        self._text, self._pooled = (TEXT_TOKENS, wanted), flux.pooled_projection_dim
+
+    def forward(self, states: Tensor) -> dict[str, Tensor]:
+        """Return the pipeline's inputs for states ``[n, tokens, width]``."""
+        seen = self.redux(states).image_embeds
+        return {
+            "prompt_embeds": torch.cat([seen.new_zeros(len(states), *self._text), seen], dim=1),
+            "pooled_prompt_embeds": seen.new_zeros(len(states), self._pooled),
+        }
+
+
+class ReduxDecoder(PipelineDecoder):
+    """FLUX.1 dev without its text encoders, which paints the tokens of Redux."""
+
+    def __init__(self, options: State) -> None:
+        pipeline = load_part(FluxPipeline, options.base, options, **WITHOUT_TEXT)
+        text = ReduxText(options, pipeline.transformer.config)
         # Latents are packed in squares of two.
-        multiple = 2 * pipeline.vae_scale_factor
-        super().__init__(pipeline, options, width=redux.config.redux_dim, multiple_px=multiple)
-        self._redux = redux.to(self._pipeline.device).eval()
-        self._text = (1, TEXT_TOKENS, flux.joint_attention_dim)
-        self._pooled = (1, flux.pooled_projection_dim)
+        super().__init__(pipeline, options, width=text.width, multiple_px=2 * pipeline.vae_scale_factor)
+        self._text = text.to(self._pipeline.device).eval()
 
     def condition(self, state: Tensor) -> dict[str, Any]:
         """See :meth:`PipelineDecoder.condition`."""
-        seen = self._redux(state).image_embeds
-        return {
-            "prompt_embeds": torch.cat([seen.new_zeros(self._text), seen], dim=1),
-            "pooled_prompt_embeds": seen.new_zeros(self._pooled),
-        }
+        found: dict[str, Any] = self._text(state)
+        return found

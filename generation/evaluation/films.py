@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from generation.core.states import Pictures, Statistics
+from generation.core.states import Picture, Pictures, Statistics
 from generation.core.story import prompt_of
 from generation.evaluation.networks import PictureNetwork, evenly
 from generation.evaluation.stories import coherence_figures
 from generation.evaluation.text_image import ClipModel, clip_i, clip_t
 from generation.film.footage import clip_frames
 from generation.film.plan import FILE, FilmError, Plan, PlannedStep
-from generation.film.stills import Picture, read_picture
+from generation.film.stills import read_picture
 from pipeline.evaluation.figures import Figure, measured, missing
 
 SHOT_FRAMES = 4

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from generation.core.states import Picture
 from generation.film.footage import Chapter, as_srt, clip_frames, duration_of, join, mp4_key
 from generation.film.plan import Plan, PlannedStep, credit_of
-from generation.film.stills import Picture, SheetRow, contact_sheet, png_key, write_png
+from generation.film.stills import SheetRow, contact_sheet, png_key, write_png
 from models.files import parts_digest
 
 FRAMES_ON_SHEET = 4

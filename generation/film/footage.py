@@ -21,7 +21,7 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 from numpy.typing import NDArray
 
-from generation.film.stills import Picture
+from generation.core.states import Picture
 from models.errors import MediaError
 from models.files import whole_file
 from models.media import frames, open_media, write_video

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generation import config
-from generation.core.states import Pictures
+from generation.core.states import Picture, Pictures
 from generation.core.story import Source, Step, prompt_of
 from generation.encoders.geometry import width_of
 from generation.encoders.pictures import fitted
@@ -44,7 +44,7 @@ from generation.film.plan import (
     seed_of,
 )  # fmt: skip
 from generation.film.state_files import numbers_of, read_state, write_state
-from generation.film.stills import Picture, png_key, read_picture, write_png
+from generation.film.stills import png_key, read_picture, write_png
 from models.files import parts_digest
 
 Video = NDArray[np.uint8]
@@ -161,8 +161,10 @@ class _FilmJob:
             for step, picture in zip(self.plan.steps, painted, strict=True):
                 yield step, self._encoded(step, picture), picture
         else:
+            pictures: list[Picture] = []
             for step, state in self._planned():
-                yield step, state, self._decoded(step, state)
+                pictures.append(self._decoded(step, state, pictures))
+                yield step, state, pictures[-1]
 
     def _made_side_by_side(self) -> list[Picture]:
         """Render clips in threads while later steps are planned; return the key frames.
@@ -286,19 +288,23 @@ class _FilmJob:
             make = partial(_one_picture, retriever, source)
             yield step, state, self._keyframes([step], key, make)[0]
 
-    def _decoded(self, step: PlannedStep, state: Tensor | None) -> Picture:
+    def _decoded(self, step: PlannedStep, state: Tensor | None, before: Sequence[Picture]) -> Picture:
+        """Return the key frame of a state, decoded in view of as many earlier ones as the decoder reads."""
         decoder = self.models.decoder
         if state is None or decoder is None:
             raise FilmError("the director gives no visual states: key frames need --painter")
         given = self.plan.first_picture if step.step == 1 else None
         seed = seed_of(self.plan.seed, "keyframe", step.step)
-        key = parts_digest("keyframe", self.plan.models.get("decoder"), given, numbers_of(state), seed)
+        seen = before[max(0, len(before) - decoder.memory) :]
+        key = parts_digest(
+            "keyframe", self.plan.models.get("decoder"), given, numbers_of(state), seed, *seen
+        )
 
         def make() -> Pictures:
             if given is not None:
                 width = width_of(decoder.picture_px, decoder.aspect)
                 return fitted(first_picture(self.out)[None], decoder.picture_px, width)
-            return decoder.decode(state[None], seed=seed)
+            return decoder.decode_next(state, seen, seed=seed)[None]
 
         return self._keyframes([step], key, make)[0]
 

@@ -20,15 +20,13 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from generation import config
-from generation.core.states import Pictures
+from generation.core.states import Picture, Pictures
+from generation.encoders.grid import CELLS, SIDE, cells_of, masked_grid
 from generation.encoders.pictures import square
 from generation.encoders.weights import best_device
-from generation.film.stills import Picture
 from models.files import parts_digest, sha256_of
 from pipeline.platform.config import ConfigError
 
-CELLS = 4
-SIDE = 2
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 
@@ -77,21 +75,16 @@ class RollingPainter:
     ) -> Pictures:
         """See :class:`generation.film.make.Painter`."""
         cell_px = self._options.picture_px
-        grid = np.full((CELLS, cell_px, cell_px, 3), 127, np.uint8)
-        mask = np.full((CELLS, cell_px, cell_px), 255, np.uint8)
-        for place, picture in enumerate([*known, *hints]):
-            grid[place] = square(picture[None], cell_px)[0]
-        mask[: len(known)] = 0
+        grid, mask = masked_grid([*known, *hints], cell_px, slice(len(known), CELLS))
         scenes = (f"{place}: {text}" for place, text in zip(PLACES, captions, strict=False))
         painted = _run(
             self._pipeline, self._options, seed, SIDE * cell_px,
             prompt="A grid of four scenes that follow each other. " + " ".join(scenes),
-            image=Image.fromarray(_tiled(grid)),
-            mask_image=Image.fromarray(_tiled(mask)),
+            image=Image.fromarray(grid),
+            mask_image=Image.fromarray(mask),
             strength=self._options.strength if hints else 1.0,
         )  # fmt: skip
-        rows = square(painted[None], SIDE * cell_px)[0].reshape(SIDE, cell_px, SIDE, cell_px, 3)
-        return np.ascontiguousarray(rows.swapaxes(1, 2).reshape(grid.shape)[len(known) : len(captions)])
+        return cells_of(square(painted[None], SIDE * cell_px)[0])[len(known) : len(captions)]
 
 
 def load_painter(folder: Path, options: config.PainterSettings) -> TextPainter | RollingPainter:
@@ -135,10 +128,3 @@ def _run(
         0
     ]
     return np.asarray((painted * 255).round(), np.uint8)
-
-
-def _tiled(cells: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """``[4, side, side, ...]`` as one ``[2 side, 2 side, ...]``."""
-    side = cells.shape[1]
-    rows = cells.reshape(SIDE, SIDE, side, side, *cells.shape[3:]).swapaxes(1, 2)
-    return np.ascontiguousarray(rows.reshape(SIDE * side, SIDE * side, *cells.shape[3:]))

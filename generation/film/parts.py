@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from generation.core.states import Pictures, StateDecoder, StateEncoder
+from generation.core.states import Picture, Pictures, StateDecoder, StateEncoder
 from generation.core.story import Source, Step
 from generation.film.footage import Sound
-from generation.film.stills import Picture
 
 Condition = Literal["state", "keyframe", "caption"]
 """The input that a generator's clip follows, beside its text."""

@@ -23,12 +23,11 @@ from torch import Tensor
 from transformers.utils.import_utils import is_torchvision_available
 
 from generation import config
-from generation.core.states import Pictures
+from generation.core.states import Picture, Pictures
 from generation.encoders.pictures import covering
 from generation.encoders.processors import processor_class
 from generation.encoders.weights import best_device
 from generation.film.footage import Sound
-from generation.film.stills import Picture
 from models.files import parts_digest, sha256_of
 from pipeline.platform.config import ConfigError
 

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from generation.core.states import Picture
 from generation.core.story import Source
-from generation.film.stills import Picture, read_picture, write_png
+from generation.film.stills import read_picture, write_png
 from models.errors import UsageError
 from models.files import parts_digest, write_whole
 

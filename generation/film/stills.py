@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from generation.core.states import Picture
 from models.errors import UsageError
 from models.files import whole_file
-
-Picture = NDArray[np.uint8]
-"""One RGB picture ``[height, width, 3]``."""
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_BYTES = 20_000_000

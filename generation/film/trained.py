@@ -189,8 +189,8 @@ class TrainedModels:
 
     def painter(self) -> PainterParts:
         """Load the decoder of states and, if there is one, the painter of captions."""
-        from generation.encoders.flow_decoder import FlowDecoder
         from generation.encoders.geometry import StretchedDecoder
+        from generation.encoders.trained_decoder import TrainedDecoder
         from generation.store import load_decoder_for
 
         recipe = self._recipe("generator")
@@ -200,7 +200,7 @@ class TrainedModels:
             return PainterParts(decoder=None, identity={})
         decoder = load_decoder_for(self.folder)
         own = decoder.inner if isinstance(decoder, StretchedDecoder) else decoder
-        if isinstance(own, FlowDecoder):
+        if isinstance(own, TrainedDecoder):
             own.options = self._recipe("decoder").decoder
         identity = {"decoder": self._identity("decoder", getattr(own, "options", recipe.state))}
         painter = None

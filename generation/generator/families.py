@@ -7,11 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffusers.training_utils import cast_training_params
-from torch import float32
-
 from generation import config
-from generation.encoders.backbones import lora_config
+from generation.encoders.backbones import add_lora
 from generation.encoders.codecs import VideoCodec
 from generation.generator.backbone import VideoBackbone
 from generation.generator.ltx import LtxBackbone
@@ -42,10 +39,7 @@ def load_video_backbone(
     transformer: Any
     for transformer in backbone.transformers().values():
         if chosen.train == "lora":
-            transformer.requires_grad_(False)
-            transformer.add_adapter(lora_config(chosen.lora))
-            # Small updates are lost in bfloat16.
-            cast_training_params(transformer, dtype=float32)
+            add_lora(transformer, chosen.lora)
         if chosen.gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
     return backbone

@@ -19,12 +19,11 @@ from ray.serve.exceptions import ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from torch import Tensor
 
-from generation.core.states import Pictures, StateDecoder, StateEncoder
+from generation.core.states import Picture, Pictures, StateDecoder, StateEncoder
 from generation.core.story import Source, Step
 from generation.film.footage import Sound
 from generation.film.make import FilmCancelled
 from generation.film.parts import FilmModels
-from generation.film.stills import Picture
 from pipeline.platform import metrics
 
 LOST = (RayActorError, WorkerCrashedError, ObjectLostError, ReplicaUnavailableError)
@@ -164,14 +163,19 @@ class RemoteEncoder(StateEncoder):
 class RemoteDecoder(StateDecoder):
     """The decoder of a painter's replica."""
 
-    def __init__(self, remote: Remote, picture_px: int, aspect: float) -> None:
-        self.picture_px, self.aspect = picture_px, aspect
+    def __init__(self, remote: Remote, *, picture_px: int, aspect: float, memory: int) -> None:
+        self.picture_px, self.aspect, self.memory = picture_px, aspect, memory
         self._remote = remote
 
     def decode(self, z: Tensor, *, seed: int) -> Pictures:
         """See :meth:`generation.core.states.StateDecoder.decode`."""
         pictures: Pictures = self._remote.call("decode", z, seed)
         return pictures
+
+    def decode_next(self, z: Tensor, earlier: Sequence[Picture], *, seed: int) -> Picture:
+        """See :meth:`generation.core.states.StateDecoder.decode_next`."""
+        picture: Picture = self._remote.call("decode_next", z, earlier, seed)
+        return picture
 
 
 class RemotePainter:

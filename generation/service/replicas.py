@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from generation.core.states import Pictures
+from generation.core.states import Picture, Pictures
 from generation.core.story import Source, Step
 from generation.film.footage import Sound
 from generation.film.parts import SoundGenerator
-from generation.film.stills import Picture
 from generation.film.trained import DirectorParts, GeneratorParts, Models, PainterParts
 from pipeline.platform.packages import check_packages
 
 T = TypeVar("T")
+DECODER_FACTS = ("picture_px", "aspect", "memory")
 
 
 class InterruptedModelError(Exception):
@@ -110,7 +110,7 @@ class PainterReplica(_Replica[PainterParts]):
         names = ("identity", "memory", "cells", "uses_hints")
         return {
             "identity": dict(self._parts.identity),
-            "decoder": decoder and {"picture_px": decoder.picture_px, "aspect": decoder.aspect},
+            "decoder": decoder and {name: getattr(decoder, name) for name in DECODER_FACTS},
             "painter": None if painter is None else {name: getattr(painter, name) for name in names},
         }
 
@@ -119,6 +119,12 @@ class PainterReplica(_Replica[PainterParts]):
         decoder = self._parts.decoder
         assert decoder is not None
         return await self._model.run(lambda: decoder.decode(z, seed=seed))
+
+    async def decode_next(self, z: Tensor, earlier: Sequence[Picture], seed: int) -> Picture:
+        """See :meth:`generation.core.states.StateDecoder.decode_next`."""
+        decoder = self._parts.decoder
+        assert decoder is not None
+        return await self._model.run(lambda: decoder.decode_next(z, earlier, seed=seed))
 
     async def paint(
         self, captions: Sequence[str], known: Sequence[Picture], hints: Sequence[Picture], seed: int

@@ -18,7 +18,7 @@ from generation.config import Recipe, Train
 from generation.core.learner import Row
 from generation.core.states import Statistics
 from generation.data.features import make_features
-from generation.data.reading import FACTS, HELD_OUT, TRAIN, OpenedBatches, named, read_rows, store_of
+from generation.data.reading import FACTS, HELD_OUT, TRAIN, OpenedBatches, opener, read_rows
 from generation.store import Kind, new_learner, publish, save_learner
 from generation.training.loop import Batches, Line, train
 from models.files import parquet_files
@@ -103,21 +103,21 @@ def train_here(kind: Kind, models: Path, recipe: Recipe) -> None:
         return
     with _bar(kind, options) as bar:
         train(
-            learner, partial(_batches, kind, models, options), options, folder,
+            learner, partial(_batches, kind, models, recipe), options, folder,
             made_with=_made_with(kind, models, recipe), report=partial(_report, bar),
-            held_out=_held_out(kind, features),
+            held_out=_held_out(kind, features, recipe),
         )  # fmt: skip
     if PartialState().is_main_process:
         publish(recipe, folder, statistics=statistics)
 
 
-def _held_out(kind: Kind, features: Path) -> list[dict[str, Any]]:
+def _held_out(kind: Kind, features: Path, recipe: Recipe) -> list[dict[str, Any]]:
     """Return rows for the validation loss, of as many videos as possible."""
-    store, found = store_of(features), list[Row]()
+    open_row, found = opener(kind, features, recipe.decoder), list[Row]()
     for part in parquet_files(features / HELD_OUT):
         found += pq.read_table(part).to_pylist()
     chosen = found[:: max(1, len(found) // VALIDATED_ROWS)][:VALIDATED_ROWS]
-    return [named(row, store, by_name=kind == "decoder") for row in chosen]
+    return [open_row(row) for row in chosen]
 
 
 def _bar(kind: Kind, options: Train) -> Bar:
@@ -135,9 +135,8 @@ def check_data(kind: Kind, models: Path, recipe: Recipe) -> None:
         ConfigError: naming the option and the way out.
     """
     table = models / "features" / kind / TRAIN
-    options: Train = getattr(recipe, kind).train
     try:
-        _batches(kind, models, options, 0, 1)
+        _batches(kind, models, recipe, 0, 1)
     except ShardError as error:
         raise ConfigError(str(error)) from error
     if kind == "director":
@@ -156,13 +155,14 @@ def check_data(kind: Kind, models: Path, recipe: Recipe) -> None:
             )
 
 
-def _batches(kind: Kind, models: Path, options: Train, rank: int, world: int) -> Batches:
+def _batches(kind: Kind, models: Path, recipe: Recipe, rank: int, world: int) -> Batches:
+    options: Train = getattr(recipe, kind).train
     features = models / "features" / kind
     batches = ShardBatches(
         features / TRAIN, seed=options.seed, batch_size=options.batch_size,
         lanes=options.lanes, rank=rank, world=world,
     )  # fmt: skip
-    return OpenedBatches(batches, store_of(features), by_name=kind == "decoder")
+    return OpenedBatches(batches, opener(kind, features, recipe.decoder))
 
 
 def _made_with(kind: Kind, models: Path, recipe: Recipe) -> dict[str, Any]:

@@ -6,22 +6,25 @@ Features of the GPU recipes are made on a cluster with one logical GPU, as these
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import ray
+from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from generation.captioner.conversation import Conversations, load_processor
 from generation.captioner.tuning import load_captioner, train_captioner
 from generation.config import RECIPES, Features, Recipe
+from generation.core.states import Picture
 from generation.data.features import make_features
 from generation.data.maker import Kind
 from generation.data.narrated import FeatureError
 from generation.data.ray_features import pool_size
-from generation.data.reading import TRAIN, read_rows
+from generation.data.reading import TRAIN, opener, read_rows
+from generation.encoders.rolling import RollingDecoder
 from generation.film.make import make_film
 from generation.film.plan import Request
 from generation.film.trained import TrainedModels, film_models
@@ -32,7 +35,7 @@ from pipeline.platform.config import load
 from tests.support.narrated import counting_dataset
 from tests.support.recipe_weights import FILES
 from tests.support.tiny_captioners import example, save_qwen3_vl, save_qwen25_vl
-from tests.support.tiny_states import PROJECTION, save_flux, save_sdxl, save_unclip, save_wan
+from tests.support.tiny_states import PROJECTION, save_fill, save_flux, save_sdxl, save_unclip, save_wan
 from tests.support.tiny_video import save_wan22, words_tokenizer
 
 STEPS = 3
@@ -51,6 +54,7 @@ TINY_STATES = {
     "clip_sdxl": ("ip-adapter", "sdxl", 17, 32),
     "siglip_flux": ("redux", "flux", 16, 32),
 }
+RENDERER = "decoder-flux.1-fill-lora-siglip"
 """Path, base, tokens and width of the states of each family."""
 PAINTED_PAIRS = (
     ("director-qwen3-0.6b-ip-adapter", "generator-wan2.1-1.3b-lora-ip-adapter"),
@@ -69,6 +73,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_wan(folder / "i2v")
     save_sdxl(folder)
     save_flux(folder)
+    save_fill(folder)
     for part in ("text_encoder", "tokenizer"):
         (folder / "i2v" / part).symlink_to(folder / "t2v" / part)
     sizes: dict[str, Any] = {
@@ -101,13 +106,15 @@ def small(file: Path, weights: Path) -> Recipe:
     path, base, tokens, width = TINY_STATES[shipped.state.family]
     state = {"path": weights / path, "tokens": tokens, "width": width, "picture_px": 32, "dtype": "float32"}
     if base is not None:
-        state["base"] = weights / base
+        state["base"] = weights / ("fill" if kind == "decoder" else base)
     changed = {f"state.{key}": value for key, value in state.items()}
     changed |= {f"{kind}.train.{key}": value for key, value in SHORT_RUN.items()}
     changed |= {"features.num_cpus": 1, "features.held_out": 0}
     if kind == "director":
         changed["director.backbone.path"] = weights / ("qwen2" if "2.5" in file.name else "qwen3")
         changed |= SHORT_TEXTS
+    elif kind == "decoder":
+        changed |= {"decoder.rolling.lora.rank": 2, "decoder.sample_steps": 1}
     else:
         folder = weights / ("i2v" if "i2v" in file.name else "t2v")
         changed |= {"generator.transformer.path": folder / "transformer",
@@ -138,7 +145,8 @@ def test_a_recipe_goes_from_features_to_a_preview(
     features = make_features(kind, dataset, tmp_path, recipe, runner=runner)  # type: ignore[arg-type]
     folder = train_model(kind, dataset, tmp_path, recipe, runner="local")  # type: ignore[arg-type]
     assert trained_steps(folder) == [1, 2, 3]
-    assert previewed(kind, tmp_path, features) == (1 if kind == "director" else 2)  # type: ignore[arg-type]
+    written = {"director": 1, "generator": 2, "decoder": 1}[kind]
+    assert previewed(kind, tmp_path, features, recipe) == written  # type: ignore[arg-type]
 
 
 def trained_steps(folder: Path) -> list[int]:
@@ -146,12 +154,13 @@ def trained_steps(folder: Path) -> list[int]:
     return [line["step"] for line in lines if "loss" in line]
 
 
-def previewed(kind: Kind, models: Path, features: Path) -> int:
+def previewed(kind: Kind, models: Path, features: Path, recipe: Recipe) -> int:
     """Load the model of a folder and let it preview two rows; return the number of files."""
     learner = load_learner(kind, models)
     folder = models / "preview"
     folder.mkdir()
-    learner.preview(list(read_rows(features, TRAIN))[:2], folder, seed=0)
+    rows = map(opener(kind, features, recipe.decoder), list(read_rows(features, TRAIN))[:2])
+    learner.preview(list(rows), folder, seed=0)
     return len(list(folder.iterdir()))
 
 
@@ -166,7 +175,7 @@ def test_a_director_of_packaged_weights_goes_from_features_to_a_preview(
     folder = train_model("director", dataset, tmp_path, recipe, runner="local")
     if recipe.director.kind == "language":
         assert trained_steps(folder) == [1, 2, 3]
-    assert previewed("director", tmp_path, features) == 1
+    assert previewed("director", tmp_path, features, recipe) == 1
 
 
 def test_the_embedded_recipe_goes_from_features_to_a_film(dataset: Path, tmp_path: Path) -> None:
@@ -187,13 +196,33 @@ def test_a_pair_films_with_the_painter_of_its_states(
     assert_films(tmp_path)
 
 
-def assert_films(models: Path) -> None:
-    """Make a film of two steps with the models of a folder."""
+def test_the_trained_renderer_paints_the_key_frames_of_its_pair(
+    weights: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*PAINTED_PAIRS[1], RENDERER):
+        recipe, kind = small(RECIPES / f"{name}.yaml", weights), name.partition("-")[0]
+        train_model(kind, dataset, tmp_path, recipe, runner="local")  # type: ignore[arg-type]
+    seen: list[int] = []
+    decode_next = RollingDecoder.decode_next
+
+    def noted(self: RollingDecoder, z: Tensor, earlier: Sequence[Picture], *, seed: int) -> Picture:
+        seen.append(len(earlier))
+        return decode_next(self, z, earlier, seed=seed)
+
+    monkeypatch.setattr(RollingDecoder, "decode_next", noted)
+    assert_films(tmp_path, steps=4)
+    assert seen == [0, 1, 2, 2]
+
+
+def assert_films(models: Path, steps: int = 2) -> None:
+    """Make a film with the models of a folder."""
     trained = TrainedModels(models)
     parts = film_models(trained.director(), trained.painter(), trained.generator())
     options = trained.recipe().film
-    film = make_film(Request(goal="How to make soup?", steps=2), parts, models / "film", options=options)
-    assert film.path.is_file() and len(film.plan.steps) == 2
+    film = make_film(
+        Request(goal="How to make soup?", steps=steps), parts, models / "film", options=options
+    )
+    assert film.path.is_file() and len(film.plan.steps) == steps
 
 
 @pytest.mark.parametrize("name", CAPTIONERS)

@@ -16,7 +16,8 @@ ONE_GPU = ("director-qwen3-0.6b", "generator-wan2.1-1.3b-lora")
 EIGHT_GPUS = ("director-qwen3-vl-8b-lora", "generator-wan2.1-14b-lora")
 TEXTS_ALONE = ("director-qwen3-8b-lora-text", "generator-wan2.1-i2v-14b-lora-keyframe")
 IP_ADAPTER = ("director-qwen3-0.6b-ip-adapter", "generator-wan2.1-1.3b-lora-ip-adapter")
-SIGLIP = ("director-qwen3-8b-lora-siglip", "generator-wan2.1-14b-lora-siglip")
+SIGLIP = ("director-qwen3-8b-lora-siglip", "generator-wan2.1-14b-lora-siglip",
+          "decoder-flux.1-fill-lora-siglip")  # fmt: skip
 POOLED = ("director-qwen3-0.6b", "director-qwen3-4b-lora", "director-qwen3-8b-lora",
           "generator-wan2.1-1.3b-full", "generator-wan2.1-1.3b-lora")  # fmt: skip
 WAN = ("director-qwen2.5-vl-7b-lora", *EIGHT_GPUS, *TEXTS_ALONE, "generator-wan2.1-14b-full",

@@ -27,6 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from generation import config
 from generation.config import Recipe
 from generation.encoders.backbones import Language
+from generation.encoders.rolling import RollingDecoder
+from generation.encoders.siglip_flux import TEXT_TOKENS
 from generation.generator.backbone import Condition
 from generation.generator.model import GeneratorModel
 from tests.support.recipe_weights import (
@@ -60,6 +62,7 @@ STORY_TOKENS = {"action": 35, "caption": 110, "heading": 12}
 H100_FLOPS, SHARE = 989e12, 0.4
 """Dense bfloat16 operations a second, and the part of them that training reaches."""
 CAPTION_TOKENS = 512
+UNITS = {"director": "story", "generator": "clip", "decoder": "key frame"}
 ATTEMPTS = 20
 
 
@@ -86,7 +89,7 @@ class Size:
         rows: samples of a micro-batch.
         samples: of the whole run.
         unit: name of a sample.
-        forwards: forward passes that sampling one clip takes.
+        forwards: forward passes that sampling one takes.
     """
 
     weights: Weights
@@ -108,7 +111,8 @@ class Size:
             "(bfloat16).",
         ]
         if made:
-            sentences.append(f"One clip made, with and without the condition: {made:.0f} s on that GPU.")
+            how = ", with and without the condition" if self.unit == "clip" else ""
+            sentences.append(f"One {self.unit} made{how}: {made:.0f} s on that GPU.")
         filled = textwrap.fill(" ".join(sentences), 106, break_on_hyphens=False)
         return "".join(f"# {line}\n" for line in filled.splitlines())
 
@@ -230,6 +234,8 @@ def _checkpointed(recipe: Recipe, checkpointing: bool) -> Recipe:
     tree = recipe.model_dump(mode="json")
     tree["generator"]["transformer"]["gradient_checkpointing"] = checkpointing
     tree["director"]["backbone"]["gradient_checkpointing"] = checkpointing
+    if tree["decoder"]["rolling"] is not None:
+        tree["decoder"]["rolling"]["gradient_checkpointing"] = checkpointing
     return Recipe.model_validate(tree)
 
 
@@ -290,6 +296,25 @@ def generator_case(recipe: Recipe, rows: int) -> Case:
     )  # fmt: skip
 
 
+def keyframes_loss(model: RollingDecoder, rows: int) -> torch.Tensor:
+    """Return a scalar that depends on the velocity of so many grids."""
+    side = 2 * model.picture_px // 8
+    noisy = torch.randn(rows, 16, side, side)
+    known = torch.randn(rows, (side // 2) ** 2, 4 * (16 + 64))
+    states = torch.randn(rows, *model.statistics.mean.shape)
+    return model.velocity(noisy, torch.rand(rows), known, states).square().mean()
+
+
+def decoder_case(recipe: Recipe, rows: int) -> Case:
+    """Return the micro-batch of the rolling decoder; a layer is a double one with two single ones."""
+    tokens = (recipe.state.picture_px // 8) ** 2 + TEXT_TOKENS + recipe.state.tokens
+    return Case(
+        build=lambda layers, again: learner_of(_checkpointed(recipe, again), "decoder", layers),
+        loss=lambda model: keyframes_loss(model, rows), rows=rows, layers=19,
+        layer_bytes=3 * rows * tokens * 24 * 128 * HALF_BYTES,
+    )  # fmt: skip
+
+
 def answers_loss(language: Language, rows: int, tokens: int) -> torch.Tensor:
     """Return the loss of so many examples; logits are made of all their tokens."""
     vectors = language.embedding(torch.zeros(rows, tokens, dtype=torch.long)).requires_grad_()
@@ -305,11 +330,12 @@ def size_of(file: Path) -> Size:
         return captioner_size(recipe.captioner)
     train: config.Train = getattr(recipe, kind).train
     rows = train.batch_size // (train.processes * train.accumulate)
-    case = director_case if kind == "director" else generator_case
+    case = {"director": director_case, "generator": generator_case, "decoder": decoder_case}[kind]
+    # A generator samples with and without the condition.
+    forwards = {"generator": 2 * recipe.generator.sample_steps, "decoder": recipe.decoder.sample_steps}
     return Size(
         weights=weights_of(file), work=work_of(case(recipe, rows)), rows=rows,
-        samples=train.steps * train.batch_size, unit="story" if kind == "director" else "clip",
-        forwards=2 * recipe.generator.sample_steps if kind == "generator" else 0,
+        samples=train.steps * train.batch_size, unit=UNITS[kind], forwards=forwards.get(kind, 0),
     )  # fmt: skip
 
 

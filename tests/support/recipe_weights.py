@@ -11,7 +11,14 @@ from typing import Any
 from unittest import mock
 
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    FluxFillPipeline,
+    FluxTransformer2DModel,
+    WanTransformer3DModel,
+)
+from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 from diffusers.training_utils import cast_training_params
 from peft import inject_adapter_in_model
 from torch import nn
@@ -26,6 +33,8 @@ from generation.core.learner import Learner
 from generation.core.states import Statistics
 from generation.director.recalling import new_director
 from generation.encoders.backbones import Language, lora_config
+from generation.encoders.rolling import RollingDecoder
+from generation.encoders.siglip_flux import WITHOUT_TEXT
 from generation.generator.model import GeneratorModel
 from pipeline.platform.config import load
 
@@ -34,6 +43,13 @@ WAN_SMALL = {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 89
 WAN_IMAGES = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 WAN = {"T2V-1.3B": WAN_SMALL, "T2V-14B": {}, "I2V-14B": WAN_IMAGES}
 """Published configurations of Wan 2.1, where they differ from the defaults of diffusers."""
+FLUX = {"in_channels": 384, "out_channels": 64, "guidance_embeds": True}
+"""Published configuration of FLUX.1 Fill, where it differs from the defaults of diffusers."""
+FLUX_VAE: dict[str, Any] = {
+    "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 16,
+    "shift_factor": 0.1159, "scaling_factor": 0.3611, "use_quant_conv": False, "use_post_quant_conv": False,
+}  # fmt: skip
 QWEN3 = {"vocab_size": 151_936, "head_dim": 128, "num_key_value_heads": 8}
 EIGHT = {
     "hidden_size": 4096,
@@ -65,7 +81,8 @@ EYES: dict[str, Callable[[], nn.Module]] = {
     "Qwen3-VL-8B": lambda: Qwen3VLVisionModel(Qwen3VLVisionConfig(out_hidden_size=4096)),
 }
 CAPTIONERS = sorted(RECIPES.glob("captioner-*.yaml"))
-FILES = sorted(path for kind in ("director", "generator") for path in RECIPES.glob(f"{kind}-*.yaml")
+KINDS = ("director", "generator", "decoder")
+FILES = sorted(path for kind in KINDS for path in RECIPES.glob(f"{kind}-*.yaml")
                if "/models/" in path.read_text())  # fmt: skip
 COMPUTED = re.compile(r"^# Computed: .*\n(?:# .*\n)*", re.M)
 
@@ -110,6 +127,30 @@ def _wan(layers: int | None) -> Callable[..., WanTransformer3DModel]:
         few = {} if layers is None else {"num_layers": layers}
         with torch.device("meta") if layers is None else ExitStack():
             return _in_dtype(lambda: WanTransformer3DModel(**settings | few), given["torch_dtype"])
+
+    return build
+
+
+def _flux(layers: int | None) -> Callable[..., Any]:
+    """Return the loader of the parts of FLUX.1 Fill and Redux.
+
+    Args:
+        layers: so many of its 19 double layers, each with two of its 38 single ones; None for all.
+    """
+    few = {} if layers is None else {"num_layers": layers, "num_single_layers": 2 * layers}
+
+    def build(kind: Any, path: Path, options: config.State, **given: Any) -> Any:
+        with torch.device("meta") if layers is None else ExitStack():
+            if kind is ReduxImageEncoder:
+                return _in_dtype(ReduxImageEncoder, getattr(torch, options.dtype))
+            assert kind is FluxFillPipeline
+            return FluxFillPipeline(
+                scheduler=FlowMatchEulerDiscreteScheduler(), **WITHOUT_TEXT,
+                vae=_in_dtype(lambda: AutoencoderKL(**FLUX_VAE), getattr(torch, options.dtype)),
+                transformer=_in_dtype(
+                    lambda: FluxTransformer2DModel(**FLUX | few), getattr(torch, options.dtype)
+                ),
+            )  # fmt: skip
 
     return build
 
@@ -162,6 +203,8 @@ def learner_of(recipe: Recipe, kind: str, layers: int | None = None) -> Learner:
             "generation.generator.model.load_text": lambda options: _Text(),
             "generation.generator.families._loaded_class": lambda folder: "WanTransformer3DModel",
             "diffusers.WanTransformer3DModel.from_pretrained": _wan(layers),
+            "generation.encoders.rolling.load_part": _flux(layers),
+            "generation.encoders.siglip_flux.load_part": _flux(layers),
             "torch.Tensor.item": lambda tensor: 0.02,
             "torch.utils.swap_tensors": set_data,
         }.items():
@@ -169,6 +212,8 @@ def learner_of(recipe: Recipe, kind: str, layers: int | None = None) -> Learner:
         statistics = Statistics(torch.zeros(shape), torch.ones(shape))
         if kind == "director":
             return new_director(recipe.director, recipe.state, statistics)
+        if kind == "decoder":
+            return RollingDecoder(recipe.decoder, recipe.state, statistics)
         return GeneratorModel(recipe.generator, recipe.state, statistics)
 
 

@@ -12,6 +12,7 @@ from diffusers import (
     DDPMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxFillPipeline,
     FluxPipeline,
     FluxPriorReduxPipeline,
     StableDiffusionXLPipeline,
@@ -151,6 +152,18 @@ def save_flux(path: Path) -> tuple[Path, Path]:
         **WITHOUT_TEXT,
     ).save_pretrained(flux)
     return redux, flux
+
+
+def save_fill(path: Path) -> Path:
+    """FLUX.1 Fill without text encoders, for the Redux of :func:`save_flux`; sides of 4 px."""
+    torch.manual_seed(1)
+    FluxFillPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=autoencoder(shift_factor=0.1),
+        transformer=flux_transformer(in_channels=48, out_channels=16, guidance_embeds=True),
+        **WITHOUT_TEXT,
+    ).save_pretrained(path / "fill")
+    return path / "fill"
 
 
 def save_sdxl(path: Path) -> tuple[Path, Path]:

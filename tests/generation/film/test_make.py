@@ -15,8 +15,10 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from generation import config
+from generation.core.states import Picture
 from generation.film.footage import clip_frames
 from generation.film.make import FilmCancelled, FilmEvent, FilmResult, make_film
 from generation.film.parts import FilmModels, Retriever
@@ -199,6 +201,33 @@ def test_other_weights_make_their_part_again(tmp_path: Path) -> None:
     Studio().make(tmp_path, identity=old, edit=(1, "Wash the herbs"))
     with pytest.raises(FilmError, match="edited steps by another director"):
         Studio().make(tmp_path, identity=old | {"director": "a3"})
+
+
+@dataclass
+class Rolling(Decoder):
+    """Paints in view of earlier pictures, and of a light that no key knows of."""
+
+    memory: int = 1
+    light: float = 0.0
+
+    def decode_next(self, z: Tensor, earlier: Sequence[Picture], *, seed: int) -> Picture:
+        assert len(earlier) <= self.memory
+        seen = sum(int(picture.sum()) for picture in earlier) if earlier else self.light
+        return super().decode_next(z + seen, earlier, seed=seed)
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(0, [1]), (1, [1, 2, 3])])
+def test_a_key_frame_is_made_again_when_those_that_its_decoder_saw_are_others(
+    memory: int, expected: list[int], tmp_path: Path
+) -> None:
+    Studio(decoder=Rolling(memory=memory)).make(tmp_path, steps=3)
+    assert Studio(decoder=Rolling(memory=memory)).make(tmp_path, steps=3).made == ()
+    (tmp_path / "keyframes/step-01.png").unlink()
+    made = Studio(decoder=Rolling(memory=memory)).make(tmp_path, steps=3).made
+    assert made == (("keyframe", 1),)
+    (tmp_path / "keyframes/step-01.png").unlink()
+    made = Studio(decoder=Rolling(memory=memory, light=1.0)).make(tmp_path, steps=3).made
+    assert [step for kind, step in made if kind == "keyframe"] == expected
 
 
 def test_first_step_with_a_picture(tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from generation import config
+from generation.core.states import Picture
 from generation.film.make import make_film
 from generation.film.painting import RollingPainter, TextPainter, load_painter
 from generation.film.parts import FilmModels
 from generation.film.plan import Request
-from generation.film.stills import Picture, read_picture
+from generation.film.stills import read_picture
 from pipeline.platform.config import ConfigError
 from tests.support.film_parts import Decoder, Encoder, Planner, Renderer
 from tests.support.tiny_states import autoencoder

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from generation import config
+from generation.core.states import Picture
 from generation.film.footage import Chapter, Sound, clip_frames, duration_of, join, write_clip
 from generation.film.pipelines import LoadedPipeline, PipelineGenerator, StockPainter
-from generation.film.stills import Picture
 from pipeline.cli.main import main
 from pipeline.platform.config import ConfigError
 from tests.support import tiny_pipelines
