@@ -164,9 +164,13 @@ def collect(scratch: Path, memo: Memo) -> dict[str, Crash]:
     return found
 
 
-def remembered_crash(memo: Memo, key: str) -> str | None:
-    """Return how a video crashed its process for the second time; None if it did not."""
-    stored = memo.get(f"{key}-{TWICE}")
+def remembered_crash(memo: Memo, key: str, *, fresh: bool = True) -> str | None:
+    """Return how a video crashed its process for the second time; None if it did not.
+
+    Args:
+        fresh: see :meth:`Memo.get`.
+    """
+    stored = memo.get(f"{key}-{TWICE}", fresh=fresh)
     if stored is None:
         return None
     return f"ended its process twice ({json.loads(stored)}); set run.retry_crashed=true to try it again"

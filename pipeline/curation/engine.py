@@ -113,12 +113,14 @@ class Engine:
         """Split videos into those to run, and rejected ones that crashed their process in two runs."""
         if not videos:
             return [], []
-        collect(self._folders.scratch, self._memo)
+        crashes = collect(self._folders.scratch, self._memo)
         watch, again = self._site_of({}, ()).watch(), self._config.run.retry_crashed
         fit: list[Video] = []
         unfit: list[Video] = []
         for video in videos:
-            detail = None if again else remembered_crash(self._memo, watch.key(video))
+            key = watch.key(video)
+            # Not fresh for all, which looks at the memo's folder for each video.
+            detail = None if again else remembered_crash(self._memo, key, fresh=key in crashes)
             if detail is None:
                 fit.append(video)
             else:
