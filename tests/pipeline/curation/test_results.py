@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pytest
+from pydantic import TypeAdapter
 
 from benchmarks.free_stages import free
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from pipeline.curation.results import measured, memo_key, read
-from stages.base import Pool, Stage
+from pipeline.platform.config import load
+from stages.base import Pool, Stage, field_schema
 from stages.clip import drop_clip
 from stages.packing import packed, unpacked
 from stages.reasons import Reason
-from stages.records import Video
+from stages.records import Drop, Video
 from stages.transcribe import Transcribe, TranscribeSettings
 from tests.support.records import file_facts
 from tests.support.worker import VIDEO
@@ -58,3 +60,17 @@ def test_texts_are_those_of_the_values_that_are_read_back() -> None:
         assert memo_key(Transcribe(TranscribeSettings()), filled) == memo_key(
             Transcribe(TranscribeSettings()), unpacked(packed(filled))
         )
+
+
+def test_no_number_of_a_result_may_be_null() -> None:
+    """Infinity and NaN become null on the way to the memo, and are found by that."""
+
+    def nullable(schema: object) -> bool:
+        if isinstance(schema, dict):
+            kinds = {kind.get("type") for kind in schema.get("anyOf", ())}
+            return {"number", "null"} <= kinds or any(map(nullable, schema.values()))
+        return isinstance(schema, list) and any(map(nullable, schema))
+
+    stages = build_stages(load(None, ["duplicates.drop=true", "relevance.topic=cooking"], Config).config)
+    assert not [name for stage in stages for name in stage.writes if nullable(field_schema(name))]
+    assert nullable(TypeAdapter(Drop).json_schema()), "as the times of a drop are"
