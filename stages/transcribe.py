@@ -85,7 +85,7 @@ class Transcribe(Stage):
     """Recognises speech; a video in which nobody speaks is rejected if speech is required."""
 
     name: ClassVar[str] = "transcribe"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     pool: ClassVar[Pool] = "speech"
     reads = ("content_id", "facts")
     writes = ("transcript",)
@@ -141,7 +141,7 @@ class Transcribe(Stage):
         path = file_of(video)
         found = Transcript(language="", sentences=[], model=self.settings.name)
         for track in audio_tracks(path):
-            samples = read_audio(path, until_s=until_s, track=track.index)
+            samples = read_audio(path, until_s=until_s, track=track.index, from_s=video.facts.start_s)
             found = self._hear(samples, track.language)
             if found.sentences:
                 return self._in_english(found, samples)
@@ -151,9 +151,11 @@ class Transcribe(Stage):
         """Samples of the first sound track; none where there is none."""
         if not (video.facts and video.facts.has_audio):
             return SILENCE
-        path = file_of(video)
+        path, from_s = file_of(video), video.facts.start_s
         tracks = audio_tracks(path)
-        return read_audio(path, until_s=until_s, track=tracks[0].index) if tracks else SILENCE
+        return (
+            read_audio(path, until_s=until_s, track=tracks[0].index, from_s=from_s) if tracks else SILENCE
+        )
 
     def judge(self, video: Video) -> Video:
         assert video.transcript is not None

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -24,17 +25,35 @@ MAX_JITTER = SAMPLE_RATE // 10
 """Samples by which times of sound may jump without silence between: containers round them."""
 BLOCK = SAMPLE_RATE
 """Samples over which channels are compared before they are mixed."""
-SILENT_CHANNEL = 1e-2
-"""Energy, relative to the loudest channel, below which a channel is left out of the mix."""
+SILENT_CHANNEL = 1e-4
+"""Energy, relative to the loudest channel, below which a channel is left out of the mix: speech may be far
+below the hum of a bad cable in another channel."""
 CANCELLED = 0.4
 """Of ``n`` channels that have nothing in common a mean keeps ``1 / n`` of their energy; channels of which
 it keeps less than this share of that cancel each other out."""
+STILL_LOUD = 0.25
+"""Energy, relative to the loudest channel, from which the channel that was chosen alone remains chosen: a
+change between channels of opposite phase clicks."""
+CENTRE = "FC"
+"""Channel that holds the speech where sound has more than two."""
 FIRST_TIMES = 25
 """Frames from which the clock of a stream is read; single time stamps leap."""
 
 Samples = NDArray[np.float32]
-Piece = tuple[float | None, Samples]
-"""Presentation time in seconds where it is known, and samples ``[channels, n]``."""
+
+
+class Piece(NamedTuple):
+    """A stretch of sound.
+
+    Attributes:
+        time_s: presentation time in seconds; None where it follows the piece before.
+        samples: ``[channels, n]``.
+        centre: index of the centre channel, if there is one.
+    """
+
+    time_s: float | None
+    samples: Samples
+    centre: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +89,7 @@ def audio_tracks(path: Path) -> list[AudioTrack]:
     return [track for _, track in sorted(known, key=lambda found: found[0])]
 
 
-def read_audio(path: Path, *, until_s: float, track: int = 0) -> Samples:
+def read_audio(path: Path, *, until_s: float, track: int = 0, from_s: float = 0.0) -> Samples:
     """Read an audio stream as mono samples at 16 kHz, ``[n]`` in [-1, 1].
 
     Sample 0 is at presentation time 0, and every other at its own: where the file holds no sound, or
@@ -79,7 +98,9 @@ def read_audio(path: Path, *, until_s: float, track: int = 0) -> Samples:
     clock, the time of day for instance, and is taken to begin with them.
 
     Args:
+        until_s: end of the pictures, or a little later.
         track: index among the audio streams.
+        from_s: start of the pictures.
 
     Raises:
         MediaError: there is no such stream, or the file cannot be opened.
@@ -87,10 +108,10 @@ def read_audio(path: Path, *, until_s: float, track: int = 0) -> Samples:
     """
     with open_media(path) as container:
         samples, clock_s = _placed(container, track, until_s, 0.0)
-    if samples.size or clock_s is None or -MAX_LEAD_S <= clock_s <= until_s + MAX_LEAD_S:
+    if clock_s is None or samples.size > from_s * SAMPLE_RATE:
         return samples
     with open_media(path) as container:
-        return _placed(container, track, until_s, clock_s)[0]
+        return _placed(container, track, until_s, clock_s - from_s)[0]
 
 
 def _placed(
@@ -137,7 +158,7 @@ def _placed(
 
 def _clock_s(first: list[Piece]) -> float | None:
     """Return when sound begins by its own clock: a single time stamp may leap, two in a row agree."""
-    times = [time_s for time_s, _ in first if time_s is not None]
+    times = [piece.time_s for piece in first if piece.time_s is not None]
     agreed = (a for a, b in pairwise(times) if 0 <= b - a < MAX_LEAD_S)
     return next(agreed, times[0] if times else None)
 
@@ -155,58 +176,84 @@ def _pieces(container: InputContainer, stream: AudioStream, origin_s: float) -> 
     """Decode at 16 kHz; the form of a stream may change on its way."""
     form: tuple[str, str, int] | None = None
     resampler: av.AudioResampler | None = None
+    names: list[str] = []
+
+    def parts(frame: av.AudioFrame | None, time_s: float | None) -> Iterator[Piece]:
+        assert resampler is not None
+        centre = names.index(CENTRE) if len(names) > 2 and CENTRE in names else None
+        for part in resampler.resample(frame):
+            samples = part.to_ndarray().reshape(-1, len(names)).T
+            yield Piece(time_s, samples.astype(np.float32, copy=False), centre)
+            time_s = None
+
     for frame in decoded(container, stream):
         time_s = None if frame.time is None else frame.time - origin_s
         found = (frame.format.name, frame.layout.name, frame.sample_rate)
         if resampler is None or found != form:
-            form = found
-            resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE)
+            form, names = found, [channel.name for channel in frame.layout.channels]
+            # Not planar: PyAV crashes on eight planes and more.
+            resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=SAMPLE_RATE)
         try:
-            parts = resampler.resample(frame)
+            yield from parts(frame, time_s)
         except DAMAGE:
             resampler = None
-            continue
-        for part in parts:
-            yield time_s, part.to_ndarray().astype(np.float32, copy=False)
-            time_s = None
     if resampler is not None:
         with suppress(*DAMAGE):
-            for part in resampler.resample(None):
-                yield None, part.to_ndarray().astype(np.float32, copy=False)
+            yield from parts(None, None)
 
 
 def _mixed(pieces: Iterator[Piece]) -> Iterator[tuple[float | None, Samples]]:
     """Mix each piece down, with the channels of its block that carry sound."""
     block: list[Piece] = []
+    chosen: int | None = None
 
     def mix() -> Iterator[tuple[float | None, Samples]]:
-        weights = _weights(np.concatenate([part for _, part in block], axis=1))
-        for time_s, part in block:
-            yield time_s, np.clip(weights @ part, -1.0, 1.0)
+        nonlocal chosen
+        weights, chosen = _weights(np.concatenate([piece.samples for piece in block], 1), block[0], chosen)
+        for piece in block:
+            yield piece.time_s, np.clip(weights @ piece.samples, -1.0, 1.0)
         block.clear()
 
     for piece in pieces:
-        if block and piece[1].shape[0] != block[0][1].shape[0]:
+        if block and len(piece.samples) != len(block[0].samples):
             yield from mix()
+            chosen = None
         block.append(piece)
-        if sum(part.shape[1] for _, part in block) >= BLOCK:
+        if sum(part.samples.shape[1] for part in block) >= BLOCK:
             yield from mix()
     if block:
         yield from mix()
 
 
-def _weights(channels: Samples) -> Samples:
+def _weights(channels: Samples, piece: Piece, chosen: int | None) -> tuple[Samples, int | None]:
     """Weights ``[channels]`` that sum up to 1 with which to mix samples ``[channels, n]``.
 
-    The mean of the channels that carry sound, or the loudest alone where they cancel each other out.
+    The centre channel alone if it carries sound; else the mean of those that do, or one alone where they
+    cancel each other out.
+
+    Args:
+        chosen: channel that was taken alone before.
+
+    Returns:
+        the weights, and the channel that is taken alone from now on.
     """
     # Damaged floating-point sound holds values that are no numbers.
     np.nan_to_num(channels, copy=False)
     energy = np.square(channels, dtype=np.float64).mean(axis=1)
     active = energy >= SILENT_CHANNEL * energy.max()
+    centre = piece.centre
+    if centre is not None and (active[centre] or chosen == centre):
+        return _only(centre, len(channels)), centre
     weights: Samples = (active / active.sum()).astype(np.float32)
     mixed = np.square(weights @ channels, dtype=np.float64).mean()
-    if mixed < CANCELLED / active.sum() * energy[active].mean():
-        weights = np.zeros_like(weights)
-        weights[energy.argmax()] = 1.0
+    if mixed >= CANCELLED / active.sum() * energy[active].mean():
+        return weights, chosen
+    if chosen is None or energy[chosen] < STILL_LOUD * energy.max():
+        chosen = int(energy.argmax())
+    return _only(chosen, len(channels)), chosen
+
+
+def _only(channel: int, channels: int) -> Samples:
+    weights = np.zeros(channels, np.float32)
+    weights[channel] = 1.0
     return weights

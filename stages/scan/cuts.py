@@ -10,6 +10,7 @@ A small network weighs the evidence; ``python -m benchmarks.train_shots`` fits i
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,9 +61,13 @@ class CutFinder:
 
     Args:
         odds: log odds of a cut by the time and the evidence of a change; the trained network by default.
+
+    Attributes:
+        changed_s: times of the pictures that did not repeat the one before.
     """
 
     def __init__(self, odds: Callable[[float, Evidence], float] | None = None) -> None:
+        self.changed_s = array("d")
         self._odds = odds or trained(Perceptron.load(WEIGHTS_FILE))
         self._found: list[tuple[float, float]] = []
         self._changes: list[Change] = []
@@ -77,6 +82,7 @@ class CutFinder:
             self._distances_s.append(thumbnail.time_s - self._last_s)
         if not self._changes or size > REPEAT:
             self._changes.append(Change(thumbnail, size, self._lost_s()))
+            self.changed_s.append(thumbnail.time_s)
         self._last_s = thumbnail.time_s
         self._judge(thumbnail.time_s)
 

@@ -34,8 +34,12 @@ CLOSE_S = 0.2
 LONG_S = 0.09
 """Distance of two pictures from which one may have been lost between them."""
 AROUND_CUT_S = 0.6
-INNER_S = 0.5
-"""Seconds decoded around an uncertain cut, and those at either end that only serve as surroundings."""
+INNER_S = 0.1
+"""Seconds decoded around an uncertain cut, and those around it within which the second look decides."""
+CHANGES = 3
+STILL_S = 4.0
+"""Changes that a look at a cut reaches to on either side, and seconds within which: where the picture
+changes rarely, as in a slide show, they lie far beyond the 0.6 s."""
 MIN_PEAK = 2.0
 AROUND_GRADUAL_S = 1.0
 """Votes from which a gradual transition is possible, and seconds decoded around it."""
@@ -82,6 +86,7 @@ class SparseShots:
         self._decoded = bytearray()
         self._sure_s: list[tuple[float, float]] = []
         self._transitions: list[Interval] = []
+        self._doubts: list[Span] = []
         self._cut_looks: list[_Look[CutFinder]] = []
         self._gradual_looks: list[_Look[GradualFinder]] = []
         self._together: list[list[AnyLook]] = []
@@ -106,6 +111,7 @@ class SparseShots:
             self._sure_s, self._transitions = self._cuts.finish(), self._gradual.finish()
             return []
         doubts: list[Span] = []
+        around: list[Span] = []
         possible = [(at, odds) for at, odds in self._cuts.finish() if odds >= self._least - DOUBT]
         close = {at for (a, _), (b, _) in pairwise(possible) if b - a < CLOSE_S for at in (a, b)}
         for time_s, odds in possible:
@@ -113,18 +119,31 @@ class SparseShots:
             if adjacent and odds > self._least + DOUBT and time_s not in close:
                 self._sure_s.append((time_s, odds))
             else:
-                doubts.append((before_s - AROUND_CUT_S, after_s + AROUND_CUT_S))
+                doubts.append((before_s - INNER_S, after_s + INNER_S))
+                around.append(self._surroundings(before_s, after_s))
+        self._doubts = united(doubts)
         stretches = [
             # The finder of transitions samples the pictures from the first one on.
             (self._sample_before(start_s - AROUND_GRADUAL_S), end_s + AROUND_GRADUAL_S)
             for start_s, end_s in self._gradual.stretches(MIN_PEAK)
         ]
-        self._cut_looks = [_Look(span, self._times_s, CutFinder()) for span in united(doubts)]
+        self._cut_looks = [_Look(span, self._times_s, CutFinder()) for span in united(around)]
         self._gradual_looks = [_Look(span, self._samples_s, GradualFinder()) for span in united(stretches)]
         looks: list[AnyLook] = [*self._cut_looks, *self._gradual_looks]
         for start_s, end_s in united([look.span for look in looks]):
             self._together.append([look for look in looks if start_s <= look.span[0] <= end_s])
         return [sorted({at for look in some for at in look.times_s}) for some in self._together]
+
+    def _surroundings(self, before_s: float, after_s: float) -> Span:
+        """Return the span that the evidence for a cut between two pictures is taken from."""
+        changed_s = self._cuts.changed_s
+        place = bisect_left(changed_s, after_s - NEAR_S)
+        first_s = changed_s[max(0, place - CHANGES)]
+        last_s = changed_s[min(len(changed_s), place + CHANGES) - 1]
+        return (
+            max(before_s - STILL_S, min(before_s - AROUND_CUT_S, first_s)),
+            min(after_s + STILL_S, max(after_s + AROUND_CUT_S, last_s)),
+        )
 
     def _sample_before(self, time_s: float) -> float:
         """Return the time of the last sample up to a time, or of the first one."""
@@ -154,21 +173,16 @@ class SparseShots:
         for some in self._together:
             for each in some:
                 each.check()
-        inner = [self._inner(look.span) for look in self._cut_looks]
-        cuts = [(at, odds) for at, odds in self._sure_s if not any(a <= at <= b for a, b in inner)]
-        for look, (start_s, end_s) in zip(self._cut_looks, inner, strict=True):
-            cuts += [(at, odds) for at, odds in look.finder.finish() if start_s <= at <= end_s]
+        cuts = [(at, odds) for at, odds in self._sure_s if not self._doubted(at)]
+        for look in self._cut_looks:
+            cuts += [(at, odds) for at, odds in look.finder.finish() if self._doubted(at)]
         transitions = self._transitions
         for gradual in self._gradual_looks:
             transitions += gradual.finder.finish()
         return joined(sorted(cuts), transitions, self._settings)
 
-    def _inner(self, span: Span) -> Span:
-        """The part of a span in which the finder knows all surroundings."""
-        return (
-            span[0] + INNER_S if span[0] > self._times_s[0] + NEAR_S else span[0],
-            span[1] - INNER_S if span[1] < self._times_s[-1] - NEAR_S else span[1],
-        )
+    def _doubted(self, time_s: float) -> bool:
+        return any(start_s <= time_s <= end_s for start_s, end_s in self._doubts)
 
 
 def united(spans: Sequence[Span]) -> list[Span]:

@@ -44,6 +44,8 @@ from stages.scan.shots import Boundaries, ShotSettings
 from stages.scan.sparse import SparseShots
 from stages.view import file_of
 
+MIN_SPARSE_FPS = 15.0
+"""Pictures a second below which all are decoded: each counts where they are far apart or were dropped."""
 AHEAD = 9
 AHEAD_PX = 10_000_000
 """Pictures that may be decoded before they are looked at, and a bound on their pixels together."""
@@ -59,7 +61,8 @@ class ScanSettings(ScanMeasuring):
 
     Attributes:
         decode: ``needed`` leaves out pictures that no other refers to, away from possible boundaries, with
-            the detector ``own``; ``all`` decodes every picture. Boundaries and packed frames are the same.
+            the detector ``own`` from 15 pictures a second on; ``all`` decodes every one. Boundaries and
+            packed frames are the same.
         decoder: ``cuda`` decodes on an NVIDIA card where there is one; else the processor does.
         max_missing_share: a video that ends earlier than announced by more is truncated.
     """
@@ -79,7 +82,7 @@ class Scan(Stage):
     """
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "facts")
     writes = ("facts", "evidence")
@@ -124,7 +127,8 @@ class Scan(Stage):
         target = self.workspace.frames_path(video)
         target.parent.mkdir(parents=True, exist_ok=True)
         evidence = losses = None
-        if self.settings.decode == "needed" and self.settings.detector == "own":
+        few = 0 < video.facts.fps < MIN_SPARSE_FPS
+        if self.settings.decode == "needed" and self.settings.detector == "own" and not few:
             with suppress(NotSparseError):
                 evidence, losses, origin_s = self._decode(video, target, self._some)
         if evidence is None or losses is None:

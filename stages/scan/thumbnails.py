@@ -30,10 +30,19 @@ MIN_LIT_SHARE = 0.1
 BAR_SHARE = 0.04
 MIN_ACTIVE = 12
 """Share of a line's pixels up to which it belongs to a black bar, and least lines between two bars."""
+FLAT = 8
+"""Distance in grey levels from the colour of a bar up to which a pixel belongs to it: coding noise."""
+WHOLE = (slice(0, HEIGHT), slice(0, WIDTH))
+"""Rows and columns of a picture without bars."""
 BLOCKS = (8, 6)
 """Columns and rows of blocks in which changes are compared."""
 REACH = (6, 4)
 """Columns and rows by which a picture is moved when two are aligned."""
+Area: TypeAlias = tuple[slice, slice]
+"""Rows and columns."""
+Bar: TypeAlias = tuple[int, tuple[int, ...]]
+"""Number of lines of one colour at a side of a picture, and that colour in luma and chroma."""
+NO_BAR: Bar = (0, (0, 0, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +62,11 @@ class Thumbnail:
         """Luma, ``[36, 64]``."""
         return self.pixels[:HEIGHT]
 
+    @property
+    def chroma(self) -> tuple[Pixels, Pixels]:
+        """The two chroma planes, ``[36, 32]`` each."""
+        return self.pixels[HEIGHT:, : WIDTH // 2], self.pixels[HEIGHT:, WIDTH // 2 :]
+
     @cached_property
     def lit(self) -> NDArray[np.bool_]:
         """Pixels that are not black, ``[36, 64]``."""
@@ -61,12 +75,40 @@ class Thumbnail:
     @cached_property
     def colours(self) -> NDArray[np.float64]:
         """Shares of 8 x 16 x 16 bins of luma and chroma among the lit pixels, ``[2048]``."""
-        luma = cv2.resize(self.luma, (WIDTH // 2, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.int64)
-        blue, red = self.pixels[HEIGHT:, : WIDTH // 2], self.pixels[HEIGHT:, WIDTH // 2 :]
-        bins = (luma >> 5) * 256 + (blue >> 4).astype(np.int64) * 16 + (red >> 4)
+        return self.colours_in(WHOLE)
+
+    def colours_in(self, area: Area) -> NDArray[np.float64]:
+        """Return :attr:`colours` of some rows and columns."""
+        rows, columns = area[0], slice((area[1].start + 1) // 2, area[1].stop // 2)
+        small = cv2.resize(self.luma, (WIDTH // 2, HEIGHT), interpolation=cv2.INTER_AREA)
+        luma = small[rows, columns].astype(np.int64)
+        blue, red = (plane[rows, columns].astype(np.int64) for plane in self.chroma)
+        bins = (luma >> 5) * 256 + (blue >> 4) * 16 + (red >> 4)
         lit = luma > BLACK
         chosen = bins[lit] if np.count_nonzero(lit) > MIN_LIT_SHARE * lit.size else bins.ravel()
         return np.asarray(np.bincount(chosen, minlength=2048) / chosen.size)
+
+    @cached_property
+    def bars(self) -> tuple[Bar, Bar, Bar, Bar]:
+        """Bars above, below, left and right."""
+        above, below = (tuple(int(plane[at, at]) for plane in self.chroma) for at in (0, -1))
+        return (
+            _bar(self.luma, above),
+            _bar(self.luma[::-1, ::-1], below),
+            _bar(self.luma.T, above),
+            _bar(self.luma.T[::-1, ::-1], below),
+        )
+
+
+def _bar(lines: Pixels, chroma: tuple[int, ...]) -> Bar:
+    """Return the bar that the first of some lines of luma belong to."""
+    # Most pictures have none, which the first line shows.
+    low, high, *_ = cv2.minMaxLoc(lines[:1])
+    if high - low > FLAT:
+        return NO_BAR
+    level = int(lines[0, 0])
+    flat = np.abs(lines.astype(np.int16) - level).max(axis=1) <= FLAT
+    return (int(flat.size if flat.all() else flat.argmin()), (level, *chroma))
 
 
 class ThumbnailMaker:
@@ -112,27 +154,52 @@ def reduced(plane: VideoPlane, width: int, channels: int = 1) -> Pixels:
     return np.asarray(small, np.uint8)
 
 
+def inside(a: Thumbnail, b: Thumbnail) -> Area:
+    """Return the rows and columns inside the bars of one colour that two pictures share."""
+    above, below, left, right = (
+        min(one[0], other[0]) if max(map(abs, np.subtract(one[1], other[1]))) <= FLAT else 0
+        for one, other in zip(a.bars, b.bars, strict=True)
+    )
+    if above + below > HEIGHT - MIN_ACTIVE or left + right > WIDTH - MIN_ACTIVE:
+        return WHOLE
+    return slice(above, HEIGHT - below), slice(left, WIDTH - right)
+
+
+def lit_in(a: Thumbnail, b: Thumbnail) -> NDArray[np.bool_]:
+    """Return the pixels, ``[36, 64]``, that are not black in two pictures nor in bars that they share."""
+    lit = np.asarray(a.lit | b.lit)
+    area = inside(a, b)
+    if area == WHOLE:
+        return lit
+    shown = np.zeros_like(lit)
+    shown[area] = lit[area]
+    return shown
+
+
 def difference(a: Thumbnail, b: Thumbnail) -> float:
     """Mean difference in grey levels, luma and chroma together.
 
-    Pixels that are black in both pictures say nothing, so that black bars do not dilute a change.
+    Pixels that are black in both pictures, and bars, say nothing, so that they do not dilute a change.
     """
     return float(cv2.norm(a.pixels, b.pixels, cv2.NORM_L1)) / lit_pixels(a, b)
 
 
 def lit_pixels(a: Thumbnail, b: Thumbnail) -> float:
-    """Number of luma pixels that are not black in both pictures, and some at least."""
-    return max(float(np.count_nonzero(a.lit | b.lit)), MIN_LIT_SHARE * WIDTH * HEIGHT)
+    """Number of luma pixels that can show a change between two pictures, and some at least."""
+    return max(float(np.count_nonzero(lit_in(a, b))), MIN_LIT_SHARE * WIDTH * HEIGHT)
 
 
 def shared_colours(a: Thumbnail, b: Thumbnail) -> float:
-    """Histogram intersection of two pictures, in [0, 1]."""
-    return float(np.minimum(a.colours, b.colours).sum())
+    """Histogram intersection of two pictures, in [0, 1], without bars that they share."""
+    area = inside(a, b)
+    if area == WHOLE:
+        return float(np.minimum(a.colours, b.colours).sum())
+    return float(np.minimum(a.colours_in(area), b.colours_in(area)).sum())
 
 
-def active_area(a: Thumbnail, b: Thumbnail) -> tuple[slice, slice]:
-    """Return the rows and columns of luma inside the black bars that two pictures share."""
-    lit = a.lit | b.lit
+def active_area(a: Thumbnail, b: Thumbnail) -> Area:
+    """Return the rows and columns of luma inside the bars that two pictures share."""
+    lit = lit_in(a, b)
     area = []
     for axis in (1, 0):
         lines = np.flatnonzero(lit.mean(axis=axis) > BAR_SHARE)
@@ -141,7 +208,7 @@ def active_area(a: Thumbnail, b: Thumbnail) -> tuple[slice, slice]:
     return area[0], area[1]
 
 
-def contrast(a: Thumbnail, area: tuple[slice, slice]) -> float:
+def contrast(a: Thumbnail, area: Area) -> float:
     """Return the standard deviation of luma in some rows and columns, in grey levels."""
     return float(cv2.meanStdDev(np.ascontiguousarray(a.luma[area]))[1][0, 0])
 
@@ -149,7 +216,7 @@ def contrast(a: Thumbnail, area: tuple[slice, slice]) -> float:
 def alignment(a: Thumbnail, b: Thumbnail) -> float:
     """Return the correlation of two pictures' luma at the best of some shifts, in [-1, 1].
 
-    Black bars are left out: they are alike in any two pictures.
+    Bars are left out: they are alike in any two pictures.
     """
     across, down = REACH
     area = active_area(a, b)
@@ -160,10 +227,10 @@ def alignment(a: Thumbnail, b: Thumbnail) -> float:
 
 
 def least_change(a: Thumbnail, b: Thumbnail) -> float:
-    """Difference of two pictures in grey levels in the calmer third of their blocks, black ones aside.
+    """Difference of two pictures in grey levels in the calmer third of their blocks, black and bars aside.
 
     It is small where something enters the picture, large where the whole picture is another.
     """
     change = cv2.resize(cv2.absdiff(a.luma, b.luma), BLOCKS, interpolation=cv2.INTER_AREA)
-    lit = cv2.resize((a.lit | b.lit).astype(np.float32), BLOCKS, interpolation=cv2.INTER_AREA) > 0.5
+    lit = cv2.resize(lit_in(a, b).astype(np.float32), BLOCKS, interpolation=cv2.INTER_AREA) > 0.5
     return float(np.quantile(change[lit] if lit.any() else change, 1 / 3))

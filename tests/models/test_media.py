@@ -81,13 +81,20 @@ def test_sound_is_read_no_further_than_asked(until_s: float, tones: list[Tone], 
     assert np.allclose(heard(samples), tones, atol=0.011)
 
 
-@pytest.mark.parametrize("clock_s", [3e4, 3e7], ids=["time-of-day", "a-year"])
+@pytest.mark.parametrize("clock_s", [9.0, 3e4, 3e7], ids=["after-the-pictures", "time-of-day", "a-year"])
 def test_sound_with_a_clock_of_its_own_begins_with_the_pictures(clock_s: float, tmp_path: Path) -> None:
     path = tmp_path / "film.mkv"
     write_tones(path, [(clock_s, 1.0), (clock_s + 3, 2.0)])
     samples = read_audio(path, until_s=8.0)
     assert abs(samples.size - 5 * SAMPLE_RATE) < 100
     assert np.allclose(heard(samples), [(0.0, 1.0), (3.0, 2.0)], atol=0.011)
+
+
+def test_sound_that_ends_before_the_pictures_begin_is_taken_to_begin_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    write_tones(path, [(0.0, 1.0), (3.0, 2.0)])
+    samples = read_audio(path, until_s=78.0, from_s=70.0)
+    assert np.allclose(heard(samples), [(70.0, 1.0), (73.0, 2.0)], atol=0.011)
 
 
 def test_sound_may_change_its_form_on_the_way(tmp_path: Path) -> None:
@@ -111,12 +118,23 @@ NOISE = np.random.default_rng(3).uniform(-1, 1, WAVE.size).astype(np.float32)
         (WAVE, -WAVE, WAVE),
         (WAVE, -0.7 * WAVE, WAVE),
         (0 * WAVE, WAVE, WAVE),
+        (0.03 * WAVE, NOISE, (0.03 * WAVE + NOISE) / 2),
         (0.4 * WAVE, 0 * WAVE, 0.4 * WAVE),
         (WAVE, NOISE, (WAVE + NOISE) / 2),
         (4 * WAVE, 4 * WAVE, np.clip(4 * WAVE, -1, 1)),
         (0 * WAVE, 0 * WAVE, 0 * WAVE),
     ],
-    ids=["both", "opposite", "unequal", "left-empty", "right-empty", "unlike", "too-loud", "silent"],
+    ids=[
+        "both",
+        "opposite",
+        "unequal",
+        "left-empty",
+        "left-faint",
+        "right-empty",
+        "unlike",
+        "too-loud",
+        "silent",
+    ],
 )
 def test_channels_are_mixed_by_what_they_carry(
     left: NDArray[np.float32], right: NDArray[np.float32], mixed: NDArray[np.float32], tmp_path: Path
@@ -127,6 +145,27 @@ def test_channels_are_mixed_by_what_they_carry(
     assert samples.size == mixed.size
     assert np.abs(samples).max() <= 1.0
     assert np.allclose(samples, mixed, atol=1e-6)
+
+
+def test_of_channels_that_cancel_each_other_out_the_same_one_is_taken_all_along(tmp_path: Path) -> None:
+    """The louder one changes from second to second."""
+    left = WAVE * np.repeat([0.9, 0.8, 0.9], SAMPLE_RATE).astype(np.float32)
+    write_channels(tmp_path / "sound.mkv", np.stack([left, -0.85 * WAVE]))
+    assert np.allclose(read_audio(tmp_path / "sound.mkv", until_s=3.0), left, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layout", "speaks", "others"),
+    [("5.1", "FC", 0.5), ("5.1", "BR", 0.0), ("7.1", "FC", 0.5), ("7.1", "SL", 0.0)],
+)
+def test_speech_is_heard_in_whichever_channel_it_is(
+    layout: str, speaks: str, others: float, tmp_path: Path
+) -> None:
+    """PyAV's planes end the process from eight channels on."""
+    names = [channel.name for channel in av.AudioLayout(layout).channels]
+    channels = np.stack([WAVE if name == speaks else others * NOISE for name in names])
+    write_channels(tmp_path / "sound.mov", channels, layout=layout)
+    assert np.allclose(read_audio(tmp_path / "sound.mov", until_s=3.0), WAVE, atol=1e-6)
 
 
 def test_tracks_have_a_language_and_can_be_read_one_by_one(tmp_path: Path) -> None:

@@ -194,6 +194,14 @@ ODD: dict[str, Odd] = {
         make=partial(write_film, images=odd_files.letterboxed()),
         found="160 x 96 px; 75 pictures from 0 to 3 s; cuts at 1, 2; luma 0.38; inside 0, 0.125, 1, 0.875",
     ),
+    "white bars left and right": Odd(
+        make=partial(write_film, images=odd_files.pillarboxed((250, 250, 250)), size=(320, 96)),
+        found="320 x 96 px; 75 pictures from 0 to 3 s; cuts at 1, 2; luma 0.75",
+    ),
+    "blue bars left and right": Odd(
+        make=partial(write_film, images=odd_files.pillarboxed((30, 60, 160)), size=(320, 96)),
+        found="320 x 96 px; 75 pictures from 0 to 3 s; cuts at 1, 2; luma 0.38",
+    ),
     "three packets of zeros": Odd(
         make=partial(copied, change=partial(zeroed, range(30, 33))),
         suffix=".mkv",

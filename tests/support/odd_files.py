@@ -183,16 +183,26 @@ def letterboxed() -> list[Image]:
     ]
 
 
-def write_channels(path: Path, *tracks: NDArray[np.float32], names: Sequence[str] = ()) -> None:
-    """Write one track of floating-point sound ``[2, n]`` at 16 kHz after the other."""
+def pillarboxed(colour: tuple[int, int, int]) -> list[Image]:
+    """Return the film between bars of a colour left and right, as wide as itself together."""
+    return [
+        np.asarray(cv2.copyMakeBorder(image, 0, 0, 80, 80, cv2.BORDER_CONSTANT, value=colour), np.uint8)
+        for image in pictures()
+    ]
+
+
+def write_channels(
+    path: Path, *tracks: NDArray[np.float32], names: Sequence[str] = (), layout: str = "stereo"
+) -> None:
+    """Write one track of floating-point sound ``[channels, n]`` at 16 kHz after the other."""
     with av.open(path, "w") as container:
         for index in range(len(tracks)):
             sound = container.add_stream("pcm_f32le", rate=SAMPLE_RATE)
-            sound.codec_context.layout = "stereo"
+            sound.codec_context.layout = layout
             if names:
                 sound.metadata["language"] = names[index]
         for sound, channels in zip(container.streams.audio, tracks, strict=True):
             interleaved = np.ascontiguousarray(channels.T).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(interleaved.astype(np.float32), "flt", "stereo")
+            frame = av.AudioFrame.from_ndarray(interleaved.astype(np.float32), "flt", layout)
             frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
             container.mux([*sound.encode(frame), *sound.encode(None)])

@@ -14,11 +14,25 @@ from examples.drawing import moving_blobs
 from examples.media import Scene, write_video
 from models.errors import MediaError
 from models.language import Endpoint
-from models.media import Bounds, Frame, Losses, NotSparseError, Skipped, frames, open_media, sparse_frames
+from models.media import (
+    Bounds,
+    Frame,
+    Losses,
+    NotSparseError,
+    Skipped,
+    frames,
+    open_media,
+    read_again,
+    sparse_frames,
+    start_of,
+)
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Workspace
 from stages.records import Evidence, Facts, Video
+from stages.scan.shots import Boundaries, ShotSettings
+from stages.scan.sparse import SparseShots
 from stages.scan.stage import Scan, ScanSettings
+from tests.support.odd_files import write_film
 
 DATA = os.environ.get("VIDEOAUTEUR_DATA")
 SUFFIXES = {".mp4", ".mkv", ".ts", ".avi", ".webm"}
@@ -75,6 +89,37 @@ def test_a_made_film_has_the_same_evidence(film: Path, tmp_path: Path) -> None:
     assert isinstance(sparse, Evidence)
     assert [shot.start_s for shot in sparse.shots] == pytest.approx([0.0, 2.0, 4.0])
     assert (sparse, packed) == scanned(film, tmp_path, "all")
+
+
+@pytest.mark.parametrize(("seed", "held"), [(4, 12), (4, 24), (6, 12), (6, 24)])
+def test_a_slide_show_has_the_same_boundaries(seed: int, held: int, tmp_path: Path) -> None:
+    """The pictures that a cut is compared with lie far from it.
+
+    Args:
+        held: pictures of the film for which a slide is shown.
+    """
+    path = tmp_path / "slides.mp4"
+    rng = np.random.default_rng(seed)
+    images = []
+    for number in range(4):
+        red, green, blue = (int(level) for level in np.add((150, 140, 90), rng.integers(-50, 50, 3)))
+        shot = moving_blobs(seed * 4 + number, (red, green, blue))(160, 96)
+        images += [shot(slide * held / 25 * 2) for slide in range(4) for _ in range(held)]
+    write_film(path, images=images)
+    assert searched(path, all_pictures=False) == searched(path, all_pictures=True)
+
+
+def searched(path: Path, *, all_pictures: bool) -> Boundaries:
+    """Return the boundaries by the pictures that others refer to, or by all."""
+    losses = Losses()
+    finder = SparseShots(ShotSettings())
+    with open_media(path) as container:
+        for frame in sparse_frames(container, lambda *_: all_pictures, bounds=Bounds(), losses=losses):
+            finder.add(frame)
+        keys_s = losses.key_times(start_of(container))
+        for number, picture in read_again(container, finder.wanted(), keys_s, bounds=Bounds()):
+            finder.look(number, picture)
+    return finder.result()
 
 
 def test_shake_is_the_same_and_measured_only_if_asked_for(film: Path, tmp_path: Path) -> None:
