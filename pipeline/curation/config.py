@@ -51,6 +51,7 @@ class Run(Section):
     Attributes:
         error_budget: share of videos that may fail by our fault before exit code 3.
         cache_bytes: disk of each node for copies of videos in buckets, in the folder VIDEOAUTEUR_CACHE.
+        video_deadline_s: time for one video in one stage; a longer one is rejected.
         keep_frames: keep packed frames, 250 MB for an hour of video, when no stage needs them any more.
             A later run that does reads the video again.
         retry_crashed: process videos again that crashed their process, or took too long, in two runs.

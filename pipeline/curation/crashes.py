@@ -37,7 +37,7 @@ TIMEOUT = "Timeout"
 GRACE_S = 1.0
 """Time for a sentence on the terminal before the process ends; the handler itself cannot write one."""
 REARM_S = 0.5
-"""The deadline of a video counts from the start of an earlier one that began at most so long before."""
+"""The deadline counts from the start of an earlier video or stage that began at most so long before."""
 TWICE = 2
 
 
@@ -47,7 +47,7 @@ class Watch:
     Args:
         folder: the scratch folder.
         stages: the whole chain.
-        deadline_s: time for one video.
+        deadline_s: time for one video in one stage.
     """
 
     def __init__(self, folder: Path, stages: Sequence[Stage], deadline_s: float) -> None:
@@ -87,15 +87,20 @@ class Watch:
         assert self._note is not None, "over() is for the time of armed()"
         self._note.write(self.key(video).encode() + b"\n")
         self._held = video.uri
-        # Starting threads takes longer than a video that is known to the memo.
-        if time.monotonic() - self._armed_s > REARM_S:
-            self._disarm()
-            self._arm(self._note)
+        self.restart()
         try:
             yield
         finally:
             self._note.seek(0)
             self._note.truncate()
+
+    def restart(self) -> None:
+        """Start the deadline again, for the next stage of the video."""
+        assert self._note is not None, "restart() is for the time of armed()"
+        # Starting threads takes longer than a video that is known to the memo.
+        if time.monotonic() - self._armed_s > REARM_S:
+            self._disarm()
+            self._arm(self._note)
 
     def _arm(self, note: BinaryIO) -> None:
         self._armed_s = time.monotonic()

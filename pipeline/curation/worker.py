@@ -128,6 +128,8 @@ class ChainWorker:
                 break
             if stage.name in video.passed:
                 continue
+            if self._watch:
+                self._watch.restart()
             started = time.perf_counter()
             before = len(video.drops)
             asked = self._asked()

@@ -88,6 +88,13 @@ def test_many_videos_in_a_row_have_a_deadline_each(tmp_path: Path) -> None:
                 time.sleep(0.1)
 
 
+def test_each_stage_of_a_video_has_a_deadline(tmp_path: Path) -> None:
+    with Watch(tmp_path, [], 0.3).armed() as watch, watch.over(VIDEO):
+        for _ in range(20):
+            watch.restart()
+            time.sleep(0.1)
+
+
 def test_crashes_are_those_of_a_content_and_a_deadline() -> None:
     watch = Watch(Path(), [], 1.0)
     other = Video(uri="file:///other name.mp4", video_id="a" * 16, content_id="a" * 64)

@@ -18,6 +18,7 @@ from models.ledger import Ledger
 from pipeline.curation import worker
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
+from pipeline.curation.crashes import Watch
 from pipeline.curation.results import memo_key
 from pipeline.curation.worker import DIED_TWICE, StageEvent, crashed
 from pipeline.platform.memo import Memo
@@ -284,6 +285,18 @@ def test_a_changed_measurement_is_made_anew_and_what_reads_its_result_with_it(
     done, events = bench.run(Listen(words=words), Cut())
     assert [(told.stage, told.outcome) for told in events] == [("listen", "measured"), ("cut", then)]
     assert "".join(clip.clip_id for clip in done.clips) == words.lower()
+
+
+def test_the_deadline_is_that_of_each_stage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(Watch, "restart", lambda watch: started.append("restart"))
+    chain = worker.ChainWorker(
+        [Listen(), Cut()], packer=None, workspace=bench.workspace, memo=Memo(bench.folder / "memo"),
+        retries=0, watch=Watch(bench.folder, [], 60.0),
+    )  # fmt: skip
+    list(chain.process([VIDEO], lambda event: started.append(event.stage)))
+    chain.close()
+    assert started == ["restart", "restart", "listen", "restart", "cut"]
 
 
 def test_a_raised_version_measures_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
