@@ -348,7 +348,8 @@ class Pipeline(Section):
     """A diffusers pipeline with its own weights, as ``save_pretrained`` writes it to the folder ``path``.
 
     ``pipeline``: diffusers' class; null takes the one that the folder names, often that of text to video.
-    ``vae_dtype``: null is ``dtype``. ``tile``: the autoencoder works on tiles. ``offload``: model keeps one
+    ``vae_dtype``: null is ``dtype``. ``tile``: the autoencoder works on tiles. ``gpu``: number
+    of its GPU, counted round those that its process sees. ``offload``: model keeps one
     part on the GPU at a time, layers one layer (slow, least memory). ``quantise``: transformers and text
     encoders to 8 or 4 bits, by bitsandbytes. ``steps``, ``guidance``: null is the pipeline's own.
     """

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,8 +21,9 @@ from pipeline.platform.progress import Live
 
 if TYPE_CHECKING:
     from generation.film.make import FilmEvent
+    from generation.film.parts import FilmModels
     from generation.film.plan import FirstStep
-    from generation.film.trained import Models
+    from generation.film.trained import DirectorParts, Models
 
 
 def add(commands: Commands) -> None:
@@ -66,17 +68,40 @@ def _generate(parsed: argparse.Namespace) -> int:
     )  # fmt: skip
     from generation.film.make import make_film
     from generation.film.plan import ANSWERS
-    from generation.film.trained import film_models
 
     models = models_of(parsed, answers=parsed.out / ANSWERS)
-    options, planning = models.recipe().film, models.director()
-    with planning.resources, FilmProgress() as progress:
-        parts = film_models(planning, models.painter(), models.generator())
-        result = make_film(request, parts, parsed.out, options=options, on_event=progress.event)
+    recipe, planning = models.recipe(), models.director()
+    with planning.resources, FilmProgress() as progress, _parts(models, planning, parsed.steps) as parts:
+        film, renderers = parts
+        result = make_film(
+            request, film, parsed.out, options=recipe.film, renderers=renderers, on_event=progress.event
+        )
     for step in result.plan.steps:
         print(f"{step.start_s:7.2f} s  {step.step}. {step.action}")
     print(result.path)
     return DONE
+
+
+@contextmanager
+def _parts(models: Models, planning: DirectorParts, steps: int | None) -> Iterator[tuple[FilmModels, int]]:
+    """Yield the models of a film and the number of clips to render at once.
+
+    They are in this process, one clip after the other, or, with ``--stock``, on all GPUs if there are more
+    than the recipe names.
+    """
+    import torch
+
+    from generation.film.stock import StockModels
+    from generation.film.trained import film_models
+
+    if isinstance(models, StockModels) and torch.cuda.device_count() > models.gpus():
+        # Ray takes seconds to import; one GPU must not pay for it.
+        from generation.service.spread import spread
+
+        with spread(models, planning, renderers=models.clips_at_once(steps)) as parts:
+            yield parts
+    else:
+        yield film_models(planning, models.painter(), models.generator()), 0
 
 
 def models_of(parsed: argparse.Namespace, *, answers: Path) -> Models:

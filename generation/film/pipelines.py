@@ -259,14 +259,16 @@ def _loading(options: config.Pipeline, parts: dict[str, Any]) -> dict[str, Any]:
 def _place(pipeline: DiffusionPipeline, options: config.Pipeline) -> None:
     """Move a pipeline to its GPU, or leave its parts in main memory until they are used."""
     device = best_device()
+    # A process of its own sees the GPUs that are its own.
+    gpu = options.gpu % max(1, torch.cuda.device_count())
     if device.type == "cpu":
         pipeline.to(device)
     elif options.offload == "none":
-        pipeline.to(f"{device.type}:{options.gpu}")
+        pipeline.to(f"{device.type}:{gpu}")
     elif options.offload == "model":
-        pipeline.enable_model_cpu_offload(gpu_id=options.gpu)
+        pipeline.enable_model_cpu_offload(gpu_id=gpu)
     else:
-        pipeline.enable_sequential_cpu_offload(gpu_id=options.gpu)
+        pipeline.enable_sequential_cpu_offload(gpu_id=gpu)
 
 
 def _levels(pictures: NDArray[np.floating]) -> NDArray[np.uint8]:

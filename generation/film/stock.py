@@ -59,6 +59,22 @@ class StockModels:
         planner = self._options().planner
         return 1 if planner.base_url is None else planner.concurrency
 
+    def clips_at_once(self, steps: int | None) -> int:
+        """Return how many clips of a film of so many steps do not wait for each other."""
+        return 1 if self.chosen.film.chain_last_frame else steps or self._options().planner.steps
+
+    def gpus(self) -> int:
+        """Return how many GPUs the recipe names."""
+        return len({*self._painter_gpus(), self._options().video.gpu})
+
+    def painter_gpus(self) -> int:
+        """Return how many of them are for key frames."""
+        return len(self._painter_gpus())
+
+    def _painter_gpus(self) -> set[int]:
+        options = self._options()
+        return {part.gpu for part in (options.painter, options.editor) if part is not None}
+
     def director(self) -> DirectorParts:
         """Return the language model behind its endpoint; where none is named, start the packaged one."""
         resources, planner = ExitStack(), self._options().planner

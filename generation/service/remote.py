@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Semaphore
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,19 @@ from generation.core.story import Source, Step
 from generation.film.footage import Sound
 from generation.film.make import FilmCancelled
 from generation.film.parts import FilmModels
+from generation.film.trained import DirectorParts, GeneratorParts, PainterParts, film_models
 from pipeline.platform import metrics
 
 LOST = (RayActorError, WorkerCrashedError, ObjectLostError, ReplicaUnavailableError)
 ATTEMPTS = 5
 POLL_S = 0.25
+
+
+class Caller(Protocol):
+    """Replicas that answer calls."""
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Return the answer of some replica."""
 
 
 class Remote:
@@ -163,7 +171,7 @@ class RemoteEncoder(StateEncoder):
 class RemoteDecoder(StateDecoder):
     """The decoder of a painter's replica."""
 
-    def __init__(self, remote: Remote, *, picture_px: int, aspect: float, memory: int) -> None:
+    def __init__(self, remote: Caller, *, picture_px: int, aspect: float, memory: int) -> None:
         self.picture_px, self.aspect, self.memory = picture_px, aspect, memory
         self._remote = remote
 
@@ -181,7 +189,7 @@ class RemoteDecoder(StateDecoder):
 class RemotePainter:
     """A painter of key frames from captions."""
 
-    def __init__(self, remote: Remote, *, identity: str, memory: int, cells: int, uses_hints: bool) -> None:
+    def __init__(self, remote: Caller, *, identity: str, memory: int, cells: int, uses_hints: bool) -> None:
         self.identity, self.memory, self.cells, self.uses_hints = identity, memory, cells, uses_hints
         self._remote = remote
 
@@ -196,7 +204,7 @@ class RemotePainter:
 class RemoteGenerator:
     """A generator, called from several threads so that clips fan out over its replicas."""
 
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: Caller) -> None:
         self._remote = remote
 
     def sample(self, captions: list[str], states: Tensor | None, **more: Any) -> NDArray[np.uint8]:
@@ -248,17 +256,30 @@ def remote_models(
     Args:
         facts: of each role, as its replicas report them.
     """
-    encoding, painting = facts["director"]["encoder"], facts["painter"]["painter"]
-    decoding, made = facts["painter"]["decoder"], facts["generator"]
-    rendering = (RemoteSoundGenerator if made["has_sound"] else RemoteGenerator)(generator)
-    return FilmModels(
+    encoding = facts["director"]["encoder"]
+    planning = DirectorParts(
         director=RemoteDirector(director),
         encoder=None if encoding is None else RemoteEncoder(director, **encoding),
-        decoder=None if decoding is None else RemoteDecoder(painter, **decoding),
-        painter=None if painting is None else RemotePainter(painter, **painting),
-        generator=rendering,
-        retriever=rendering if made["retrieves"] else None,
-        condition=made["condition"],
-        fps=made["fps"],
-        identity={role: name for each in facts.values() for role, name in each["identity"].items()},
+        identity=facts["director"]["identity"],
     )
+    painting = remote_painter(painter, facts["painter"])
+    return film_models(planning, painting, remote_generator(generator, facts["generator"]))
+
+
+def remote_painter(remote: Caller, facts: Mapping[str, Any]) -> PainterParts:
+    """Return the models that make key frames, from what their replicas report."""
+    decoding, painting = facts["decoder"], facts["painter"]
+    return PainterParts(
+        decoder=None if decoding is None else RemoteDecoder(remote, **decoding),
+        painter=None if painting is None else RemotePainter(remote, **painting),
+        identity=facts["identity"],
+    )
+
+
+def remote_generator(remote: Caller, facts: Mapping[str, Any]) -> GeneratorParts:
+    """Return the models that render clips, from what their replicas report."""
+    rendering = (RemoteSoundGenerator if facts["has_sound"] else RemoteGenerator)(remote)
+    return GeneratorParts(
+        generator=rendering, condition=facts["condition"], fps=facts["fps"],
+        retriever=rendering if facts["retrieves"] else None, identity=facts["identity"],
+    )  # fmt: skip
