@@ -31,7 +31,7 @@ def plan(request: dict[str, Any]) -> Reply:
     return completion(json.dumps({"steps": steps}))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def three_gpus() -> Iterator[None]:
     """A cluster with three GPUs that are only numbers."""
     ray.init("local", num_cpus=2, num_gpus=GPUS, include_dashboard=False, log_to_driver=False)
