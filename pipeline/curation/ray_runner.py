@@ -12,7 +12,7 @@ import logging
 import math
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,14 +79,17 @@ class _GroupWorker:
         self._meters = _Meters(group.pool)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _table(self.process(_videos(batch)))
+        return _table(self._processed(_videos(batch)))
 
     def process(self, videos: Sequence[Video]) -> list[Video]:
         """Run videos through the stages; the process ends if one of them takes longer than the deadline."""
+        return list(self._processed(videos))
+
+    def _processed(self, videos: Iterable[Video]) -> Iterator[Video]:
         events: list[StageEvent] = []
         self._meters.busy(True)
         try:
-            return list(self._worker.process(videos, events.append))
+            yield from self._worker.process(videos, events.append)
         finally:
             self._meters.busy(False)
             self._meters.count(events)
@@ -279,12 +282,13 @@ def groups_of(site: Site) -> list[Group]:
     return groups(site.stages(), site.config.run.pools, asks=asks)
 
 
-def _table(videos: Sequence[Video]) -> pa.Table:
+def _table(videos: Iterable[Video]) -> pa.Table:
     return pa.table({"video": pa.array([packed(video) for video in videos], pa.binary())})
 
 
-def _videos(table: pa.Table) -> list[Video]:
-    return [unpacked(data) for data in table["video"].to_pylist()]
+def _videos(table: pa.Table) -> Iterator[Video]:
+    # One at a time: a block of videos at once is enough objects to set the collector of garbage to work.
+    return map(unpacked, table["video"].to_pylist())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
