@@ -40,14 +40,6 @@ GOAL = "How to make bread soup?"
 FILM_DEADLINE_S = 120.0
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _signals() -> Iterator[None]:
-    """The program sets a handler of its own."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory, narrated: tuple[Path, Truth]) -> Path:
     """OUTPUT of two narrated videos of the same pictures."""

@@ -46,6 +46,8 @@ MAX_PIXELS = 4096 * 4096
 """Default bound on a picture; a decoder holds up to twenty of them, which is 500 MB at 4:2:0."""
 MAX_LEAD_S = 60.0
 """Sound that starts earlier than this before the pictures has a clock of its own."""
+MAX_BOXES = 1000
+"""Boxes of an MP4 file among which its index is looked for."""
 MAX_FAILED_READS = 100
 """Errors of the demuxer in a row after which a file counts as ended."""
 TRANSIENT = frozenset(
@@ -105,8 +107,7 @@ def open_media(
                 _NamelessFile(file), options=options, metadata_errors="replace", hwaccel=decoder
             )
         except DAMAGE as error:
-            known = _begins_like_video(file)
-            raise MediaError(reason_of(error), "corrupt" if known else "not_a_video") from error
+            raise _refused(file, reason_of(error)) from error
         assert isinstance(container, InputContainer)
         with container:
             for stream in (*container.streams.video, *container.streams.audio):
@@ -130,6 +131,32 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         if facts.st_size == 0:
             raise MediaError("the file has no bytes", "empty_file")
         yield file
+
+
+def _refused(file: BinaryIO, reason: str) -> MediaError:
+    """The error to raise for a file that FFmpeg does not open for a reason."""
+    if not _begins_like_video(file):
+        return MediaError(f"no container that videos come in ({reason})", "not_a_video")
+    if _lacks_index(file):
+        return MediaError("no index (moov): the file was cut off, not finished, or lacks bytes", "corrupt")
+    return MediaError(f"the container cannot be opened ({reason})", "corrupt")
+
+
+def _lacks_index(file: BinaryIO) -> bool:
+    """Tell whether a file is made of MP4's boxes and lacks the one that says where the pictures are."""
+    place = seen = 0
+    while seen < MAX_BOXES:
+        file.seek(place)
+        head = file.read(16)
+        size, name = int.from_bytes(head[:4], "big"), head[4:8]
+        if name == b"moov" or (not seen and (4, name) not in SIGNATURES):
+            return False
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        if len(head) < 8 or size < 8:
+            return seen > 0
+        place, seen = place + size, seen + 1
+    return False
 
 
 def _sorted(error: OSError) -> Exception:

@@ -28,6 +28,7 @@ LIST_SUFFIXES = (".txt", ".list")
 HASH_THREADS = 4
 HEAD_THREADS = 32
 NO_OBJECT = "no such object in the bucket"
+EMPTY = hashlib.sha256().hexdigest()
 
 
 class InputError(UsageError):
@@ -299,6 +300,9 @@ def _problem(path: Path, facts: os.stat_result) -> str:
 
 
 def _digest(source: Source, files: VideoFiles) -> tuple[str | None, str]:
+    if _size(source) == "0":
+        # Files of the kernel, such as /proc/kmsg, have no size, and reading them may block or never end.
+        return None, EMPTY
     try:
         if is_url(source.uri):
             return None, files.content_id(source.video())

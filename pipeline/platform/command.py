@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from models.errors import ReportedError
 from models.redaction import Redactor
 
 DONE, FAILED, BAD_USAGE, OVER_BUDGET = 0, 1, 2, 3
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Parser that commands are added to."""
 
@@ -63,13 +65,25 @@ def positive(text: str) -> int:
     return number
 
 
+def _interrupt(*_: object) -> None:
+    for number in INTERRUPTIONS:
+        signal.signal(number, _leave)
+    raise KeyboardInterrupt
+
+
+def _leave(*_: object) -> None:
+    os.write(2, b"videoauteur: interrupted again. Finished work is kept.\n")
+    os._exit(FAILED)
+
+
 def ended(run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
     """Run a command and return its exit code; errors that are meant for the user are printed.
 
-    SIGTERM, by which clusters end a job, interrupts as Ctrl-C does.
+    SIGTERM, by which clusters end a job, interrupts as Ctrl-C does. A second interruption ends the process
+    at once: a thread that reads from a dead network drive cannot be waited for.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, _interrupt) for number in INTERRUPTIONS if main}
     try:
         return run(parsed)
     except ReportedError as error:
@@ -82,3 +96,6 @@ def ended(run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) 
             file=sys.stderr,
         )
         return FAILED
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)

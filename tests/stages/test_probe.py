@@ -97,12 +97,12 @@ BAD: dict[str, tuple[Make, Reason, str]] = {
     "cut before the index": (
         lambda path, good: path.write_bytes(good.read_bytes().partition(b"moov")[0]),
         Reason.CORRUPT,
-        "Invalid data",
+        "no index (moov)",
     ),
     "cut after a few bytes": (
         lambda path, good: path.write_bytes(good.read_bytes()[:12]),
         Reason.CORRUPT,
-        "Invalid data",
+        "no index (moov)",
     ),
     "audio only": (
         lambda path, _: write_audio(path, [Scene(duration_s=6)]),

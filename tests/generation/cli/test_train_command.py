@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +25,6 @@ SMALL = {
         "frames": 5, "height_px": 16, "width_px": 16,
     },
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """The program sets a handler of its own."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

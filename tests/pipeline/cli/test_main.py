@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,14 +19,6 @@ from pipeline.curation import job
 from pipeline.curation.config import Config
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """The program sets a handler of its own."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def test_the_module_is_the_program() -> None:
@@ -104,6 +95,34 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert (ended.value.code, capsys.readouterr().out) == (0, f"{__version__}\n")
+
+
+STUCK = """
+import argparse, concurrent.futures, time
+from pipeline.platform.command import ended
+
+def run(parsed):
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        thread.submit(time.sleep, 600)
+        print("reads", flush=True)
+        time.sleep(600)
+
+ended(run, argparse.Namespace())
+"""
+
+
+def test_a_second_interruption_ends_a_run_that_a_thread_keeps_from_ending() -> None:
+    """As a read from a dead network drive does."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None and run.stdout.readline() == "reads\n"
+        run.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.wait(0.5)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(10) == 1
+        assert run.stderr is not None and "interrupted again" in run.stderr.read()
 
 
 def _missing(*_: Any, **__: Any) -> NoReturn:

@@ -149,6 +149,16 @@ def test_what_cannot_be_read_is_rejected_with_its_reason_and_nothing_hangs(
     assert len({source.video_id for source in sources}) == 5
 
 
+def test_a_file_without_bytes_is_not_read(
+    folder: Path, memo: Memo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the kernel block or never end: ``/proc/kmsg``."""
+    (folder / "log.mp4").touch()
+    monkeypatch.setattr(ingest, "sha256_of", pytest.fail)
+    (source,) = identify(survey([folder / "log.mp4"]), memo)
+    assert (source.problem, source.content_id) == (None, sha(b""))
+
+
 def test_a_folder_that_cannot_be_read_is_rejected(
     folder: Path, memo: Memo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
