@@ -49,6 +49,9 @@ MIN_SPARSE_FPS = 15.0
 AHEAD = 9
 AHEAD_PX = 10_000_000
 """Pictures that may be decoded before they are looked at, and a bound on their pixels together."""
+SPARSE_FROM_PX = 600_000
+"""Pixels of a picture from which it pays not to decode all: of smaller ones the decode costs little, and
+what is decoded again costs as much as was saved."""
 Reading: TypeAlias = Callable[[InputContainer, Facts, Sampler, Losses], Evidence]
 
 
@@ -60,9 +63,9 @@ class ScanSettings(ScanMeasuring):
     """The one decoding pass.
 
     Attributes:
-        decode: ``needed`` leaves out pictures that no other refers to, away from possible boundaries, with
-            the detector ``own`` from 15 pictures a second on; ``all`` decodes every one. Boundaries and
-            packed frames are the same.
+        decode: ``needed`` leaves out pictures that no other refers to, away from possible boundaries, where
+            pictures are large and come 15 times a second or more, with the detector ``own``; ``all``
+            decodes every picture. Boundaries and packed frames are the same.
         decoder: ``cuda`` decodes on an NVIDIA card where there is one; else the processor does.
         max_missing_share: a video that ends earlier than announced by more is truncated.
     """
@@ -127,8 +130,7 @@ class Scan(Stage):
         target = self.workspace.frames_path(video)
         target.parent.mkdir(parents=True, exist_ok=True)
         evidence = losses = None
-        few = 0 < video.facts.fps < MIN_SPARSE_FPS
-        if self.settings.decode == "needed" and self.settings.detector == "own" and not few:
+        if self._leaves_out(video.facts):
             with suppress(NotSparseError):
                 evidence, losses, origin_s = self._decode(video, target, self._some)
         if evidence is None or losses is None:
@@ -151,6 +153,12 @@ class Scan(Stage):
                 reached_s=round(losses.end_s - origin_s, 6),
             ),
         )
+
+    def _leaves_out(self, facts: Facts) -> bool:
+        """Return whether pictures are left out."""
+        large = facts.width_px * facts.height_px >= SPARSE_FROM_PX
+        few = 0 < facts.fps < MIN_SPARSE_FPS
+        return large and not few and self.settings.decode == "needed" and self.settings.detector == "own"
 
     def _decode(self, video: Video, target: Path, read: Reading) -> tuple[Evidence, Losses, float]:
         """Read the pictures in one of two ways: evidence, what was lost, and the time that counts as 0."""

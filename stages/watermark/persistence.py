@@ -24,8 +24,9 @@ direction with its angle doubled, a grey logo is found that is now darker, now b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import cv2
 import numpy as np
@@ -64,6 +65,9 @@ MIN_CLUSTER = 0.5
 MAX_ROUNDS = 3
 BOUND_ROUNDS = 4
 """Multiplications by which the leading eigenvalue is bounded, before it is computed where it may count."""
+EIGEN_BATCH = 32
+ROUNDING = 1e-3
+"""Matrices whose eigenvalues are computed together, and tolerance of their bounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,7 @@ class Region:
         return max(0.0, (self.persistence - self.chance) * (1 - self.chance) * (1 - a**2) * (1 - b**2))
 
 
-def views(grays: Iterable[NDArray[np.uint8]]) -> tuple[Field, list[int]]:
+def views(grays: Sequence[NDArray[np.uint8]]) -> tuple[Field, list[int]]:
     """Merge neighbouring pictures of one scene.
 
     Args:
@@ -107,24 +111,26 @@ def views(grays: Iterable[NDArray[np.uint8]]) -> tuple[Field, list[int]]:
         Edge fields ``[views, readings, 2, h, w]``, and the view of each picture; -1 for pictures without
         edges.
     """
-    fields: list[Field] = []
     members: list[int] = []
-    scratch = edges = None
+    if not grays:
+        return np.zeros((0, 2, 2, 1, 1), np.float32), members
+    shape = grays[0].shape
+    scratch, edges = np.empty((4, *shape), np.float32), np.empty((2, 2, *shape), np.float32)
+    # Memory of the views that are not needed is never touched.
+    fields, count = np.zeros((len(grays), 2, 2, *shape), np.float32), 0
     for gray in grays:
-        if scratch is None or edges is None:
-            scratch = np.empty((4, *gray.shape), np.float32)
-            edges = np.zeros((2, 2, *gray.shape), np.float32)
         write_edges(gray, edges, scratch)
         if float(np.square(edges[DIRECTION]).mean()) * 2 <= VOID:
             members.append(-1)
             continue
-        if not fields or members[-1] < 0 or cosine(edges[DIRECTION], fields[-1][DIRECTION]) < SAME_PICTURE:
-            fields.append(np.zeros_like(edges))
-        fields[-1] += edges
-        members.append(len(fields) - 1)
-    for number, field in enumerate(fields):
-        field /= np.float32(members.count(number))
-    return np.stack(fields) if fields else np.zeros((0, 2, 2, 1, 1), np.float32), members
+        same = count and members[-1] >= 0
+        if not same or cosine(edges[DIRECTION], fields[count - 1, DIRECTION]) < SAME_PICTURE:
+            count += 1
+        fields[count - 1] += edges
+        members.append(count - 1)
+    for number in range(count):
+        fields[number] /= np.float32(members.count(number))
+    return fields[:count], members
 
 
 def persistent_regions(fields: Field) -> list[Region]:
@@ -135,7 +141,9 @@ def persistent_regions(fields: Field) -> list[Region]:
     """
     if len(fields) < 2:
         return []
-    energies = np.square(fields).sum(axis=2)
+    energies = np.empty((*fields.shape[:2], *fields.shape[3:]), np.float32)
+    for view, energy in zip(fields, energies, strict=True):
+        np.square(view).sum(axis=1, out=energy)
     found = regions(fields, energies, np.ones(len(fields), np.float32))
     for weights in presences(fields[:, DIRECTION]):
         found += regions(fields, energies, weights)
@@ -173,12 +181,11 @@ def presences(field: Field) -> list[Field]:
     apart = np.zeros((count, count), np.float32)
     apart[first, second] = apart[second, first] = np.clip(1 - 2 * rest, 0, 1)
     linked = np.maximum(similar * apart, 0)
-    values, vectors = np.linalg.eigh(linked[most_eigenvalue(linked) > MIN_CLUSTER - 1e-3])
     result: list[Field] = []
-    for number in np.argsort(-values[:, -1]):
-        if values[number, -1] < MIN_CLUSTER or len(result) == MAX_ROUNDS:
+    for value, vector in leading(linked):
+        if value < MIN_CLUSTER or len(result) == MAX_ROUNDS:
             break
-        weights = np.abs(vectors[number, :, -1])
+        weights = np.abs(vector)
         weights /= weights.max()
         weights[weights < 0.3] = 0
         known = any(float(weights @ w) > 0.85 * np.linalg.norm(weights) * np.linalg.norm(w) for w in result)
@@ -208,6 +215,31 @@ def products(field: Field) -> Field:
     pairs: Field = tiles[:-1] + tiles[1:]
     blocks: Field = pairs[:, :-1] + pairs[:, 1:]
     return blocks.reshape(-1, count, count)
+
+
+def leading(matrices: Field) -> Iterator[tuple[float, Field]]:
+    """Yield the leading eigenvalues and eigenvectors ``[k]`` of matrices ``[n, k, k]``, the largest first.
+
+    They are computed in the order of their bounds, so that the first ones cost little.
+
+    Args:
+        matrices: symmetric, without negative entries.
+    """
+    bounds = most_eigenvalue(matrices)
+    order = np.argsort(-bounds)
+    waiting: list[tuple[float, int]] = []
+    found: dict[int, Field] = {}
+    for start in range(0, len(order), EIGEN_BATCH):
+        batch = order[start : start + EIGEN_BATCH]
+        values, vectors = np.linalg.eigh(matrices[batch])
+        for number, value, vector in zip(batch.tolist(), values[:, -1].tolist(), vectors, strict=True):
+            heappush(waiting, (-value, number))
+            found[number] = vector[:, -1]
+        rest = order[start + EIGEN_BATCH :]
+        most = float(bounds[rest[0]]) + ROUNDING if rest.size else -np.inf
+        while waiting and -waiting[0][0] >= most:
+            value, number = heappop(waiting)
+            yield -value, found.pop(number)
 
 
 def most_eigenvalue(matrices: Field) -> Field:

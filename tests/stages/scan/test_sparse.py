@@ -29,6 +29,7 @@ from models.media import (
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Workspace
 from stages.records import Evidence, Facts, Video
+from stages.scan import stage
 from stages.scan.shots import Boundaries, ShotSettings
 from stages.scan.sparse import SparseShots
 from stages.scan.stage import Scan, ScanSettings
@@ -66,6 +67,11 @@ def scanned(path: Path, scratch: Path, decode: str, *, shake: bool = False) -> t
         return str(error), b""
     assert result.evidence is not None
     return result.evidence, workspace.frames_path(video).read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "SPARSE_FROM_PX", 0)
 
 
 @pytest.mark.skipif(DATA is None, reason="VIDEOAUTEUR_DATA names no footage")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.watermark.persistence import Region, most_eigenvalue, persistent_regions, views
+from stages.watermark.persistence import Region, leading, most_eigenvalue, persistent_regions, views
 
 Frame = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -68,7 +68,7 @@ def lettered(frame: Frame, text: str) -> Frame:
 
 
 def found(video: list[list[Frame]]) -> list[Region]:
-    fields, _ = views(frame for shot in video for frame in shot)
+    fields, _ = views([frame for shot in video for frame in shot])
     return persistent_regions(fields)
 
 
@@ -273,11 +273,24 @@ def test_boxes_lie_in_the_picture_and_come_strongest_first() -> None:
 
 
 def test_no_leading_eigenvalue_is_above_its_bound() -> None:
-    rng = np.random.default_rng(5)
-    half = rng.random((40, 12, 12)).astype(np.float32) * (rng.random((40, 12, 12)) < 0.2)
-    matrices = np.maximum(half, half.transpose(0, 2, 1)).astype(np.float32)
-    leading = np.linalg.eigvalsh(matrices)[:, -1]
+    matrices = linked_views(40, share=0.2)
     bound = most_eigenvalue(matrices)
-    assert (leading <= bound + 1e-4).all()
+    assert (np.linalg.eigvalsh(matrices)[:, -1] <= bound + 1e-4).all()
     # It is of use: no row sum bounds so well.
     assert bound.sum() < 0.9 * matrices.sum(axis=2).max(axis=1).sum()
+
+
+def test_leading_eigenvectors_come_in_the_order_of_their_values() -> None:
+    matrices = linked_views(100, share=0.4)
+    values, vectors = np.linalg.eigh(matrices)
+    order = np.argsort(-values[:, -1])
+    found = list(leading(matrices))
+    assert [value for value, _ in found] == values[order, -1].tolist()
+    assert all((vector == vectors[n, :, -1]).all() for n, (_, vector) in zip(order, found, strict=True))
+
+
+def linked_views(count: int, share: float) -> NDArray[np.float32]:
+    """Symmetric matrices ``[count, 12, 12]`` of which a share of the entries is not 0."""
+    rng = np.random.default_rng(5)
+    half = rng.random((count, 12, 12)).astype(np.float32) * (rng.random((count, 12, 12)) < share)
+    return np.maximum(half, half.transpose(0, 2, 1)).astype(np.float32)
