@@ -139,7 +139,7 @@ def _trained(options: State, folder: Path | None) -> StateDecoder:
         trained, asked = getattr(recipe.state, key), getattr(options, key)
         if trained != asked:
             raise ConfigError(f"{folder} was trained with state.{key}={trained}, the recipe says {asked}")
-    decoder = _untrained(recipe, options, Statistics.load(folder / "statistics.safetensors"))
+    decoder = _untrained(recipe, Statistics.load(folder / "statistics.safetensors"))
     missing, unknown = decoder.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     learned = {name for name, parameter in decoder.named_parameters() if parameter.requires_grad}
     if unknown or learned & set(missing):
@@ -147,11 +147,11 @@ def _trained(options: State, folder: Path | None) -> StateDecoder:
     return decoder.to(best_device()).eval()
 
 
-def _untrained(recipe: Recipe, options: State, statistics: Statistics) -> TrainedDecoder:
+def _untrained(recipe: Recipe, statistics: Statistics) -> TrainedDecoder:
     if recipe.decoder.rolling is not None:
         from generation.encoders.rolling import RollingDecoder
 
         return RollingDecoder(recipe.decoder, recipe.state, statistics)
     from generation.encoders.flow_decoder import FlowDecoder
 
-    return FlowDecoder(recipe.decoder, options, statistics)
+    return FlowDecoder(recipe.decoder, recipe.state, statistics)

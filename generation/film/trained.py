@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from generation import config
 from models.files import parts_digest, sha256_of
 from models.settings import Section
+from models.weights import digest_of
 from pipeline.platform.config import ConfigError, leaves, load
 
 if TYPE_CHECKING:
@@ -200,9 +201,13 @@ class TrainedModels:
             return PainterParts(decoder=None, identity={})
         decoder = load_decoder_for(self.folder)
         own = decoder.inner if isinstance(decoder, StretchedDecoder) else decoder
+        state = self._recipe("director").state
+        options: Section = state
         if isinstance(own, TrainedDecoder):
-            own.options = self._recipe("decoder").decoder
-        identity = {"decoder": self._identity("decoder", getattr(own, "options", recipe.state))}
+            trained = self._recipe("decoder")
+            own.options = options = trained.decoder
+            state = trained.state
+        identity = {"decoder": self._identity("decoder", options, state)}
         painter = None
         if self.painter_folder is not None:
             from generation.film.painting import load_painter
@@ -235,6 +240,16 @@ class TrainedModels:
             raise ConfigError(f"--models {self.folder}: no {path}; `videoauteur train {role}` makes it")
         return load(path, self.settings, config.Recipe).config
 
-    def _identity(self, role: Role, options: Section) -> str:
+    def _identity(self, role: Role, options: Section, base: config.State | None = None) -> str:
+        """Return a digest of a model's options and weights.
+
+        Args:
+            base: names folders of pretrained weights that it uses too.
+        """
         weights = sorted((self.folder / role).glob("*.safetensors"))
-        return parts_digest(options.model_dump_json(), [[path.name, sha256_of(path)] for path in weights])
+        found = [[path.name, sha256_of(path)] for path in weights]
+        for folder in (base.path, base.base) if base else ():
+            if folder is not None:
+                parts = sorted(part for part in folder.iterdir() if part.is_dir())
+                found += [[part.name, digest_of(part)] for part in parts]
+        return parts_digest(options.model_dump_json(), found)
