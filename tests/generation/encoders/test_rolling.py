@@ -184,6 +184,22 @@ def test_wide_pictures_are_squeezed_into_the_grid_and_stretched_again(
     assert (painted != wide.decode_next(z[0], shown[::-1], seed=1)).any()
 
 
+def test_bfloat16_weights_train_and_paint_nearly_as_float32_ones(
+    state: State, pictures: Pictures, z: torch.Tensor
+) -> None:
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        torch.manual_seed(4)
+        decoder = RollingDecoder(OPTIONS, state.model_copy(update={"dtype": dtype}), STATISTICS)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = decoder(decoder.collate([row_of(z[0], pictures[3], pictures[:2])], [1]))["loss"]
+        loss.sum().backward()
+        assert all(parameter.grad is not None for parameter in decoder.kept().values())
+        found[dtype] = loss, decoder.decode_next(z[0], pictures[:2], seed=1).astype(int)
+    torch.testing.assert_close(found["bfloat16"][0], found["float32"][0], atol=0, rtol=0.05)
+    assert 0 < np.abs(found["bfloat16"][1] - found["float32"][1]).mean() < 8
+
+
 def test_other_weights_and_sizes_are_refused_by_name(state: State, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"channels, that of FLUX\.1 Fill 48: set it"):
         dev = state.base.parent / "flux"  # type: ignore[union-attr]

@@ -10,10 +10,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 import yaml
+from diffusers import DiffusionPipeline
 
 from generation import config
 from generation.core.states import Picture
+from generation.film import pipelines
 from generation.film.footage import Chapter, Sound, clip_frames, duration_of, join, write_clip
 from generation.film.pipelines import LoadedPipeline, PipelineGenerator, StockPainter
 from pipeline.cli.main import main
@@ -59,6 +62,21 @@ def test_frames_and_sizes_that_do_not_fit_are_named(tmp_path: Path) -> None:
         PipelineGenerator(pipeline, options.model_copy(update={"frames": 5, "width_px": 20}))
     with pytest.raises(ConfigError, match=r"no model_index\.json|holds no model_index"):
         LoadedPipeline(config.Pipeline(path=tmp_path), key="stock.painter")
+
+
+def test_gpus_are_counted_round_those_that_a_process_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = config.Pipeline(
+        path=tiny_pipelines.flux_kontext(tmp_path / "kontext"), dtype="float32", gpu=5
+    )
+    devices: list[str] = []
+    monkeypatch.setattr(pipelines, "best_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(DiffusionPipeline, "to", lambda self, device: devices.append(device))
+    for visible in (8, 2, 1):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda visible=visible: visible)
+        LoadedPipeline(options, key="stock.painter")
+    assert devices == ["cuda:5", "cuda:1", "cuda:0"]
 
 
 class Recorder:
