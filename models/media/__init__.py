@@ -14,7 +14,7 @@ from models.media.container import (
 from models.media.hardware import nvidia_decoder
 from models.media.languages import language_of
 from models.media.losses import Losses
-from models.media.pictures import Bounds, Frame, Scaler, Timeline, frames
+from models.media.pictures import Bounds, Frame, GrayScaler, Scaler, Timeline, frames
 from models.media.sound import SAMPLE_RATE, AudioTrack, audio_tracks, read_audio
 from models.media.sparse import NotSparseError, Skipped, read_again, sparse_frames
 from models.media.writer import write_video
@@ -27,6 +27,7 @@ __all__ = [
     "AudioTrack",
     "Bounds",
     "Frame",
+    "GrayScaler",
     "Losses",
     "NotSparseError",
     "Scaler",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.media import Frame, Scaler, Skipped
+from models.media import Frame, GrayScaler, Scaler, Skipped
 from models.settings import Section
 from stages.frames import FramePacker
 from stages.records import Box, Facts, Shake
@@ -61,7 +61,7 @@ class Sampler:
         short_side_px = min(facts.width_px, facts.height_px)
         self._meter = Meter()
         self._scale = Scaler(*scaled(facts, settings.short_side_px / short_side_px))
-        self._small = scaled(facts, METER_WIDTH_PX / facts.width_px)
+        self._shrink = GrayScaler(*scaled(facts, METER_WIDTH_PX / facts.width_px))
         self._packer, self._quality, self._fps = packer, settings.jpeg_quality, settings.grid_fps
         self._shake = ShakeMeter() if shake else None
         self._start_s: float | None = None
@@ -119,8 +119,8 @@ class Sampler:
     def _take(self, frame: Frame) -> None:
         picture = self._scale(frame.picture)
         self._packer.add(frame.time_s, picture, self._quality)
-        gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        self._meter.add(frame.time_s, resized(gray, self._small))
+        gray = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+        self._meter.add(frame.time_s, self._shrink(gray))
 
 
 class Meter:
@@ -137,12 +137,13 @@ class Meter:
 
     def add(self, time_s: float, gray: NDArray[np.uint8]) -> None:
         """Measure one picture ``[h, w]``."""
-        spread = float(cv2.Laplacian(gray, cv2.CV_32F).var())
-        moved = 0.0 if self._last is None else float(cv2.absdiff(gray, self._last).mean()) / 255
+        # OpenCV's means take a tenth of numpy's time.
+        spread = float(cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_32F))[1][0, 0]) ** 2
+        moved = 0.0 if self._last is None else cv2.mean(cv2.absdiff(gray, self._last))[0] / 255
         self._last = gray
         self.times_s.append(time_s)
         self.sharpness.append(round(spread / (spread + 100), 4))
-        self.exposure.append(round(float(gray.mean()) / 255, 4))
+        self.exposure.append(round(cv2.mean(gray)[0] / 255, 4))
         self.motion.append(round(moved, 5))
         self.bars.add(gray)
 
@@ -155,8 +156,9 @@ class Bars:
 
     def add(self, gray: NDArray[np.uint8]) -> None:
         """Look at one picture ``[h, w]``; a black one says nothing."""
-        lit = gray > BAR_LEVEL
-        rows, columns = (np.flatnonzero(lit.mean(axis=axis) > LIT_SHARE) for axis in (1, 0))
+        lit = cv2.threshold(gray, BAR_LEVEL, 1, cv2.THRESH_BINARY)[1]
+        shares = (cv2.reduce(lit, axis, cv2.REDUCE_AVG, dtype=cv2.CV_32F) for axis in (1, 0))
+        rows, columns = (np.flatnonzero(share > LIT_SHARE) for share in shares)
         if rows.size and columns.size:
             height, width = gray.shape
             self._edges.append(
@@ -182,8 +184,3 @@ def scaled(facts: Facts, factor: float) -> tuple[int, int]:
     """Width and height after scaling down; a factor above 1 leaves the picture as it is."""
     factor = min(factor, 1.0)
     return max(2, round(facts.width_px * factor)), max(2, round(facts.height_px * factor))
-
-
-def resized(gray: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A grey picture ``[h, w]`` scaled to (width, height)."""
-    return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.uint8)

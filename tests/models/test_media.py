@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.stream import Disposition
@@ -17,7 +18,16 @@ from examples.drawing import plain
 from examples.media import Scene, write_video
 from models import media
 from models.errors import MediaError
-from models.media import SAMPLE_RATE, Frame, audio_tracks, frames, open_media, picture_stream, read_audio
+from models.media import (
+    SAMPLE_RATE,
+    Frame,
+    GrayScaler,
+    audio_tracks,
+    frames,
+    open_media,
+    picture_stream,
+    read_audio,
+)
 from tests.support.odd_files import write_channels
 
 Tone = tuple[float, float]
@@ -286,3 +296,14 @@ def test_dark_grey_stays_grey_when_it_is_scaled(level: int) -> None:
     assert image.shape == (144, 256, 3)
     assert np.ptp(image, axis=2).max() == 0
     assert abs(image.mean() - (luma.mean() - 16) * 255 / 219) < 1
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "small"),
+    [(360, 640, (256, 144)), (448, 797, (256, 144)), (161, 97, (31, 50)), (2, 500, (256, 2))],
+)
+def test_grey_pictures_are_averaged_as_by_opencv(height: int, width: int, small: tuple[int, int]) -> None:
+    rng = np.random.default_rng(2)
+    gray = rng.integers(0, 256, (height, width), np.uint8)
+    expected = cv2.resize(gray, small, interpolation=cv2.INTER_AREA)
+    assert cv2.absdiff(GrayScaler(*small)(gray), np.asarray(expected, np.uint8)).max() <= 1
