@@ -9,7 +9,9 @@ beside them. Only pictures at 4 a second are written, as small H.264 files.
   finding scores above the threshold and meets the overlay's box.
 - ``false_reject_rate``: share of the untouched and of the hard films with a finding above the threshold.
 - ``precision``: found overlays, over these and the false ones.
-- ``box_iou``: mean overlap over union of the box found and the true one, where found.
+- ``box_iou``: where found, mean overlap over union of two boxes: around all places of the overlay in the
+  film, and around all findings above the threshold that meet it. A mark that jumps between corners is one
+  finding for each corner.
 
 Seeds below 1000 are for development. Seeds of reported figures start at 1000.
 """
@@ -34,7 +36,7 @@ from benchmarks.footage import HELD_OUT, Footage, data_files, read_footage, vide
 from benchmarks.machine import machine, markdown
 from benchmarks.marked_films import Case, MarkedFilm, Measurer, films_of, planned
 from benchmarks.overlays import KINDS, Box
-from stages.watermark.stage import box_iou
+from stages.watermark.stage import box_iou, union
 
 MIN_OPACITY = 0.4
 
@@ -49,7 +51,7 @@ class Judged:
         box: of the overlay; None without one.
         score: of its strongest finding, of those that meet the box if there is one.
         found_kind: the kind that the finding names.
-        iou: of the finding's box with the true one.
+        iou: of the box around all findings above the threshold that meet the true one, with the true one.
         flagged: whether the score is above the threshold.
     """
 
@@ -160,13 +162,14 @@ def judged(case: int, film: MarkedFilm, measurer: Measurer) -> Judged:
     findings = [finding for mark in measurer.video(film).watermarks for finding in mark.findings]
     met = [finding for finding in findings if film.box is None or box_iou(finding.box, film.box) > 0]
     best = max(met, key=lambda finding: finding.score, default=None)
+    counted = [finding.box for finding in met if finding.score > measurer.threshold]
     return Judged(
         case=case, kind=film.kind, behaviour=film.behaviour, opacity=film.opacity, shots=film.shots,
         box=film.box,
         score=best.score if best else 0.0,
         found_kind=best.kind if best else "",
-        iou=box_iou(best.box, film.box) if best and film.box else 0.0,
-        flagged=best is not None and best.score > measurer.threshold,
+        iou=box_iou(union(counted), film.box) if counted and film.box else 0.0,
+        flagged=bool(counted),
     )  # fmt: skip
 
 

@@ -50,6 +50,11 @@ class Drawn:
         low, high = corners.min(0), corners.max(0)
         return float(low[0]), float(low[1]), float(high[2]), float(high[3])
 
+    def lies_at(self, box: Box) -> bool:
+        """Return whether most of its boxes share a place with a box; one that travels past does not."""
+        near = sum(shared(own, box) > SAME_PLACE for own in self.boxes.values())
+        return 2 * near > len(self.boxes)
+
     def snapped(self, grays: Sequence[Gray]) -> Drawn:
         """Return the place with its boxes to the pixel, given all pictures."""
         return replace(self, boxes={n: snapped(box, grays[n]) for n, box in self.boxes.items()})
@@ -99,12 +104,22 @@ def _same(places: Sequence[Drawn], number: int, box: Box) -> Drawn | None:
 
 
 def shared(a: Box, b: Box) -> float:
-    """Share of the smaller of two boxes that lies in the other."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    return width * height / max(1e-9, min((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)))
+    """Return the share of the smaller of two boxes that lies in the other."""
+    return _overlap(a, b) / max(1e-9, min(_area(a), _area(b)))
+
+
+def covered(a: Box, b: Box) -> float:
+    """Return the share of the first of two boxes that lies in the second."""
+    return _overlap(a, b) / max(1e-9, _area(a))
+
+
+def _overlap(a: Box, b: Box) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def highest(values: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stages.records import Box
 from stages.watermark.appearance import Appearance
-from stages.watermark.drawn import DRAWN, SAME_PLACE, Cells, Drawn, drawn_places, highest, shared
+from stages.watermark.drawn import DRAWN, SAME_PLACE, Cells, Drawn, covered, drawn_places, highest, shared
 from stages.watermark.extent import Gray
 from stages.watermark.persistence import Region, persistent_regions, views
 
@@ -35,10 +35,12 @@ MAX_ODDS = 8.0
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 CARD = (0.2, 0.05, 0.3)
 """Least width and height of the words on a card, and most distance of their middle from the picture's."""
-CARD_SPREAD = 0.6
+CARD_CONTRAST = 0.6
 CARD_SHARE = 0.7
-"""Spread of grey levels, relative to other pictures, below which a card covers the scene; share of the
+"""Contrast of the scene, relative to that without the words, below which a card covers it; share of the
 pictures that a card takes at most."""
+SAME_SCENE = 0.7
+"""Correlation from which two pictures, one after the other, show one scene."""
 HEAD_FILE = Path(__file__).with_name("head.safetensors")
 FEATURES = (
     "excess", "persistence", "chance", "length", "weight", "alignment", "drawn", "drawn_peak",
@@ -77,7 +79,7 @@ class _Window:
         members: number of the view of each picture; -1 for none.
         num_views: their number.
         changes: see :func:`deviation`.
-        spreads: see :func:`spread`.
+        pixels: see :func:`samples`.
     """
 
     maps: Sequence[Cells]
@@ -85,7 +87,7 @@ class _Window:
     members: Sequence[int]
     num_views: int
     changes: NDArray[np.float32]
-    spreads: NDArray[np.float32]
+    pixels: NDArray[np.float32]
 
 
 def candidates(grays: Sequence[Gray], appearance: Appearance) -> list[Candidate]:
@@ -105,16 +107,24 @@ def candidates(grays: Sequence[Gray], appearance: Appearance) -> list[Candidate]
         maps = list(looked)
     window = _Window(
         maps=maps, averaged=averaged, members=members, num_views=len(fields),
-        changes=deviation(grays), spreads=spread(grays),
+        changes=deviation(grays), pixels=samples(grays),
     )  # fmt: skip
     places = [place.snapped(grays) for place in drawn_places(maps)]
     found: list[Candidate] = []
     taken: set[int] = set()
     for region in regions:
-        near = [n for n, place in enumerate(places) if shared(place.box, region.box) > SAME_PLACE]
-        taken |= {n for n in near if shared(places[n].box, region.box) > SAME_DRAWING}
+        near = [n for n, place in enumerate(places) if place.lies_at(region.box)]
+        taken |= {n for n in near if same_drawing(places[n].box, region.box)}
         found.append(_candidate(region, [places[n] for n in near], window))
     return found + [_candidate(None, [place], window) for n, place in enumerate(places) if n not in taken]
+
+
+def same_drawing(place: Box, region: Box) -> bool:
+    """Return whether a drawn place is a region: inside it, and not in a small part of it.
+
+    All of a still picture persists: such a region must not hide a mark in it.
+    """
+    return covered(place, region) > SAME_DRAWING and covered(region, place) > SAME_PLACE
 
 
 def average(grays: Sequence[Gray], members: Sequence[int]) -> Gray:
@@ -134,15 +144,17 @@ def deviation(grays: Sequence[Gray]) -> NDArray[np.float32]:
     return np.asarray(pixels.std(axis=0), np.float32)
 
 
-def spread(grays: Sequence[Gray]) -> NDArray[np.float32]:
-    """Return the range of the middle half of the grey levels of each picture."""
-    pixels = np.stack([gray[::8, ::8].ravel() for gray in grays])
-    low, high = np.quantile(pixels, (0.25, 0.75), axis=1)
-    return np.asarray(high - low, np.float32)
+def samples(grays: Sequence[Gray]) -> NDArray[np.float32]:
+    """Return every eighth pixel of every eighth row, ``[pictures, rows, columns]``."""
+    return np.stack([gray[::8, ::8] for gray in grays]).astype(np.float32)
 
 
-def on_card(box: Box, shown: Sequence[bool], spreads: NDArray[np.float32]) -> bool:
-    """Return whether words stand on a card: not at the rim, and the scene is faint or hidden meanwhile."""
+def on_card(box: Box, shown: Sequence[bool], pixels: NDArray[np.float32]) -> bool:
+    """Return whether words stand on a card: not at the rim, and the scene is faint or hidden meanwhile.
+
+    Args:
+        pixels: as :func:`samples` returns them.
+    """
     inside = np.array(shown)
     least_width, least_height, most = CARD
     x0, y0, x1, y1 = box
@@ -150,7 +162,36 @@ def on_card(box: Box, shown: Sequence[bool], spreads: NDArray[np.float32]) -> bo
         return False
     if not 0 < inside.mean() < CARD_SHARE:
         return False
-    return bool(np.median(spreads[inside]) < CARD_SPREAD * np.median(spreads[~inside]))
+    rows = (np.arange(pixels.shape[1]) + 0.5) / pixels.shape[1]
+    beside = (rows < y0) | (rows > y1)
+    scene = pixels[:, beside if beside.any() else slice(None)].reshape(len(pixels), -1)
+    return scene_left(scene, inside) < CARD_CONTRAST
+
+
+def scene_left(pixels: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
+    """Return the contrast of the scene in some pictures, relative to that in the others.
+
+    Pictures of one scene next to each other are compared; all of them if there are none.
+
+    Args:
+        pixels: of each picture, ``[pictures, n]``.
+        inside: which pictures; some, but not all.
+    """
+    steps = [(n, n + 1) if inside[n + 1] else (n + 1, n) for n in np.flatnonzero(np.diff(inside))]
+    shares = [contrast_left(pixels[before], pixels[after]) for before, after in steps]
+    known = [share for share in shares if share is not None]
+    if known:
+        return float(np.median(known))
+    low, high = np.quantile(pixels, (0.25, 0.75), axis=1)
+    return float(np.median((high - low)[inside]) / (np.median((high - low)[~inside]) + 1e-9))
+
+
+def contrast_left(before: NDArray[np.float32], after: NDArray[np.float32]) -> float | None:
+    """Return the share of a picture's contrast that the next one has; None if it shows another scene."""
+    (variance, shared_variance), (_, other) = np.cov(before, after)
+    if shared_variance < SAME_SCENE * math.sqrt(variance * other) or variance == 0:
+        return None
+    return float(shared_variance / variance)
 
 
 def _candidate(region: Region | None, places: Sequence[Drawn], window: _Window) -> Candidate:
@@ -175,7 +216,7 @@ def _candidate(region: Region | None, places: Sequence[Drawn], window: _Window) 
         "averaged_mean": float(_part(window.averaged, box).mean()),
         **track,
     }
-    card = on_card(box, shown, window.spreads)
+    card = on_card(box, shown, window.pixels)
     return Candidate(
         box=WHOLE if card else extended(box, places, maps[0].shape) if region else box,
         features=tuple(values[name] for name in FEATURES),

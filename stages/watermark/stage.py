@@ -24,7 +24,7 @@ from stages.frames import jpeg_size, read_frames
 from stages.reasons import Reason
 from stages.records import Box, Clip, Finding, OverlayKind, Video, Watermark
 from stages.watermark.appearance import Appearance
-from stages.watermark.drawn import shared
+from stages.watermark.drawn import covered, shared
 from stages.watermark.evidence import HEAD_FILE, SIDE_PX, THREADS, WHOLE, Candidate, candidates
 from stages.watermark.extent import Gray
 from stages.watermark.kinds import kind_of
@@ -302,9 +302,17 @@ def merged(scored: list[tuple[float, Candidate]]) -> list[tuple[float, Candidate
         if near is None:
             result.append((score, one))
         elif score > READ_FROM:
-            kept = result[near][1]
-            shown = tuple(a or b for a, b in zip(kept.shown, one.shown, strict=True))
-            result[near] = (result[near][0], replace(kept, box=union([kept.box, one.box]), shown=shown))
+            best, kept = result[near]
+            result[near] = (
+                best,
+                replace(
+                    kept,
+                    box=union([kept.box, one.box]),
+                    shown=tuple(a or b for a, b in zip(kept.shown, one.shown, strict=True)),
+                    # A few strokes that two lines of subtitles share do not make them a mark that stays.
+                    persistent=max(kept.persistent, one.persistent * (covered(kept.box, one.box) > 0.5)),
+                ),
+            )
     return result
 
 

@@ -29,6 +29,13 @@ def test_a_mark_that_drifts_is_one_place_with_a_box_for_each_picture() -> None:
     assert place.boxes[2] == pytest.approx((0.2, 0.4, 0.4, 0.6))
 
 
+def test_a_mark_lies_where_it_is_in_most_pictures_and_nowhere_if_it_travels() -> None:
+    (stays,) = drawn_places([cells((2, 1, 3, 2))] * 3)
+    (drifts,) = drawn_places([cells((x, 4, 4, 2)) for x in range(0, 16, 2)])
+    assert stays.lies_at((0.1, 0.1, 0.2, 0.2)) and not stays.lies_at((0.3, 0.1, 0.5, 0.2))
+    assert not drifts.lies_at((0.2, 0.4, 0.3, 0.5))
+
+
 def test_marks_apart_are_two_places_and_a_lone_cell_is_none() -> None:
     maps = [cells((1, 1, 3, 2), (14, 7, 4, 2), (10, 4, 1, 1)), cells((14, 7, 4, 2))]
     first, second = drawn_places(maps)

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.watermark.appearance import Appearance
 from stages.watermark.drawn import Drawn
-from stages.watermark.evidence import FEATURES, average, candidates, extended, on_card
+from stages.watermark.evidence import FEATURES, average, candidates, extended, on_card, same_drawing
 from stages.watermark.extent import Gray
 
 
@@ -43,14 +43,20 @@ def test_no_pictures_give_no_candidates() -> None:
 
 
 def test_large_words_stand_on_a_card_if_the_scene_is_faint_while_they_are_seen() -> None:
-    words = (0.2, 0.3, 0.8, 0.6)
-    spreads = np.array([20, 30, 90, 80, 70], np.float32)
+    rng = np.random.default_rng(0)
+    scene, other = (rng.uniform(0, 200, (27, 48)).astype(np.float32) for _ in range(2))
+    words, all_five = (0.2, 0.3, 0.8, 0.6), [True] * 5
     first_two, last_two = [True, True, False, False, False], [False, False, False, True, True]
-    assert on_card(words, first_two, spreads)
-    assert not on_card(words, last_two, spreads)
-    assert not on_card((0.2, 0.3, 0.3, 0.6), first_two, spreads)
-    assert not on_card((0.2, 0.85, 0.8, 0.95), first_two, spreads)
-    assert not on_card(words, [True] * 5, spreads) and not on_card(words, [False] * 5, spreads)
+    # A plate of 60 % over the first two pictures.
+    pixels = np.stack([0.4 * scene + 30, 0.4 * scene + 30, scene, scene, scene])
+    assert on_card(words, first_two, pixels)
+    assert not on_card(words, last_two, pixels)
+    assert on_card(words, last_two, np.stack([scene] * 3 + [0.4 * other] * 2))
+    assert not on_card(words, last_two, np.stack([scene] * 3 + [0.9 * scene] * 2))
+    assert on_card(words, last_two, np.stack([scene] * 3 + [np.full_like(scene, 20)] * 2))
+    assert not on_card((0.2, 0.3, 0.3, 0.6), first_two, pixels)
+    assert not on_card((0.2, 0.85, 0.8, 0.95), first_two, pixels)
+    assert not on_card(words, all_five, pixels) and not on_card(words, [False] * 5, pixels)
 
 
 def test_a_region_reaches_as_far_as_the_drawing_that_it_is_a_part_of() -> None:
@@ -61,3 +67,10 @@ def test_a_region_reaches_as_far_as_the_drawing_that_it_is_a_part_of() -> None:
     part, shape = (0.4, 0.4, 0.6, 0.5), (20, 40)
     assert extended(part, [drawn(0.2, 0.38, 0.61, 0.6)], shape) == (0.2, 0.4, 0.6, 0.6)
     assert extended(part, [drawn(0.55, 0.45, 0.9, 0.9)], shape) == part
+
+
+def test_a_region_hides_the_drawing_that_it_is_but_no_drawing_in_it() -> None:
+    mark = (0.5, 0.85, 0.95, 0.95)
+    assert same_drawing(mark, (0.52, 0.86, 0.95, 0.95))
+    assert not same_drawing(mark, (0.01, 0.2, 0.99, 0.99))
+    assert not same_drawing(mark, (0.6, 0.87, 0.7, 0.93))

@@ -73,6 +73,13 @@ def test_lines_shown_together_are_one_overlay_and_others_are_not() -> None:
     assert [(score, one.box) for score, one in apart] == [(0.9, first), (0.6, second)]
 
 
+def test_an_overlay_stays_in_place_if_most_of_it_does() -> None:
+    whole, most, part = (0.5, 0.8, 0.9, 0.9), (0.5, 0.8, 0.8, 0.9), (0.6, 0.8, 0.7, 0.9)
+    for box, persistent in ((most, 1.0), (part, 0.0)):
+        found = merged([(0.9, candidate(whole, "xxxx", 0.0)), (0.6, candidate(box, "xxxx", 1.0))])
+        assert [(score, one.box, one.persistent) for score, one in found] == [(0.9, whole, persistent)]
+
+
 def test_marks_all_over_the_picture_are_one() -> None:
     boxes: list[Box] = [(0.0, 0.0, 0.2, 0.1), (0.8, 0.1, 1.0, 0.2), (0.1, 0.8, 0.3, 0.9)]
     tiles = [(0.8 - 0.1 * n, candidate(box, "xxxx")) for n, box in enumerate(boxes)]
