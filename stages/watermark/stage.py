@@ -24,7 +24,7 @@ from stages.frames import jpeg_size, read_frames
 from stages.reasons import Reason
 from stages.records import Box, Clip, Finding, OverlayKind, Video, Watermark
 from stages.watermark.appearance import Appearance
-from stages.watermark.drawn import covered, shared
+from stages.watermark.drawn import SAME_PLACE, covered, shared
 from stages.watermark.evidence import HEAD_FILE, SIDE_PX, THREADS, WHOLE, Candidate, candidates
 from stages.watermark.extent import Gray
 from stages.watermark.kinds import kind_of
@@ -112,7 +112,7 @@ class FilterWatermarks(Stage):
     """Finds the overlays of every clip, and drops or crops clips by their kind."""
 
     name: ClassVar[str] = "watermark"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "evidence", "kept_clips")
     writes = ("watermarks",)
@@ -280,7 +280,11 @@ def merged(scored: list[tuple[float, Candidate]]) -> list[tuple[float, Candidate
         (score, candidate), best first.
     """
     rest = sorted(scored, key=lambda item: -item[0])
-    tiles = [one for score, one in rest if score > 0.5 and one.persistent]
+    tiles: list[Candidate] = []
+    for score, one in rest:
+        apart = all(shared(tile.box, one.box) <= SAME_PLACE for tile in tiles)
+        if score > 0.5 and one.persistent and apart:
+            tiles.append(one)
     if len(tiles) >= 3:
         whole = union([one.box for one in tiles])
         if whole[2] - whole[0] > 0.6 and whole[3] - whole[1] > 0.6:

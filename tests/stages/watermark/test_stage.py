@@ -84,6 +84,8 @@ def test_marks_all_over_the_picture_are_one() -> None:
     boxes: list[Box] = [(0.0, 0.0, 0.2, 0.1), (0.8, 0.1, 1.0, 0.2), (0.1, 0.8, 0.3, 0.9)]
     tiles = [(0.8 - 0.1 * n, candidate(box, "xxxx")) for n, box in enumerate(boxes)]
     assert [(score, one.box) for score, one in merged(tiles)] == [(0.8, (0.0, 0.0, 1.0, 1.0))]
+    twice = [(0.9, candidate((0.0, 0.0, 0.2, 0.12), "xxxx")), *tiles[:2]]
+    assert len(merged(twice)) == 2
 
 
 def stage(**watermark: object) -> FilterWatermarks:
