@@ -19,11 +19,17 @@ STEPS = 800
 RATE = 2e-2
 WEIGHT_DECAY = 3e-2
 NOISE = 0.15
-"""Standard deviation of what is added to the normalised features in training."""
+"""Weight decay, and standard deviation of the noise added to the normalised features in training."""
 
 
 def fitted(
-    features: Sequence[Sequence[float]], truths: Sequence[bool], *, hidden: int, seed: int = 0
+    features: Sequence[Sequence[float]],
+    truths: Sequence[bool],
+    *,
+    hidden: int,
+    seed: int = 0,
+    weight_decay: float = WEIGHT_DECAY,
+    noise: float = NOISE,
 ) -> Perceptron:
     """Fit several networks to examples and return them as one.
 
@@ -31,6 +37,7 @@ def fitted(
         features: of every example, ``[examples, n]``.
         truths: of every example.
         hidden: units of each of the networks.
+        weight_decay: raise it, and ``noise``, where the examples differ from the data to be judged.
     """
     torch.manual_seed(seed)
     raw = torch.tensor(features, dtype=torch.float32)
@@ -41,12 +48,12 @@ def fitted(
     for _ in range(MEMBERS):
         first, last = nn.Linear(x.shape[1], hidden), nn.Linear(hidden, 1)
         optimiser = torch.optim.AdamW(
-            [*first.parameters(), *last.parameters()], lr=RATE, weight_decay=WEIGHT_DECAY
+            [*first.parameters(), *last.parameters()], lr=RATE, weight_decay=weight_decay
         )
         for step in range(STEPS):
             for group in optimiser.param_groups:
                 group["lr"] = RATE * (1 - step / STEPS)
-            given = last(torch.tanh(first(x + NOISE * torch.randn_like(x))))[:, 0]
+            given = last(torch.tanh(first(x + noise * torch.randn_like(x))))[:, 0]
             loss = nn.functional.binary_cross_entropy_with_logits(given, wanted)
             optimiser.zero_grad()
             torch.autograd.backward(loss)

@@ -34,9 +34,12 @@ from stages.watermark.extent import Gray
 from stages.watermark.stage import WINDOW_PICTURES, small_gray
 
 HIDDEN = 16
+WEIGHT_DECAY, NOISE = 1.0, 0.5
+"""Chosen on footage of other sources than the examples, where less regular networks found fewer."""
 FOLDS = 5
-FALSE_SHARE = 0.01
-"""The score of 0.5 is that which one of a hundred films without an overlay reaches, by cross-validation."""
+FALSE_SHARE = 0.016
+"""The score of 0.5 is that which 1.6 % of the films without an overlay reach, by cross-validation. Some
+of them are sharp photographs, which look more drawn than footage."""
 COVERED = 0.5
 """Share of the smaller of a candidate and an overlay from which they are one."""
 OFTEN = 0.3
@@ -109,7 +112,8 @@ def fit(examples: Sequence[Example]) -> Perceptron:
         for row, overlay in zip(one.features, one.overlays, strict=True)
         if overlay is not None
     ]
-    return fitted([row for row, _ in pairs], [overlay for _, overlay in pairs], hidden=HIDDEN)
+    rows, truths = [row for row, _ in pairs], [overlay for _, overlay in pairs]
+    return fitted(rows, truths, hidden=HIDDEN, weight_decay=WEIGHT_DECAY, noise=NOISE)
 
 
 def report(examples: Sequence[Example], odds: Sequence[Sequence[float]]) -> float:
@@ -117,7 +121,7 @@ def report(examples: Sequence[Example], odds: Sequence[Sequence[float]]) -> floa
     best = [strongest(one, own) for one, own in zip(examples, odds, strict=True)]
     clean = [score for one, score in zip(examples, best, strict=True) if not one.opacity]
     threshold = float(np.quantile(clean, 1 - FALSE_SHARE))
-    for title, least in (("0.5", threshold), ("2 % false", float(np.quantile(clean, 0.98)))):
+    for title, least in (("0.5", threshold), ("1 % false", float(np.quantile(clean, 0.99)))):
         parts: dict[str, list[bool]] = {}
         for one, score in zip(examples, best, strict=True):
             if one.counts:

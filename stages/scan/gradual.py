@@ -38,7 +38,7 @@ WEIGHTS_FILE = Path(__file__).with_name("gradual.safetensors")
 MIN_VOTE = 0.3
 """Probability below which a window does not vote."""
 MIN_VOTES = 3.0
-MIN_PEAK = 5.0
+MIN_PEAK = 4.5
 EDGE_SHARE = 0.5
 """Votes in a transition, at its peak, and share of the peak up to which it reaches."""
 
