@@ -99,6 +99,11 @@ class Thumbnail:
             _bar(self.luma.T[::-1, ::-1], below),
         )
 
+    @cached_property
+    def barred(self) -> bool:
+        """Whether there is a bar at any side."""
+        return any(lines for lines, _ in self.bars)
+
 
 def _bar(lines: Pixels, chroma: tuple[int, ...]) -> Bar:
     """Return the bar that the first of some lines of luma belong to."""
@@ -156,9 +161,12 @@ def reduced(plane: VideoPlane, width: int, channels: int = 1) -> Pixels:
 
 def inside(a: Thumbnail, b: Thumbnail) -> Area:
     """Return the rows and columns inside the bars of one colour that two pictures share."""
+    # Asked for every pair of pictures that is compared, and most pictures have no bars.
+    if not (a.barred and b.barred):
+        return WHOLE
     above, below, left, right = (
-        min(one[0], other[0]) if max(map(abs, np.subtract(one[1], other[1]))) <= FLAT else 0
-        for one, other in zip(a.bars, b.bars, strict=True)
+        min(lines, others) if max(abs(x - y) for x, y in zip(colour, other, strict=True)) <= FLAT else 0
+        for (lines, colour), (others, other) in zip(a.bars, b.bars, strict=True)
     )
     if above + below > HEIGHT - MIN_ACTIVE or left + right > WIDTH - MIN_ACTIVE:
         return WHOLE
