@@ -73,7 +73,7 @@ def input_root(given: str) -> str:
     """Return the URI of the folder that INPUT is or lies in, with a slash at its end."""
     if is_url(given):
         return uri_of(given.rpartition("/")[0] if _names_one(given) else given) + "/"
-    path = path_of(given) if given.startswith("file://") else Path(given)
+    path = _path(given)
     folder = Path(os.path.abspath(path if path.is_dir() else path.parent))  # noqa: PTH100
     return folder.as_uri().rstrip("/") + "/"
 
@@ -91,8 +91,11 @@ def sources_of(given: str, *, leave_out: Path | str | None = None) -> list[Sourc
         InputError: there is nothing there.
     """
     if not is_url(given):
-        local = leave_out if isinstance(leave_out, Path) else None
-        return survey(list_files(given, leave_out=local))
+        files = list_files(given, leave_out=leave_out if isinstance(leave_out, Path) else None)
+        try:
+            return survey(files)
+        except UsageError as error:
+            raise InputError(f"INPUT {given}: {error}") from error
     try:
         if given.endswith(LIST_SUFFIXES) and _names_one(given):
             root, key = split_url(given)
@@ -143,14 +146,14 @@ def list_files(given: str, *, leave_out: Path | None = None) -> list[Path | str]
     Raises:
         InputError: there is nothing there.
     """
-    path = path_of(given) if given.startswith("file://") else Path(given)
+    path = _path(given)
     files: list[Path | str]
     try:
         if path.is_dir():
             files = [*sorted(_walk(path, leave_out), key=os.fsencode)]
         elif path.suffix in LIST_SUFFIXES and path.is_file():
             names = _lines(path.read_bytes(), path)
-            files = [name if is_url(name) else path.parent / name for name in names]
+            files = [name if is_url(name) else path.parent / _path(name) for name in names]
         elif path.exists():
             files = [path]
         else:
@@ -160,6 +163,11 @@ def list_files(given: str, *, leave_out: Path | None = None) -> list[Path | str]
     if not files:
         raise InputError(f"INPUT {given}: nothing in it to curate")
     return files
+
+
+def _path(given: str) -> Path:
+    """Return the path that a user wrote as such or as a ``file:`` URI, the form that tables name videos in."""
+    return path_of(given) if given.startswith("file://") else Path(given)
 
 
 def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:

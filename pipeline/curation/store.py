@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -64,7 +65,9 @@ class GuardedMemo(Memo):
 
 def unwritable(folder: Path, error: OSError) -> StoreError:
     """Return the error of a folder that cannot be written, with the way out."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    way_out = "make room" if full else "make it writable, or name another folder"
     return StoreError(
-        f"{folder}: {error.strerror or error}; make room, and give the same command again: "
+        f"{folder}: {error.strerror or error}; {way_out}, and give the same command again: "
         "what is finished is kept"
     )

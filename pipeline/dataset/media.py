@@ -55,6 +55,8 @@ def export_media(output: Path | str, settings: CutSettings) -> Counter[str]:
         DatasetError: the tables cannot be read, or clips of other settings lie there.
     """
     dataset = open_dataset(output)
+    # A mistyped OUTPUT must not become a folder.
+    dataset.files("clips")
     folder = media_folder(output)
     folder.mkdir(parents=True, exist_ok=True)
     mark, cut_with = folder / SETTINGS, json.dumps(asdict(settings))

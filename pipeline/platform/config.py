@@ -139,4 +139,5 @@ def _explain(error: ValidationError, kind: type[Section]) -> Iterator[str]:
         else:
             message = problem["msg"].removeprefix("Value error, ")
             given = Redactor().text(f"{problem['input']!r:.80}")
-            yield f"{path}: {message} (got {given})" if path else message
+            whole = isinstance(problem["input"], dict)
+            yield f"{path}: {message}{'' if whole else f' (got {given})'}" if path else message

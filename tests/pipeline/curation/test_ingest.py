@@ -12,7 +12,15 @@ import pytest
 
 from models.files import sha256_of
 from pipeline.curation import ingest
-from pipeline.curation.ingest import InputError, Source, identify, list_files, survey, unique
+from pipeline.curation.ingest import (
+    InputError,
+    Source,
+    identify,
+    list_files,
+    sources_of,
+    survey,
+    unique,
+)
 from pipeline.platform.memo import Memo
 from stages.reasons import Kind, Reason
 from stages.records import Drop
@@ -82,6 +90,14 @@ def test_a_list_file_names_paths_relative_to_itself(folder: Path, memo: Memo) ->
     ]
 
 
+def test_a_list_may_hold_the_uris_that_tables_hold(folder: Path) -> None:
+    fill(folder, "50% off é.mp4")
+    uri = (folder / "50% off é.mp4").as_uri()
+    given = folder / "videos.txt"
+    given.write_text(uri)
+    assert [source.uri for source in survey(list_files(str(given), leave_out=NOWHERE))] == [uri]
+
+
 def test_any_other_file_stands_for_itself(folder: Path) -> None:
     fill(folder, "a.mp4", "b.mp4")
     assert listed(folder / "b.mp4") == ["b.mp4"]
@@ -118,6 +134,13 @@ def test_a_list_of_comments_is_an_error(tmp_path: Path) -> None:
     given.write_text("# nothing\n\n")
     with pytest.raises(InputError, match="nothing in it"):
         list_files(str(given), leave_out=NOWHERE)
+
+
+def test_a_url_that_is_no_store_is_reported_with_its_list(tmp_path: Path) -> None:
+    given = tmp_path / "videos.list"
+    given.write_text("film.mp4\nhttps://example.com/film.mp4\n")
+    with pytest.raises(InputError, match=r"^INPUT .*videos.list: https://example.com: not a store"):
+        sources_of(str(given))
 
 
 def test_what_cannot_be_read_is_rejected_with_its_reason_and_nothing_hangs(

@@ -18,6 +18,7 @@ from pipeline.curation.job import OutputError, claimed
 from pipeline.curation.progress import Tally
 from pipeline.curation.run_file import RUN_FILE
 from pipeline.curation.runners import Site
+from pipeline.curation.store import GuardedMemo
 from pipeline.dataset.tables import TableWriter
 from pipeline.platform.config import load
 from pipeline.platform.memo import Memo
@@ -186,3 +187,9 @@ def test_two_runs_do_not_share_an_output(tmp_path: Path) -> None:
             pass
     with claimed(tmp_path / "out"):
         pass
+
+
+def test_a_memo_that_cannot_be_made_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="Not a directory; make it writable, or name another folder"):
+        GuardedMemo(tmp_path / "file" / "memo")

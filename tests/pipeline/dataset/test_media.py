@@ -32,6 +32,14 @@ def test_clips_are_copied_spliced_or_there(
     assert "2 there, 1 no pictures from 40.000 s" in capsys.readouterr().out
 
 
+def test_a_folder_without_a_dataset_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "media", str(tmp_path / "mistyped")]) == 2
+    assert "mistyped: no table clips in it" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_may_end_with_the_clips_as_files(
     narrated: tuple[Path, Truth],
     tmp_path: Path,
