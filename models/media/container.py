@@ -175,6 +175,7 @@ def packets(
     """
     failed = 0
     wanted = () if losses else (stream,)
+    in_line = "matroska" in container.format.name
     while failed < MAX_FAILED_READS:
         try:
             for packet in container.demux(*wanted):
@@ -183,7 +184,7 @@ def packets(
                 if not packet.size:
                     continue
                 if losses:
-                    losses.read(packet)
+                    losses.read(packet, in_line=in_line)
                 if packet.stream is stream:
                     yield packet
             return

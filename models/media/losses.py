@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from av.audio.frame import AudioFrame
@@ -17,6 +18,12 @@ MAX_WAITING = 256
 MAX_SMEAR_S = 10.0
 """Bound on how long damage is visible where no key frame ends it: encoders refresh blocks one by one."""
 
+HOLE_BYTES = 200
+"""Bytes of a file between two packets from which some of them were no packet: headers take less."""
+HOLE_S = 0.1
+HOLE_PICTURES = 2.5
+"""Time between two pictures, in seconds and in usual distances, from which others are missing."""
+
 AnyPacket: TypeAlias = "Packet[Any]"
 Gap = tuple[float, float]
 """Start and end in seconds."""
@@ -26,7 +33,8 @@ class Losses:
     """Pictures of a stream that were lost while it was decoded.
 
     A decoder with threads reports a damaged packet late, so a lost picture is recognised by its packet's
-    time: it was sent before an error was reported and never came out.
+    time: it was sent before an error was reported and never came out. Pictures whose packets the demuxer
+    did not find are recognised where bytes and time are missing at the same place.
 
     Attributes:
         failed_packets: packets that the decoder refused.
@@ -42,6 +50,16 @@ class Losses:
         self._lost: set[int] = set()
         self._keys = array("q")
         self._base: Fraction | None = None
+        self._place: tuple[int, int] | None = None
+        self._hole = False
+        self._holes: list[tuple[int, int, float]] = []
+        self._shown = array("q")
+        self._latest = 0
+
+    @property
+    def num_lost(self) -> int:
+        """Number of pictures that were lost or could not be placed in time."""
+        return self.failed_packets + self.missing + self.skipped
 
     @property
     def damaged(self) -> bool:
@@ -53,8 +71,17 @@ class Losses:
         base = self._base or Fraction(1)
         return [round(float(pts * base) - origin_s, 6) for pts in sorted(set(self._keys))]
 
-    def read(self, packet: AnyPacket) -> None:
-        """Record a packet of any stream that was read."""
+    def read(self, packet: AnyPacket, *, in_line: bool = False) -> None:
+        """Record a packet of any stream that was read.
+
+        Args:
+            in_line: whether the file's packets lie one after the other, with little between them.
+        """
+        if in_line and packet.pos is not None and packet.pos >= 0:
+            before, size = self._place or (packet.pos, 0)
+            self._hole |= packet.pos - (before + size) > HOLE_BYTES
+            # Packets may share a block, and its place.
+            self._place = packet.pos, packet.size + (size if packet.pos == before else 0)
         if packet.pts is not None and packet.time_base is not None:
             self.end_s = max(self.end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
 
@@ -64,6 +91,7 @@ class Losses:
         if pts is None:
             return
         self._base = packet.time_base
+        self._look_for_hole(pts)
         self._waiting[pts] = None
         if len(self._waiting) > MAX_WAITING:
             del self._waiting[next(iter(self._waiting))]
@@ -71,6 +99,34 @@ class Losses:
             self._keys.append(pts)
         if packet.is_corrupt:
             self._lost.add(pts)
+
+    def _look_for_hole(self, pts: int) -> None:
+        """Record a hole before a picture: bytes and time are missing at the same place."""
+        assert self._base is not None
+        if self._shown and self._hole:
+            distance = pts - self._latest
+            if distance > max(HOLE_PICTURES * self._usual, HOLE_S / self._base):
+                self._holes.append((self._latest, pts, self._usual))
+                self._lost.add(self._latest + max(1, round(self._usual)))
+        self._hole = False
+        self._latest = max(self._latest, pts) if self._shown else pts
+        self._shown.append(pts)
+
+    @property
+    def _usual(self) -> float:
+        """Distance of two pictures so far, in the stream's units."""
+        return max(1.0, (self._latest - self._shown[0]) / max(1, len(self._shown) - 1))
+
+    @property
+    def missing(self) -> int:
+        """Number of pictures whose packets were not found."""
+        shown = sorted(self._shown) if self._holes else []
+        return sum(
+            max(0, round((after - before) / usual) - 1)
+            for first, last, usual in self._holes
+            # Pictures behind the hole may be shown before the one that follows it in the file.
+            for before, after in pairwise(shown[bisect_left(shown, first) : bisect_right(shown, last)])
+        )
 
     def failed(self) -> None:
         """Record that the decoder reported damage."""

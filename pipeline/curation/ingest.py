@@ -166,7 +166,7 @@ def list_files(given: str, *, leave_out: Path | None = None) -> list[Path | str]
 
 
 def _path(given: str) -> Path:
-    """Return the path that a user wrote as such or as a ``file:`` URI, the form that tables name videos in."""
+    """Return the path that a user wrote as such or as a ``file:`` URI, as tables hold them."""
     return path_of(given) if given.startswith("file://") else Path(given)
 
 

@@ -87,6 +87,17 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def holed(path: Path) -> None:
+    """Write zeros over packets and the headers between them, so that the demuxer passes over them."""
+    source = path.with_name("film.mp4")
+    write_film(source, images=[*odd_files.pictures(), *odd_files.pictures()])
+    rewritten(source, path, cluster_time_limit="120")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 700] = bytes(700)
+    path.write_bytes(content)
+
+
 def rotated(path: Path) -> None:
     """Write the film with a note to turn it by 90 degrees."""
     write_film(path)
@@ -207,10 +218,16 @@ ODD: dict[str, Odd] = {
         suffix=".mkv",
         found="160 x 96 px; 72 pictures from 0 to 3 s; cuts at 1, 2; luma 0.51; 3 lost, gaps: 1.2 to 2 s",
     ),
+    "zeros over packets and their headers": Odd(
+        make=holed,
+        suffix=".mkv",
+        found="160 x 96 px; 148 pictures from 0 to 6 s; cuts at 1, 2, 4, 5; luma 0.52; "
+        "2 lost, gaps: 2.96 to 4 s",
+    ),
     "one packet in two of zeros": Odd(
         make=partial(copied, change=partial(zeroed, range(1, 75, 2))),
         suffix=".mkv",
-        found="rejected, corrupt: 36 of 71 pictures are damaged or out of order",
+        found="rejected, corrupt: 36 of 71 pictures are damaged, missing or out of order",
     ),
     "begins without its first key frame": Odd(
         make=partial(copied, change=partial(without, range(1))),
