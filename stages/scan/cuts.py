@@ -34,6 +34,8 @@ LASTS_S = 0.3
 """Time around a change within which other changes are compared, and the picture must not return."""
 LOST_S = (0.1, 0.5)
 """Distances of two pictures between which others may have been lost; a longer one is a still picture."""
+ALONE_S = 0.045
+"""Time from a change to the last picture up to which what follows is a single picture of a film."""
 ENOUGH_LASTS = 0.6
 """Share of a change that lasts, from which more says nothing more."""
 WEIGHTS_FILE = Path(__file__).with_name("cuts.safetensors")
@@ -92,8 +94,8 @@ class CutFinder:
         The time is that of the first picture after it. Where pictures were lost before that one, the change
         may lie anywhere between the two pictures that are left: the time is the middle between them.
         """
-        # The last picture alone is no shot; one that stays is.
-        if self._changes and self._changes[-1].time_s == self._last_s:
+        # The last picture alone is no shot, at a higher rate neither; one that stays is.
+        while self._changes and self._changes[-1].time_s > self._last_s - ALONE_S:
             self._changes.pop()
         self._judge(math.inf)
         return self._found

@@ -159,6 +159,10 @@ def test_black_in_both_pictures_does_not_dilute_a_change() -> None:
 def test_a_last_picture_of_another_scene_is_no_shot() -> None:
     times_s = steady()
     assert found(joined(scene(14), scene(15), times_s[-1]), times_s) == ([], [])
+    # Shown three times by a film at a higher rate, neither.
+    for count in (1, 2):
+        again = [*times_s, *(times_s[-1] + n / 60 for n in range(1, count + 1))]
+        assert found(joined(scene(14), scene(15, speed=0), times_s[-1]), again) == ([], [])
     # A last picture that stays is one.
     assert found(joined(scene(14), scene(15, speed=0), times_s[-20]), times_s) == ([times_s[-20]], [])
 
