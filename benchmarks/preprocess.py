@@ -101,6 +101,8 @@ def main() -> None:
     parser.add_argument("--split-rounds", type=int, default=1, help="rounds that split, too (default 1)")
     parser.add_argument("--sizes", type=int, nargs="+", choices=list(SIZES), default=list(SIZES))
     arguments = parser.parse_args()
+    if min(arguments.rounds, arguments.split_rounds) < 1:
+        parser.error("--rounds and --split-rounds: at least 1")
     videos = arguments.videos or footage()
     if not videos:
         parser.error("name videos, or set VIDEOAUTEUR_DATA to a folder with real/, recipes/ or scenes/")

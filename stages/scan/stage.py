@@ -49,7 +49,7 @@ MIN_SPARSE_FPS = 15.0
 AHEAD = 9
 AHEAD_PX = 10_000_000
 """Pictures that may be decoded before they are looked at, and a bound on their pixels together."""
-SPARSE_FROM_PX = 600_000
+SPARSE_FROM_PX = 1_000_000
 """Pixels of a picture from which it pays not to decode all: of smaller ones the decode costs little, and
 what is decoded again costs as much as was saved."""
 Reading: TypeAlias = Callable[[InputContainer, Facts, Sampler, Losses], Evidence]
