@@ -264,7 +264,7 @@ def _dataset(blocks: Sequence[Sequence[Video]], site: Site, board: Any) -> ray.d
             compute=ActorPoolStrategy(
                 min_size=1,
                 max_size=size.most,
-                # A pool has nobody to share with where it is the only one, and growing takes minutes.
+                # A single pool may take all processors at once; growing to them takes minutes.
                 initial_size=min(size.most if len(chain) == 1 else size.first, len(blocks)),
             ),
             fn_constructor_args=(site, group, board),

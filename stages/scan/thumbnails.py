@@ -101,7 +101,7 @@ class Thumbnail:
 
     @cached_property
     def barred(self) -> bool:
-        """Whether there is a bar at any side."""
+        """True if at least one side has a bar."""
         return any(lines for lines, _ in self.bars)
 
 
