@@ -24,7 +24,8 @@ async function call(method, path, body, signal) {
   if (answer.ok) return answer;
   if (answer.status === 401) at("access").open = true;
   const problem = await answer.json().catch(() => ({}));
-  throw new Error(answer.status === 401 ? "This service needs its access key." : problem.detail ?? answer.statusText);
+  const reason = answer.status === 401 ? "This service needs its access key." : problem.detail ?? answer.statusText;
+  throw Object.assign(new Error(reason), { status: answer.status });
 }
 
 // Runs an action of the user and shows what went wrong.
@@ -55,6 +56,7 @@ async function open(id) {
   stream = new AbortController();
   at("plan").replaceChildren();
   at("movie").removeAttribute("src");
+  withdraw(at("movie"));
   shown = null;
   watch(id, stream.signal);
 }
@@ -108,22 +110,37 @@ function showWhole(film) {
   film.steps.forEach(showStep);
   while (at("plan").children.length > film.steps.length) at("plan").lastElementChild.remove();
   at("whole").hidden = !film.film;
-  if (film.film) load(at("movie"), film.film, film.ended_s).then((url) => {
-    at("download").href = url;
+  if (film.film) load(at("movie"), film.film, film.ended_s, () => {
+    at("download").href = at("movie").src;
     at("download").download = `${film.goal.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 80)}.mp4`;
-  }).catch((error) => message(error.message));
+  });
 }
 
-// Media need the key, so they are fetched and shown from memory.
-async function load(element, address, version) {
+// Media need the key, so they are fetched and shown from memory. Content that an edit replaces while it is
+// fetched is dropped, whether it arrives or is gone: a later event names what follows it.
+async function load(element, address, version, done = () => {}) {
   const wanted = `${address} ${version}`;
-  if (element.dataset.from === wanted) return element.src;
+  if (element.dataset.from === wanted) return;
   element.dataset.from = wanted;
-  const blob = await (await call("GET", address)).blob();
-  if (element.src) URL.revokeObjectURL(element.src);
-  element.src = URL.createObjectURL(blob);
-  element.hidden = false;
-  return element.src;
+  try {
+    const blob = await (await call("GET", address)).blob();
+    if (element.dataset.from !== wanted) return;
+    if (element.src) URL.revokeObjectURL(element.src);
+    element.src = URL.createObjectURL(blob);
+    element.hidden = false;
+    done();
+  } catch (error) {
+    if (element.dataset.from !== wanted) return;
+    delete element.dataset.from;
+    if (error.status !== 404) message(error.message);
+  }
+}
+
+// Hides what is being made anew, and whatever of it is still on its way.
+function withdraw(element) {
+  element.dataset.turn = Number(element.dataset.turn ?? 0) + 1;
+  delete element.dataset.from;
+  element.hidden = true;
 }
 
 function showStep(step) {
@@ -133,13 +150,13 @@ function showStep(step) {
   item.querySelector("h3").textContent = `${step.step}. ${step.action}`;
   item.querySelector(".caption").textContent = step.caption === step.action ? "" : step.caption;
   // The same address has new content after an edit; it is absent in between.
-  if (!step.keyframe) { image.dataset.turn = Number(image.dataset.turn ?? 0) + 1; image.hidden = true; }
-  if (!step.clips.length) { video.dataset.turn = Number(video.dataset.turn ?? 0) + 1; video.hidden = true; }
+  if (!step.keyframe) withdraw(image);
+  if (!step.clips.length) withdraw(video);
   image.alt = `Key frame of step ${step.step}: ${step.caption}`;
   video.setAttribute("aria-label", `Clip of step ${step.step}`);
   item.querySelector(".waiting").hidden = Boolean(step.keyframe);
-  if (step.keyframe && !step.clips.length) load(image, step.keyframe, image.dataset.turn).catch((error) => message(error.message));
-  if (step.clips.length) load(video, step.clips[0], video.dataset.turn).then(() => { image.hidden = true; }).catch((error) => message(error.message));
+  if (step.keyframe && !step.clips.length) load(image, step.keyframe, image.dataset.turn);
+  if (step.clips.length) load(video, step.clips[0], video.dataset.turn, () => withdraw(image));
 }
 
 function newStep(number) {

@@ -323,12 +323,17 @@ def test_a_browser_asks_for_a_film_watches_it_appear_and_edits_a_step(service: S
         assert browser.text("#status") == "being made" and browser.fits()
         held.unlink()
         browser.wait_for(lambda: browser.text("#status") == "done")
-        browser.wait_for(lambda: browser.run("return document.getElementById('movie').readyState > 0"))
+        # An edit or a removal before they have arrived would meet addresses without content.
+        playable = "return [...document.querySelectorAll('video[src]')].filter((each) => each.readyState).length"
+        browser.wait_for(lambda: browser.run(playable) == 3)
+        browser.click("#films button")  # opens the same film again
+        browser.wait_for(lambda: browser.run(playable) == 3)
 
         browser.click("#plan li:nth-child(2) summary")
         browser.type("#plan li:nth-child(2) form input", f"Fold the <b>rolls</b>{ENTER}")
         browser.wait_for(lambda: "2. Fold the <b>rolls</b>" in browser.text("#plan"))
         browser.wait_for(lambda: browser.text("#status") == "done")
+        browser.wait_for(lambda: browser.run(playable) == 3)
         browser.click("#remove")
         browser.wait_for(lambda: "None yet" in browser.text("nav"))
         assert browser.errors() == []
