@@ -87,6 +87,11 @@ class At:
         return self.root / "given"
 
     @property
+    def operations(self) -> Path:
+        """File in which :mod:`benchmarks.disturbed` counts operations, a byte each."""
+        return self.root / "operations"
+
+    @property
     def out(self) -> Path:
         """OUTPUT."""
         return self.root / "out"
@@ -145,7 +150,9 @@ class Bench:
 
     def command(self, at: At, *settings: str, fault: tuple[str, int] | None = None) -> list[str]:
         """Return the command of a run."""
-        module = ["benchmarks.disturbed", fault[0], str(fault[1])] if fault else ["pipeline"]
+        module = ["pipeline"]
+        if fault:
+            module = ["benchmarks.disturbed", fault[0], str(fault[1]), str(at.operations)]
         return [
             sys.executable,
             "-m",
@@ -261,8 +268,9 @@ class Bench:
         at = self.begun(nothing)
         code, text = self.start(at, fault=(kind, -1)).end()
         assert code == 0, text
+        number = at.operations.stat().st_size
         shutil.rmtree(at.root)
-        return int(text.strip().splitlines()[-1])
+        return number
 
     def length_s(self) -> float:
         """Measure the time from the claim of OUTPUT to the end of an undisturbed trial."""

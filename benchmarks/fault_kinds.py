@@ -110,33 +110,33 @@ def _kill_a_worker(family: Sequence[Any], seed: float) -> bool:
 
 def append_killed(bench: Bench, number: int) -> Iterator[Fault]:
     """SIGKILL before and after appends to the memo."""
-    if bench.runner != "local":
-        return
     for at in spread(bench.counted("memo", knows_all=False), 2 * number):
-        yield Fault(kind="driver killed at a memo append", act=partial(_planted, bench, "memo", at))
+        yield Fault(kind="process killed at a memo append", act=partial(_planted, bench, "memo", at))
 
 
 def end_killed(bench: Bench, number: int) -> Iterator[Fault]:
     """SIGKILL before every file operation of the end phase, while older tables are current."""
-    # With nothing to compute there is no difference between the runners.
-    if bench.runner != "local":
-        return
+    # A run that knows all films starts no cluster.
+    knows_all = bench.runner == "local"
     # All of them, unless a quick look was asked for.
     most = 10**6 if number >= 30 else 4 * number
-    for at in spread(bench.counted("end", knows_all=True, begin_with="older"), most):
+    for at in spread(bench.counted("end", knows_all=knows_all, begin_with="older"), most):
         yield Fault(
             kind="driver killed at a file operation of the end phase",
             act=partial(_planted, bench, "end", at),
             begin_with="older",
-            knows_all=True,
+            knows_all=knows_all,
         )
 
 
 def _planted(bench: Bench, kind: str, number: int, at: At) -> tuple[str, str]:
     """Run with a fault that :mod:`benchmarks.disturbed` plants."""
     code, _ = bench.start(at, fault=(kind, number)).end()
-    # The films of a trial may have fewer places than those that were counted.
-    note = "had ended" if code == 0 else f"exit {code}"
+    note = f"exit {code}"
+    if code == 0:
+        # The films of a trial may have fewer places than those that were counted.
+        reached = at.operations.exists() and at.operations.stat().st_size > number
+        note = "a worker killed" if reached else "had ended"
     return note, "" if code in (0, -signal.SIGKILL) else f"exit {code}, not killed"
 
 
