@@ -83,7 +83,11 @@ class Remote:
             Exception: one of LOST if the replica dies.
         """
         self._take_place()
-        responses = getattr(self._handle.options(stream=True), method).remote(*arguments)
+        try:
+            responses = getattr(self._handle.options(stream=True), method).remote(*arguments)
+        except BaseException:
+            self._free.release()
+            raise
         # Waiting for the next answer has no timeout, so a thread waits and this one looks for cancellation.
         answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 

@@ -107,3 +107,11 @@ def test_a_stream_gives_its_place_back_before_the_caller_has_taken_all() -> None
     assert list(caller.stream("plan", "b")) == ["b 1", "b 2"]
     assert list(first) == ["a 2"]
     assert handle.sent == ["a", "b"]
+
+
+def test_a_stream_that_the_handle_refuses_keeps_no_place() -> None:
+    free = Semaphore(1)
+    caller = Remote(_Handle(), free, lambda: False)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        next(caller.stream("plan", "a", "an argument too many"))
+    assert free.acquire(timeout=0)
