@@ -185,7 +185,7 @@ class TrainedModels:
         recipe = self._recipe("director")
         director = load_director(self.folder).to(best_device())
         director.options = recipe.director
-        identity = {"director": self._identity("director", recipe.director)}
+        identity = {"director": self._identity("director", recipe.director, recipe.state)}
         return DirectorParts(director=director, encoder=load_encoder(recipe.state), identity=identity)
 
     def painter(self) -> PainterParts:
@@ -240,16 +240,13 @@ class TrainedModels:
             raise ConfigError(f"--models {self.folder}: no {path}; `videoauteur train {role}` makes it")
         return load(path, self.settings, config.Recipe).config
 
-    def _identity(self, role: Role, options: Section, base: config.State | None = None) -> str:
-        """Return a digest of a model's options and weights.
-
-        Args:
-            base: names folders of pretrained weights that it uses too.
-        """
+    def _identity(self, role: Role, *sections: Section) -> str:
+        """Return a digest of a model's options and weights, those of the folders it names included."""
+        options = sections[0].model_dump_json()
         weights = sorted((self.folder / role).glob("*.safetensors"))
         found = [[path.name, sha256_of(path)] for path in weights]
-        for folder in (base.path, base.base) if base else ():
-            if folder is not None:
-                parts = sorted(part for part in folder.iterdir() if part.is_dir())
-                found += [[part.name, digest_of(part)] for part in parts]
-        return parts_digest(options.model_dump_json(), found)
+        values = [value for section in sections for _, value in leaves(section.model_dump())]
+        for folder in (value for value in values if isinstance(value, Path) and value.is_dir()):
+            parts = (folder, *sorted(part for part in folder.iterdir() if part.is_dir()))
+            found += [[part.name, digest_of(part)] for part in parts]
+        return parts_digest(options, found)

@@ -324,7 +324,9 @@ def test_a_browser_asks_for_a_film_watches_it_appear_and_edits_a_step(service: S
         held.unlink()
         browser.wait_for(lambda: browser.text("#status") == "done")
         # An edit or a removal before they have arrived would meet addresses without content.
-        playable = "return [...document.querySelectorAll('video[src]')].filter((each) => each.readyState).length"
+        playable = (
+            "return [...document.querySelectorAll('video[src]')].filter((each) => each.readyState).length"
+        )
         browser.wait_for(lambda: browser.run(playable) == 3)
         browser.click("#films button")  # opens the same film again
         browser.wait_for(lambda: browser.run(playable) == 3)
