@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -289,11 +288,9 @@ class Bench:
         at = self.begun(fault)
         wanted = self.folder / fault.expected / "out"
         whole = [whole_of(wanted)] + ([whole_of(at.out)] if fault.begin_with else [])
-        self.server.answered.clear()
+        self.server.begin(at.memo)
         with Reader(at.out) as reader:
             note, wrong = fault.act(at)
-            before = list(self.server.answered)
-            stored = self.server.stored(at.memo)
             if (at.out / MANIFEST).exists():
                 whole.append(whole_of(at.out))
             if fault.repair:
@@ -304,16 +301,14 @@ class Bench:
                     break
             else:
                 wrong += f"; the continued run ends with {code}: {text[-300:]}"
-        later = self.server.answered[len(before) :]
-        again = [key for key, number in Counter(before + later).items() if number > 1]
         same = not wrong and table_bytes(at.out) == table_bytes(wanted)
         found = Trial(
             kind=fault.kind,
             runner=self.runner,
             identical=same,
             rows_lost=0 if same else rows_lost(wanted, at.out),
-            paid_twice=sum(key in stored for key in again),
-            in_flight=sum(key not in stored for key in again),
+            paid_twice=len(self.server.paid_twice),
+            in_flight=len(self.server.in_flight - self.server.paid_twice),
             mixed_reads=reader.mixes(whole),
             readings=reader.total(),
             seconds=round(time.perf_counter() - started, 1),

@@ -34,17 +34,20 @@ Version = tuple[Listing, ...]
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Chat server that gives every question the same answer and notes which ones it answered; a context.
+    """Chat server that gives every question the same answer and notes what it is asked again; a context.
 
     Attributes:
-        answered: memo keys of the questions, in order; only those whose answer went out whole.
+        answered: memo keys of the questions whose answer went out whole.
+        paid_twice: those that came again although the memo had their answer.
+        in_flight: those that came again because a kill took their answer away.
     """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Chat)
-        self.answered: list[str] = []
+        self._noting = threading.Lock()
+        self.begin(None)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -55,13 +58,23 @@ class ChatServer(ThreadingHTTPServer):
             f"{kind}.{key}" for kind in ("language", "vision") for key in (f"base_url={url}", "model=m")
         ]
 
-    def stored(self, memo: Path) -> set[str]:
-        """Keys of the answered questions that a memo holds."""
-        index = Memo(memo)
-        try:
-            return {key for key in set(self.answered) if index.get(key) is not None}
-        finally:
-            index.close()
+    def begin(self, memo: Path | None) -> None:
+        """Forget what was asked; questions that come again are looked up in this memo, if there is one."""
+        self._memo = memo
+        self.answered: set[str] = set()
+        self.paid_twice: set[str] = set()
+        self.in_flight: set[str] = set()
+
+    def note(self, key: str) -> None:
+        """Look whether a question was answered, and whether its answer is known."""
+        with self._noting:
+            if self._memo is None or key not in self.answered:
+                return
+            memo = Memo(self._memo)
+            try:
+                (self.in_flight if memo.get(key) is None else self.paid_twice).add(key)
+            finally:
+                memo.close()
 
 
 class _Chat(BaseHTTPRequestHandler):
@@ -69,6 +82,8 @@ class _Chat(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, ChatServer)
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        key = request_key(request)
+        server.note(key)
         schema = request["response_format"]["json_schema"]["schema"]
         text = json.dumps({name: ANSWER.get(name, "soup") for name in schema["properties"]})
         message = {"role": "assistant", "content": text}
@@ -83,7 +98,7 @@ class _Chat(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
             self.wfile.flush()
-            server.answered.append(request_key(request))
+            server.answered.add(key)
 
     def log_message(self, *_: object) -> None:
         """Be quiet."""

@@ -11,9 +11,10 @@ import pytest
 from benchmarks.fault_bench import Trial, logged
 from benchmarks.fault_kinds import moments, spread
 from benchmarks.faults import by_kind, figures, read_log
-from benchmarks.witnesses import Reader, rows_lost, table_bytes, whole_of
+from benchmarks.witnesses import ChatServer, Reader, rows_lost, table_bytes, whole_of
 from pipeline.dataset.schema import TABLES
 from pipeline.dataset.versions import VersionWriter
+from pipeline.platform.memo import Memo
 
 
 def write(output: Path, videos: int) -> None:
@@ -90,3 +91,15 @@ def test_trials_are_summed_by_kind(tmp_path: Path) -> None:
     assert by_kind([good, bad, good]) == [
         ["local", "a", 2, 2, 0, 0, 2, 0, 10, "2", "2 x "], ["local", "b", 1, 0, 2, 1, 1, 3, 5, "1", "1 x x"]
     ]  # fmt: skip
+
+
+def test_a_question_that_comes_again_was_paid_twice_if_the_memo_had_its_answer(tmp_path: Path) -> None:
+    memo = Memo(tmp_path)
+    with ChatServer() as server:
+        server.begin(tmp_path)
+        server.answered.update(("stored", "lost"))
+        memo.put("stored", "{}")
+        for key in ("new", "stored", "lost"):
+            server.note(key)
+    memo.close()
+    assert (server.paid_twice, server.in_flight) == ({"stored"}, {"lost"})
