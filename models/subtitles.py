@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -32,6 +33,9 @@ MAX_CUES = 20_000
 MAX_CUE_CHARACTERS = 1_000
 ROLL_UP_GAP_S = 0.05
 """Captions that roll up repeat a line at once; who says a thing again takes breath."""
+MAX_LETTERS = 1_800
+"""Of cues that begin within ``LETTERS_WITHIN_S``; the fastest speech has less than half."""
+LETTERS_WITHIN_S = 30.0
 WORDS_A_STOP = 25
 """With fewer full stops than one in so many words, lines are not punctuated at all."""
 TAGS = re.compile(r"\{[^}]*\}|<[^>]*>")
@@ -151,7 +155,22 @@ def _read(container: InputContainer, stream: SubtitleStream, until_s: float) -> 
     cues = sorted(_cues(container, stream), key=lambda cue: cue.start_s)
     # The last line often stays beyond the end of the pictures.
     inside = (replace(cue, end_s=min(cue.end_s, until_s)) for cue in cues)
-    return tuple(_without_repeats(cue for cue in inside if 0 <= cue.start_s < cue.end_s))
+    found = tuple(_without_repeats(cue for cue in inside if 0 <= cue.start_s < cue.end_s))
+    return found if _can_be_spoken(found) else ()
+
+
+def _can_be_spoken(cues: Iterable[Cue]) -> bool:
+    """Return whether somebody can say what is written; later stages compare neighbours in pairs."""
+    recent: deque[tuple[float, int]] = deque()
+    total = 0
+    for cue in cues:
+        recent.append((cue.start_s, sum(map(len, cue.lines))))
+        total += recent[-1][1]
+        while recent[0][0] < cue.start_s - LETTERS_WITHIN_S:
+            total -= recent.popleft()[1]
+        if total > MAX_LETTERS:
+            return False
+    return True
 
 
 def _cues(container: InputContainer, stream: SubtitleStream) -> Iterator[Cue]:

@@ -28,6 +28,8 @@ PAUSE_S = 1.0
 """A silence that ends a sentence also where the recogniser set no full stop."""
 SLACK_S = 1.0
 """Sound is read until so long after the pictures' duration, which need not begin at 0."""
+SUBTITLES_VERSION = 2
+"""Version of what :mod:`models.subtitles` takes for speech."""
 SILENCE: NDArray[np.float32] = np.zeros(0, np.float32)
 FULL_STOPS = (".", "?", "!", "。", "？", "！")
 
@@ -100,10 +102,10 @@ class Transcribe(Stage):
 
     def measures_with(self) -> object:
         folders = [self.settings.model, self.settings.align_model]
-        return [
-            super().measures_with(),
-            [digest_of(Path(each)) for each in folders if each and Path(each).exists()],
-        ]
+        weights = [digest_of(Path(each)) for each in folders if each and Path(each).exists()]
+        # What is heard without subtitles keeps its key.
+        read = [SUBTITLES_VERSION] if self.settings.subtitles == "prefer" else []
+        return [super().measures_with(), weights, *read]
 
     def also_reads(self, video: Video) -> object:
         # Objects of a bucket are opened one by one, so there is nothing beside them.

@@ -195,3 +195,17 @@ def test_punctuation_is_told_by_its_full_stops() -> None:
 
     assert of("Chop the onions.", "Fry them").is_punctuated
     assert not of(*["then we are going to add the oil"] * 10).is_punctuated
+
+
+@pytest.mark.parametrize(("letters_a_second", "usable"), [(15, True), (45, True), (75, False)])
+def test_more_than_anybody_can_say_is_no_speech(
+    tmp_path: Path, letters_a_second: int, usable: bool
+) -> None:
+    def cue(second: int, text: str) -> str:
+        start, end = (f"{at // 60:02d}:{at % 60:02d}.000" for at in (second, second + 1))
+        return f"{start} --> {end}\n{text}\n\n"
+
+    quiet = [cue(second, f"{second:05d}") for second in range(0, 120, 10)]
+    dense = [cue(second, f"{second}".rjust(letters_a_second, "a")) for second in range(120, 180)]
+    video = beside(tmp_path, "WEBVTT\n\n" + "".join(quiet + dense), "soup.vtt")
+    assert (read_side_car(video, None, until_s=600.0) is not None) is usable
