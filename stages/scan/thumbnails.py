@@ -34,8 +34,9 @@ FLAT = 8
 """Distance in grey levels from the colour of a bar up to which a pixel belongs to it: coding noise."""
 WHOLE = (slice(0, HEIGHT), slice(0, WIDTH))
 """Rows and columns of a picture without bars."""
-BLOCKS = (8, 6)
-"""Columns and rows of blocks in which changes are compared."""
+BLOCKS = (16, 9)
+CALM_SHARE = 0.15
+"""Columns and rows of blocks in which changes are compared, and share of the blocks that count as calm."""
 REACH = (6, 4)
 """Columns and rows by which a picture is moved when two are aligned."""
 Area: TypeAlias = tuple[slice, slice]
@@ -235,10 +236,11 @@ def alignment(a: Thumbnail, b: Thumbnail) -> float:
 
 
 def least_change(a: Thumbnail, b: Thumbnail) -> float:
-    """Difference of two pictures in grey levels in the calmer third of their blocks, black and bars aside.
+    """Difference in grey levels up to which the calmer blocks of two pictures differ, bars aside.
 
-    It is small where something enters the picture, large where the whole picture is another.
+    It is small where something enters the picture, large where the whole picture is another. The picture
+    inside the bars is divided, so that a narrow one has as many blocks as a whole one.
     """
-    change = cv2.resize(cv2.absdiff(a.luma, b.luma), BLOCKS, interpolation=cv2.INTER_AREA)
-    lit = cv2.resize(lit_in(a, b).astype(np.float32), BLOCKS, interpolation=cv2.INTER_AREA) > 0.5
-    return float(np.quantile(change[lit] if lit.any() else change, 1 / 3))
+    area = active_area(a, b)
+    change = cv2.absdiff(np.ascontiguousarray(a.luma[area]), np.ascontiguousarray(b.luma[area]))
+    return float(np.quantile(cv2.resize(change, BLOCKS, interpolation=cv2.INTER_AREA), CALM_SHARE))

@@ -14,7 +14,15 @@ from stages.scan import shots
 from stages.scan.cuts import CutFinder
 from stages.scan.gradual import GradualFinder
 from stages.scan.shots import ShotSettings, likeliest, log_odds, spaced
-from stages.scan.thumbnails import HEIGHT, WIDTH, Pixels, Thumbnail, ThumbnailMaker, difference
+from stages.scan.thumbnails import (
+    HEIGHT,
+    WIDTH,
+    Pixels,
+    Thumbnail,
+    ThumbnailMaker,
+    difference,
+    least_change,
+)
 
 Look = Callable[[float], Pixels]
 FPS = 25
@@ -154,6 +162,21 @@ def test_black_in_both_pictures_does_not_dilute_a_change() -> None:
     looks = scene(12), scene(13)
     plain, bars = ([Thumbnail(0.0, change(look)(0)) for look in looks] for change in (lambda x: x, barred))
     assert difference(*bars) > 0.6 * difference(*plain)
+
+
+@pytest.mark.parametrize("bars", [False, True])
+def test_what_stays_beside_an_object_that_enters_is_calm(bars: bool) -> None:
+    shown = barred if bars else (lambda look: look)
+    before, other = (shown(scene(seed))(0) for seed in (1, 2))
+    entered = before.copy()
+    # Three quarters of what lies between the bars: no block of an eighth of the picture stays calm there.
+    entered[:HEIGHT, 26:] = other[:HEIGHT, 26:]
+
+    def change(after: Pixels) -> float:
+        return least_change(Thumbnail(time_s=0, pixels=before), Thumbnail(time_s=1, pixels=after))
+
+    assert change(entered) == 0
+    assert change(other) > 5
 
 
 def test_a_last_picture_of_another_scene_is_no_shot() -> None:
