@@ -173,7 +173,8 @@ class Narratives:
             responses=_errors(404, 409),
         )  # fmt: skip
         async def cancel(job: Own) -> NarrativeView:
-            job = await asyncio.to_thread(jobs.cancel, job)
+            with _answered():
+                job = await asyncio.to_thread(jobs.cancel, job)
             if job.status in ("done", "failed"):
                 raise HTTPException(409, f"the narrative is {job.status} and cannot be cancelled")
             return await self._view(job)

@@ -144,7 +144,7 @@ class Jobs:
         """Queue the change of a step of a job that has ended.
 
         Raises:
-            NotNowError: the job is unfinished, or its plan is.
+            NotNowError: the job is unfinished or removed, or its plan is unfinished.
             FilmError: there is no such step.
             QueueFullError: try later.
         """
@@ -170,9 +170,13 @@ class Jobs:
         return sorted(jobs, key=lambda job: job.created_s, reverse=True)
 
     def cancel(self, job: Job) -> Job:
-        """Stop a job. One that has ended stays as it is."""
+        """Stop a job. One that has ended stays as it is.
+
+        Raises:
+            NotNowError: it has been removed in the meantime.
+        """
         with self._lock:
-            job = self._jobs[job.id]
+            job = self._present(job.id)
             if job.status == "queued":
                 job = replace(job, status="cancelled", ended_s=time.time())
                 self._save(job)
@@ -239,7 +243,7 @@ class Jobs:
 
     def _enqueue(self, job: Job, *, instead_of: tuple[str, ...] = ()) -> None:
         with self._lock:
-            if instead_of and self._jobs[job.id].status in instead_of:
+            if instead_of and self._present(job.id).status in instead_of:
                 raise NotNowError("the narrative has just been changed by another request")
             self._check_room(job.owner)
             self._save(job)
@@ -247,6 +251,13 @@ class Jobs:
         self._store(job.id)
         self._threads.submit(self._run, job.id)
         self._publish(job.id, 0)
+
+    def _present(self, job_id: str) -> Job:
+        """Return the current state of a job. Call it under the lock: another thread may remove the job."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            raise NotNowError("the narrative has been removed")
+        return job
 
     def _check_room(self, owner: str) -> None:
         owners = [job.owner for job in self._jobs.values() if job.status in UNFINISHED]
