@@ -204,13 +204,19 @@ def accepted_keys(options: config.Serve) -> list[str]:
     """Return the keys in the environment.
 
     Raises:
-        ConfigError: there is none: the service is then open to nobody, rather than to all.
+        ConfigError: there is none: the service is then open to nobody, rather than to all. Or one of
+            them could never be sent.
     """
     keys = [key.strip() for key in os.environ.get(options.api_keys_env, "").split(",") if key.strip()]
     if not keys:
         raise ConfigError(
             f"serve.api_keys_env: {options.api_keys_env} holds no key; set it to one or more, comma "
             f"between, such as {options.api_keys_env}=$(openssl rand -hex 24)"
+        )
+    if not all(key.isascii() and key.isprintable() for key in keys):
+        raise ConfigError(
+            f"serve.api_keys_env: a key in {options.api_keys_env} has characters that HTTP headers cannot "
+            "carry; use letters and digits"
         )
     return keys
 

@@ -209,3 +209,10 @@ def test_without_keys_only_a_service_on_loopback_starts(
     assert key is not None and len(key) >= 32
     assert serving.accepted_keys(options) == [key]
     assert serving.made_key(options.model_copy(update={"host": "::1"})) is None, "there is one now"
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "a\tb"])
+def test_a_key_that_no_header_can_carry_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("SOME_KEYS", f"good,{key}")
+    with pytest.raises(ConfigError, match=r"serve\.api_keys_env: a key in SOME_KEYS"):
+        serving.accepted_keys(config.Serve(api_keys_env="SOME_KEYS"))
