@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,12 @@ from stages.scan.thumbnails import ThumbnailMaker
 
 RECIPES = ("recipes/Corn_Dog.mp4", "recipes/BLT_Sandwich.mp4")
 FOOTAGE = ("real/making_cake.mp4", "real/dj2.mp4")
-HIDDEN = (12, 6)
-"""Units of the networks for cuts and for gradual transitions."""
+FITS = (partial(fitted, hidden=12), partial(fitted, hidden=4, weight_decay=0.3, noise=0.3))
+"""Fits of the networks for cuts and for gradual transitions.
+
+The windows of one transition are many and alike. A network with more freedom learns these few transitions,
+and takes motion that it has not seen for one.
+"""
 INSIDE = 0.75
 """Share of a window that lies in a transition from which it stands for one."""
 Example = tuple[bool, tuple[float, ...]]
@@ -80,10 +85,10 @@ def main() -> None:
         learn(footage, [], [])
     note = f"{arguments.films} films of each form, {len(clips)} clips, seed {arguments.seed}"
     print(f"{machine()}\n\n{note}")
-    for target, found, hidden in zip((CUTS_FILE, GRADUAL_FILE), examples, HIDDEN, strict=True):
+    for target, found, fit in zip((CUTS_FILE, GRADUAL_FILE), examples, FITS, strict=True):
         truths = [true for true, _ in found]
         print(f"{target.stem}: {len(found)} examples, {sum(truths)} true")
-        network = fitted([values for _, values in found], truths, hidden=hidden)
+        network = fit([values for _, values in found], truths)
         save(arguments.out / target.name, {"": network}, note)
 
 

@@ -35,7 +35,7 @@ from stages.watermark.stage import WINDOW_PICTURES, small_gray
 
 HIDDEN = 24
 WEIGHT_DECAY, NOISE = 0.5, 0.4
-"""Chosen on footage of other sources than the examples, where less regular networks found fewer."""
+"""Chosen on footage of other sources than the examples."""
 FOLDS = 5
 FALSE_SHARE = 0.012
 """The score of 0.5 is that which 1.2 % of the films without an overlay reach, by cross-validation. Some

@@ -38,9 +38,8 @@ WEIGHTS_FILE = Path(__file__).with_name("gradual.safetensors")
 MIN_VOTE = 0.3
 """Probability below which a window does not vote."""
 MIN_VOTES = 3.0
-MIN_PEAK = 4.5
 EDGE_SHARE = 0.5
-"""Votes in a transition, at its peak, and share of the peak up to which it reaches."""
+"""Votes of every sample in a transition, and share of its peak up to which it reaches."""
 
 
 class GradualFinder:
@@ -148,7 +147,7 @@ def peaks(votes: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Return first and last index of every stretch of votes that stands for one transition."""
     found: list[tuple[int, int]] = []
     left = votes.copy()
-    while left.size and left.max() >= MIN_PEAK:
+    while left.size and left.max() >= MIN_VOTES:
         top = int(left.argmax())
         least = max(MIN_VOTES, EDGE_SHARE * left[top])
         first = last = top
@@ -156,7 +155,9 @@ def peaks(votes: NDArray[np.float64]) -> list[tuple[int, int]]:
             first -= 1
         while last + 1 < left.size and left[last + 1] >= least:
             last += 1
-        found.append((first, last))
+        # At a single sample nothing can change gradually.
+        if first < last:
+            found.append((first, last))
         # The slopes of a peak are no peaks of their own.
         while first > 0 and 0 < left[first - 1] <= left[first] + 1e-9:
             first -= 1

@@ -40,7 +40,7 @@ CHANGES = 3
 STILL_S = 4.0
 """Changes that a look at a cut reaches to on either side, and seconds within which: where the picture
 changes rarely, as in a slide show, they lie far beyond the 0.6 s."""
-MIN_PEAK = 2.0
+MIN_PEAK = 1.3
 AROUND_GRADUAL_S = 1.0
 """Votes from which a gradual transition is possible, and seconds decoded around it."""
 

@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 from stages.records import Interval
 from stages.scan import shots
 from stages.scan.cuts import CutFinder
-from stages.scan.gradual import GradualFinder
+from stages.scan.gradual import GradualFinder, peaks
 from stages.scan.shots import ShotSettings, likeliest, log_odds, spaced
 from stages.scan.thumbnails import (
     HEIGHT,
@@ -208,3 +208,9 @@ def test_the_likeliest_of_neighbouring_pictures_begins_the_shot() -> None:
 def test_log_odds_and_spacing() -> None:
     assert log_odds(0.5) == 0 and log_odds(0) == -np.inf and log_odds(1) == np.inf
     assert spaced([1.0, 1.2, 1.6, 1.9], 0.5) == [1.0, 1.6]
+
+
+def test_a_peak_of_votes_at_a_single_sample_is_no_transition() -> None:
+    votes = np.zeros(12)
+    votes[[2, 6, 7, 8]] = 3.5, 3.2, 4.0, 3.1
+    assert peaks(votes) == [(6, 8)]
