@@ -204,8 +204,8 @@ def accepted_keys(options: config.Serve) -> list[str]:
     """Return the keys in the environment.
 
     Raises:
-        ConfigError: there is none: the service is then open to nobody, rather than to all. Or one of
-            them could never be sent.
+        ConfigError: there is no key, since a service without keys admits nobody; or a key has characters
+            that an HTTP header cannot carry.
     """
     keys = [key.strip() for key in os.environ.get(options.api_keys_env, "").split(",") if key.strip()]
     if not keys:

@@ -39,7 +39,7 @@ MIN_VOTE = 0.3
 """Probability below which a window does not vote."""
 MIN_VOTES = 3.0
 EDGE_SHARE = 0.5
-"""Votes of every sample in a transition, and share of its peak up to which it reaches."""
+"""Fewest votes of each sample in a transition, in number and as a share of the votes at its peak."""
 
 
 class GradualFinder:
