@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.commands import parser_of
 from benchmarks.footage import data_files
 from benchmarks.machine import machine, markdown
-from models.media import SAMPLE_RATE, frames, open_media, picture_stream, read_audio, start_of
+from models.media import SAMPLE_RATE, audio_tracks, frames, open_media, picture_stream, read_audio, start_of
 from models.media.cutter import CutSettings, Means, cut
 
 FOLDERS = ("real", "recipes", "scenes")
@@ -113,8 +113,9 @@ def decode(path: Path) -> Source:
             for packet in container.demux(stream)
             if packet.is_keyframe and packet.pts is not None
         ]
-        has_sound = bool(container.streams.audio)
-    samples = read_audio(path, until_s=float(times[-1]) + 1) if has_sound else np.zeros(0, np.float32)
+    samples = np.zeros(0, np.float32)
+    for track in audio_tracks(path)[:1]:
+        samples = read_audio(path, until_s=float(times[-1]) + 1, track=track.index)
     return Source(path=path, times_s=times, thumbnails=small, samples=samples, keys_s=sorted(keys))
 
 

@@ -9,9 +9,10 @@ whole. Sound is always encoded, because packets of sound rarely begin where pict
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, dropwhile, pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -26,10 +27,10 @@ from numpy.typing import NDArray
 from models.errors import MediaError
 from models.files import whole_file
 from models.media import splice
-from models.media.container import decoded, open_media, packets, picture_stream, start_of
+from models.media.container import DAMAGE, decoded, open_media, packets, picture_stream, start_of
 from models.media.losses import AnyPacket
 from models.media.pictures import Bounds, Frame, frames
-from models.media.sound import audio_tracks
+from models.media.sound import audio_tracks, clock_ahead_s
 
 CLOCK = 90_000
 SOUND_RATE = 48_000
@@ -37,8 +38,17 @@ NEAR_S = 1e-3
 """Times in tables and in containers are rounded; closer ones are the same."""
 MAX_PACKET_S = 0.5
 """Sound is sought so much earlier than it is needed."""
+SILENT = 1e-3
+"""Amplitude up to which a track counts as silent in a span, and another one is taken."""
+BACK_S = (0.0, 2.0, 10.0)
+"""How much earlier to seek, one after the other: containers without an index seek behind the key frame."""
+OWN_BACK_S = {"avi": (), "mpeg": (10.0,)}
+"""The same for containers that state few times: AVI's follow from the first packet on, those of a program
+stream are right some packets behind the place."""
 COPIED_CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "mpeg4"})
 """Codecs that an MP4 file may hold."""
+BOTTOM_FIRST = (3, 5)
+"""libav's orders of fields in which the lower one is shown first."""
 X264 = {"preset": "veryfast", "crf": "18", "flags": "+bitexact", "threads": "1"}
 
 Means = Literal["copied", "spliced", "encoded"]
@@ -90,12 +100,12 @@ def _copied(source: Path, target: Path, start_s: float, end_s: float, sound: NDA
         if container.format.name == "avi":
             return False
         origin_s = start_of(container)
-        _seek(container, stream, origin_s + start_s)
-        found = _whole_groups(packets(container, stream), stream.time_base, origin_s, start_s, end_s)
-        if not found:
+        read = _from_key(container, stream, origin_s + start_s)
+        found = _whole_groups(read, stream.time_base, origin_s, start_s, end_s)
+        if not found or not _advance(found):
             return False
         with _writer(target, stream.time_base) as output:
-            copy = output.add_stream_from_template(stream)
+            copy = output.add_stream_from_template(stream, opaque=True)
             _move(found, copy, round((origin_s + start_s) / stream.time_base))
             _mux(output, found, sound)
     return True
@@ -125,6 +135,12 @@ def _whole_groups(
     return found
 
 
+def _advance(found: Sequence[AnyPacket]) -> bool:
+    """Return whether decoding times advance: in files that were joined they may go back."""
+    times = [packet.dts or 0 for packet in found]
+    return all(before < after for before, after in pairwise(times))
+
+
 def _move(found: Sequence[AnyPacket], target: VideoStream, zero: int) -> None:
     """Let packets belong to another stream, with times that count from ``zero`` on."""
     # A picture may begin a little before the span; a negative time would cost the last picture.
@@ -146,8 +162,7 @@ def _spliced(source: Path, target: Path, start_s: float, end_s: float, sound: ND
             return False
         origin_s, base = start_of(container), stream.time_base
         first, last = (round((origin_s + time_s) / base) for time_s in (start_s, end_s))
-        _seek(container, stream, origin_s + start_s)
-        inside = splice.whole_groups(packets(container, stream), units, first, last)
+        inside = splice.whole_groups(_from_key(container, stream, origin_s + start_s), units, first, last)
         if inside is None or (inside.end - inside.start) * base < splice.MIN_COPIED_S:
             return False
         delay = (inside.packets[0].pts or 0) - (inside.packets[0].dts or 0)
@@ -163,6 +178,8 @@ def _spliced(source: Path, target: Path, start_s: float, end_s: float, sound: ND
             return False
         head = splice.with_parameters(inside.packets[0], units)
         joined = [*before, head, *inside.packets[1:], *after]
+        if not _advance(joined):
+            return False
         with _writer(target, base) as output:
             copy = output.add_stream_from_template(stream)
             _move(joined, copy, first)
@@ -185,11 +202,13 @@ def _encoded(
         width, height = _size(first.picture, stream.sample_aspect_ratio, settings.height_px)
         rate = Fraction(settings.fps or stream.average_rate or 25).limit_denominator(1001)
         with _writer(target, Fraction(1, CLOCK)) as output:
-            made = output.add_stream("libx264", rate=rate, options=X264)
+            woven = _woven(stream) if first.picture.interlaced_frame else {}
+            made = output.add_stream("libx264", rate=rate, options=X264 | woven)
             made.width, made.height, made.pix_fmt = width, height, "yuv420p"
             made.codec_context.time_base = Fraction(1, CLOCK)
+            splice.set_colours(made.codec_context, first.picture)
             timed: Iterator[tuple[float, Frame]] = (
-                (max(0.0, frame.time_s - start_s), frame) for frame in _chained(first, shown)
+                (max(0.0, frame.time_s - start_s), frame) for frame in chain([first], shown)
             )
             if settings.fps is not None:
                 timed = _at_rate(timed, settings.fps, end_s - start_s)
@@ -201,23 +220,29 @@ def _encoded(
             _mux(output, [*encoded, *made.encode()], sound)
 
 
+def _woven(stream: VideoStream) -> dict[str, str]:
+    """Options of the encoder for pictures of two fields, in the order of the source."""
+    bottom_first = stream.codec_context.field_order in BOTTOM_FIRST
+    return {"x264-params": "bff=1" if bottom_first else "tff=1"}
+
+
 @contextmanager
 def _shown(source: Path, start_s: float, end_s: float) -> Iterator[tuple[VideoStream, Iterator[Frame]]]:
     """The frames of a span, decoded from the key frame before it, and their stream."""
     with open_media(source) as container:
-        stream = picture_stream(container)
-        if stream is None:
-            raise MediaError("no pictures in it")
-        # AVI's times follow from the first packet on.
-        if container.format.name != "avi":
-            _seek(container, stream, start_of(container) + start_s)
-        shown = frames(container, bounds=Bounds(max_span_s=1e6, max_hold_s=1e6))
-        yield stream, _span(shown, start_s, end_s)
-
-
-def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
-    yield first
-    yield from rest
+        earlier = OWN_BACK_S.get(container.format.name, BACK_S)
+    for back_s in (*earlier, None):
+        with open_media(source) as container:
+            stream = picture_stream(container)
+            if stream is None:
+                raise MediaError("no pictures in it")
+            if back_s is not None:
+                _seek(container, stream, start_of(container) + start_s - back_s)
+            shown = frames(container, bounds=Bounds(max_span_s=1e6, max_hold_s=1e6))
+            first = next(shown, None)
+            if back_s is None or (first is not None and first.time_s <= start_s + NEAR_S):
+                yield stream, _span(chain([first] if first else [], shown), start_s, end_s)
+                return
 
 
 def _span(shown: Iterable[Frame], start_s: float, end_s: float) -> Iterator[Frame]:
@@ -254,21 +279,48 @@ def _size(picture: VideoFrame, aspect: Fraction | None, height_px: int | None) -
 
 
 def _picture(frame: Frame, width: int, height: int) -> VideoFrame:
-    if frame.picture.rotation % 360 == 0:
-        return frame.picture.reformat(width=width, height=height, format="yuv420p", interpolation="AREA")
-    upright = VideoFrame.from_ndarray(frame.bgr(width, height), format="bgr24")
-    return upright.reformat(format="yuv420p")
+    turns = frame.picture.rotation % 360 // 90
+    size = (height, width) if turns % 2 else (width, height)
+    scaled = frame.picture.reformat(*size, format="yuv420p", interpolation="AREA")
+    return _turned(scaled, turns) if turns else scaled
+
+
+def _turned(picture: VideoFrame, turns: int) -> VideoFrame:
+    """Turn a picture of yuv420p counter-clockwise, plane by plane: its colours stay as they are."""
+    height, width = picture.height, picture.width
+    planes = np.split(picture.to_ndarray().reshape(-1), [width * height, width * height * 5 // 4])
+    shapes = (height, width), *[(height // 2, width // 2)] * 2
+    turned = [np.rot90(plane.reshape(shape), turns) for plane, shape in zip(planes, shapes, strict=True)]
+    rows = np.concatenate([plane.reshape(-1) for plane in turned]).reshape(-1, len(turned[0][0]))
+    return VideoFrame.from_ndarray(rows, format="yuv420p")
 
 
 def _sound(source: Path, start_s: float, end_s: float) -> NDArray[np.float32]:
-    """Stereo samples ``[2, n]`` of the span; empty where the file has no sound."""
+    """Stereo samples ``[2, n]`` of the first track that is not silent in a span; empty without sound."""
+    samples = np.zeros((2, 0), np.float32)
+    for track in audio_tracks(source):
+        samples, placed = _heard(source, track.index, start_s, end_s)
+        if not placed:
+            ahead_s = clock_ahead_s(source, track.index)
+            samples, _ = _heard(source, track.index, start_s, end_s, ahead_s)
+        if np.abs(samples).max(initial=0.0) > SILENT:
+            break
+    return samples
+
+
+def _heard(
+    source: Path, track: int, start_s: float, end_s: float, ahead_s: float = 0.0
+) -> tuple[NDArray[np.float32], bool]:
+    """Stereo samples ``[2, n]`` of a track in a span, and whether any sound lies in it.
+
+    Args:
+        ahead_s: see :func:`models.media.sound.clock_ahead_s`.
+    """
     samples = np.zeros((2, round((end_s - start_s) * SOUND_RATE)), np.float32)
-    tracks = audio_tracks(source)
-    if not tracks:
-        return samples[:, :0]
+    placed = False
     with open_media(source) as container:
-        stream = container.streams.audio[tracks[0].index]
-        zero_s = start_of(container) + start_s
+        stream = container.streams.audio[track]
+        zero_s = start_of(container) + start_s + ahead_s
         _seek(container, stream, zero_s - MAX_PACKET_S)
         place = None
         for time_s, piece in _pieces(container, stream, zero_s):
@@ -281,9 +333,10 @@ def _sound(source: Path, start_s: float, end_s: float) -> NDArray[np.float32]:
             low, high = max(0, start), min(samples.shape[1], place)
             if low < high:
                 samples[:, low:high] = piece[:, low - start : high - start]
+                placed = True
             if start >= samples.shape[1]:
                 break
-    return samples
+    return samples, placed
 
 
 def _pieces(
@@ -304,7 +357,21 @@ def _pieces(
 def _seek(container: InputContainer, stream: VideoStream | AudioStream, time_s: float) -> None:
     """Go to the last key frame at or before a time of the container's clock."""
     if stream.time_base is not None:
-        container.seek(max(0, round((time_s + NEAR_S) / stream.time_base)), stream=stream)
+        # Without an index of this stream the container is read from its start.
+        with suppress(*DAMAGE):
+            container.seek(max(0, round((time_s + NEAR_S) / stream.time_base)), stream=stream)
+
+
+def _from_key(container: InputContainer, stream: VideoStream, time_s: float) -> Iterator[AnyPacket]:
+    """Read the packets of pictures from the last key frame at or before a time of the container's clock."""
+    base = stream.time_base or Fraction(1)
+    for back_s in BACK_S:
+        _seek(container, stream, time_s - back_s)
+        read = dropwhile(lambda packet: not packet.is_keyframe, packets(container, stream))
+        first = next(read, None)
+        if first is not None and (first.pts is None or first.pts * base <= time_s + NEAR_S):
+            break
+    return chain([first] if first else [], read)
 
 
 def _writer(target: Path, base: Fraction) -> OutputContainer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,15 +15,27 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from models.errors import MediaError
-from models.media.container import DAMAGE, MAX_LEAD_S, decoded, open_media, start_of
+from models.media.container import (
+    DAMAGE,
+    MAX_LEAD_S,
+    decoded,
+    open_media,
+    packets,
+    picture_stream,
+    start_of,
+)
 from models.media.languages import language_of
 
 SAMPLE_RATE = 16_000
 MAX_JITTER = SAMPLE_RATE // 10
 """Samples by which times of sound may jump without silence between: containers round them."""
+MAX_LATE = SAMPLE_RATE // 50
+LATE_PIECES = 10
+"""Samples by which so many pieces in a row may be late or early: after them their times count."""
 BLOCK = SAMPLE_RATE
 """Samples over which channels are compared before they are mixed."""
 SILENT_CHANNEL = 1e-4
@@ -114,6 +127,31 @@ def read_audio(path: Path, *, until_s: float, track: int = 0, from_s: float = 0.
         return _placed(container, track, until_s, clock_s - from_s)[0]
 
 
+def clock_ahead_s(path: Path, track: int) -> float:
+    """By how many seconds the clock of a sound track is ahead of the pictures' one.
+
+    It is 0 unless the track lies outside of the pictures as a whole; see :func:`read_audio`.
+
+    Raises:
+        MediaError: the file cannot be opened.
+    """
+    with open_media(path) as container:
+        shown = _times(container, picture_stream(container))
+    with open_media(path) as container:
+        heard = _times(container, container.streams.audio[track])
+    if not shown or not heard or (min(heard) < max(shown) and max(heard) > min(shown)):
+        return 0.0
+    return heard[0] - min(shown)
+
+
+def _times(container: InputContainer, stream: VideoStream | AudioStream | None) -> array[float]:
+    """Times of a stream's packets in seconds, in the order of the file."""
+    if stream is None or stream.time_base is None:
+        return array("d")
+    found = packets(container, stream)
+    return array("d", (float(one.pts * stream.time_base) for one in found if one.pts is not None))
+
+
 def _placed(
     container: InputContainer, track: int, until_s: float, zero_s: float
 ) -> tuple[Samples, float | None]:
@@ -128,7 +166,7 @@ def _placed(
     wanted = max(0, round(until_s * SAMPLE_RATE))
     # Memory is reserved as it is written.
     samples = np.zeros(wanted, np.float32)
-    end = outside = 0
+    end = outside = late = 0
     place: int | None = None
     origin_s = start_of(container) + zero_s
     if not zero_s:
@@ -139,7 +177,9 @@ def _placed(
         start = place if time_s is None else round(time_s * SAMPLE_RATE)
         start = 0 if start is None else start
         if place is not None and 0 <= place < wanted and start - place <= MAX_JITTER:
-            start = place
+            if time_s is not None:
+                late = late + 1 if MAX_LATE < abs(start - place) <= SAMPLE_RATE else 0
+            start = place if late < LATE_PIECES else start
         if start >= wanted or start + piece.size <= 0:
             outside += piece.size
             # A single time stamp may leap, but decoding sound that is not needed must end.

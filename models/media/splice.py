@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from models.media.losses import AnyPacket
@@ -129,6 +132,7 @@ def encoded(
     encoder.pix_fmt, encoder.time_base = PIXELS, base
     encoder.framerate = Fraction(stream.average_rate or 25)
     encoder.options = X264
+    set_colours(encoder, stream.codec_context)
     made: list[AnyPacket] = []
     for frame in shown:
         picture = frame.picture
@@ -141,6 +145,15 @@ def encoded(
     return [
         _packet(units.converted(bytes(one)), one.pts or 0, delay, base, key=one.is_keyframe) for one in made
     ]
+
+
+def set_colours(encoder: VideoCodecContext, source: VideoCodecContext | VideoFrame) -> None:
+    """State range, matrix, primaries and transfer of the source: without them players guess."""
+    encoder.color_range = source.color_range
+    # RGB becomes Y'CbCr by the matrix of BT.601.
+    is_rgb = source.format is not None and source.format.is_rgb
+    encoder.colorspace = Colorspace.ITU601 if is_rgb else source.colorspace
+    encoder.color_primaries, encoder.color_trc = source.color_primaries, source.color_trc
 
 
 def with_parameters(packet: AnyPacket, units: Units) -> AnyPacket:

@@ -14,6 +14,7 @@ import pytest
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from benchmarks.cuts import lag
 from examples.drawing import plain
 from examples.media import Scene, write_video
 from models import media
@@ -105,6 +106,24 @@ def test_sound_that_ends_before_the_pictures_begin_is_taken_to_begin_with_them(t
     write_tones(path, [(0.0, 1.0), (3.0, 2.0)])
     samples = read_audio(path, until_s=78.0, from_s=70.0)
     assert np.allclose(heard(samples), [(70.0, 1.0), (73.0, 2.0)], atol=0.011)
+
+
+@pytest.mark.parametrize("late_s", [0.06, -0.06, -0.2])
+def test_sound_that_stays_late_is_placed_by_its_times(late_s: float, tmp_path: Path) -> None:
+    """Fragmented files stamp the first packet by itself, and joined ones overlap."""
+    noise = np.random.default_rng(1).normal(0, 0.1, 3 * SAMPLE_RATE).astype(np.float32)
+    path = tmp_path / "sound.mkv"
+    with av.open(path, "w") as container:
+        sound = container.add_stream("pcm_f32le", rate=SAMPLE_RATE, layout="mono")
+        for place in range(0, noise.size, 480):
+            frame = av.AudioFrame.from_ndarray(noise[None, place : place + 480], "flt", "mono")
+            shift = round(late_s * SAMPLE_RATE) if place >= SAMPLE_RATE else 0
+            frame.sample_rate, frame.pts = SAMPLE_RATE, place + shift
+            container.mux(sound.encode(frame))
+    samples = read_audio(path, until_s=4.0)
+    assert lag(noise[:SAMPLE_RATE], samples[:SAMPLE_RATE]) == pytest.approx(0.0, abs=0.002)
+    later = samples[2 * SAMPLE_RATE + round(late_s * SAMPLE_RATE) :]
+    assert lag(noise[2 * SAMPLE_RATE :], later) == pytest.approx(0.0, abs=0.002)
 
 
 def test_sound_may_change_its_form_on_the_way(tmp_path: Path) -> None:
