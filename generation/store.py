@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from generation.config import Recipe
 from generation.core.checkpoints import copy_part, has_part, newest_checkpoint
 from generation.core.learner import Learner
 from generation.core.states import StateDecoder, Statistics
+from generation.core.tensors import read_tensors
 from models.files import whole_file
 from pipeline.platform.config import ConfigError, load
 
@@ -76,10 +77,11 @@ def new_learner(kind: Kind, recipe: Recipe, statistics: Statistics) -> Learner:
 
 
 def save_learner(learner: Learner, recipe: Recipe, folder: Path) -> None:
-    """Write a model's folder."""
+    """Write a model's folder; an interrupted write leaves the weights that were there."""
     _describe(recipe, learner.statistics, folder)
     named = {name: tensor.detach().cpu().contiguous() for name, tensor in learner.kept().items()}
-    save_file(named, folder / "model.safetensors")
+    with whole_file(folder / "model.safetensors") as part:
+        save_file(named, part)
 
 
 def publish(recipe: Recipe, folder: Path, *, statistics: Statistics) -> None:
@@ -95,7 +97,7 @@ def load_learner(kind: Kind, models: Path) -> Learner:
     """A trained model, on the CPU, ready to be sampled from.
 
     Raises:
-        ConfigError: it is not there, or its files do not belong together.
+        UsageError: it is not there, or its files are damaged or do not belong together.
     """
     folder = models / kind
     if not (folder / "model.safetensors").is_file():
@@ -104,7 +106,7 @@ def load_learner(kind: Kind, models: Path) -> Learner:
         )
     recipe = load(folder / "recipe.yaml", (), Recipe).config
     learner = new_learner(kind, recipe, Statistics.load(folder / "statistics.safetensors"))
-    load_weights(learner, load_file(folder / "model.safetensors"), source=folder)
+    load_weights(learner, read_tensors(folder / "model.safetensors"), source=folder)
     return learner.eval()
 
 

@@ -49,7 +49,7 @@ from generation.config import Captioner
 from generation.encoders.backbones import lora_config
 from generation.training.loop import cut_lines, refuse_changed
 from generation.training.parts import TrainingError
-from models.files import whole_folder
+from models.files import whole_file, whole_folder
 from pipeline.dataset.examples import Examples, split_videos
 from pipeline.platform.config import ConfigError
 from pipeline.platform.progress import Bar
@@ -63,8 +63,8 @@ WITHOUT_EFFECT = {
 }  # fmt: skip
 """Options that change no weight, so that a run may go on with others."""
 
-TOLD = {"loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm", "eval_loss": "held_out_loss"}
-"""What ``losses.jsonl`` tells, by the Trainer's names."""
+LOGGED = {"loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm", "eval_loss": "held_out_loss"}
+"""Keys of a line of ``losses.jsonl`` by the Trainer's names."""
 
 
 def train_captioner(examples: Path, models: Path, options: Captioner) -> Path:
@@ -121,23 +121,27 @@ def _train(
     adapted = _adapted(base, options)
     done = 0 if checkpoint is None else _steps(checkpoint)
     with (
-        _settings(options, folder) as settings,
+        _accelerate_reset_after(),
         Bar("train captioner", options.steps, unit="steps", done=done) as bar,
     ):
-        log = _Log(folder / "losses.jsonl", bar, done)
-        callbacks: list[TrainerCallback] = [log]
+        callbacks: list[TrainerCallback] = [_Log(folder / "losses.jsonl", bar, done)]
         if "tensorboard" in options.trackers:
             writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
             callbacks.append(TensorBoardCallback(writer))  # type: ignore[no-untyped-call]
-        trainer = Trainer(
-            model=adapted,
-            args=settings,
-            train_dataset=train_on,
-            eval_dataset=hold_out if len(hold_out) else None,
-            data_collator=Conversations(processor, frames=options.frames).collate,
-            callbacks=callbacks,
-        )
-        # It would print what the bar and the log tell.
+        try:
+            trainer = Trainer(
+                model=adapted,
+                args=_arguments(options, folder),
+                train_dataset=train_on,
+                eval_dataset=hold_out if len(hold_out) else None,
+                data_collator=Conversations(processor, frames=options.frames).collate,
+                callbacks=callbacks,
+            )
+        except (ValueError, ImportError) as error:
+            raise ConfigError(
+                f"captioner.precision {options.precision}, captioner.trackers: {error}"
+            ) from error
+        # It would print the figures of the bar and the log again.
         trainer.remove_callback(PrinterCallback)
         if len(hold_out) and not done:
             trainer.evaluate()
@@ -145,19 +149,17 @@ def _train(
 
 
 def _publish(folder: Path) -> None:
-    """Take the adapter out of the last checkpoint."""
+    """Copy the adapter from the last checkpoint."""
     checkpoint = _newest_checkpoint(folder / "checkpoints")
     assert checkpoint is not None
     adapter = folder / ADAPTER
-    adapter.mkdir(exist_ok=True)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
-        part = adapter / f".{name}"
-        shutil.copyfile(checkpoint / name, part)
-        part.replace(adapter / name)
+        with whole_file(adapter / name) as part:
+            shutil.copyfile(checkpoint / name, part)
 
 
 def base_model(options: Captioner, folder: Path) -> Path:
-    """The folder of the model to adapt: fetched from the hub, or made on the spot, where it must be.
+    """Return the folder of the model to adapt; fetch it from the hub, or make the tiny twin, if needed.
 
     Raises:
         ConfigError: it cannot be had.
@@ -165,8 +167,8 @@ def base_model(options: Captioner, folder: Path) -> Path:
     if options.model is None:
         base = folder / BASE
         if not (base / "config.json").is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            save_tiny(base, seed=options.seed)
+            with whole_folder(base) as building:
+                save_tiny(building, seed=options.seed)
         return base
     folder.mkdir(parents=True, exist_ok=True)
     if Path(options.model).is_dir():
@@ -180,7 +182,7 @@ def base_model(options: Captioner, folder: Path) -> Path:
 
 
 def load_captioner(folder: Path) -> Any:
-    """The base model with the adapter over it, ready to be asked; see :meth:`Conversations.says`.
+    """Load the base model with the adapter over it; see :meth:`Conversations.says`.
 
     Args:
         folder: MODELS/captioner.
@@ -225,7 +227,7 @@ def _load(base: Path, dtype: str) -> Any:
 
 
 def _adapted(base: Path, options: Captioner) -> Any:
-    """The base model, frozen, with new adapters."""
+    """Load the base model, frozen, with new adapters."""
     try:
         model = _load(base, options.dtype)
         if options.gradient_checkpointing:
@@ -236,54 +238,53 @@ def _adapted(base: Path, options: Captioner) -> Any:
         raise ConfigError(f"captioner.model {base}, captioner.lora.targets: {error}") from error
 
 
+def _arguments(options: Captioner, folder: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        max_steps=options.steps,
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.accumulate,
+        learning_rate=options.lr,
+        weight_decay=options.weight_decay,
+        warmup_steps=options.warmup_steps,
+        lr_scheduler_type="cosine",
+        max_grad_norm=options.clip_norm,
+        bf16=options.precision == "bf16",
+        fp16=options.precision == "fp16",
+        gradient_checkpointing=options.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        eval_strategy="steps" if options.held_out > 0 else "no",
+        eval_steps=options.evaluate_every,
+        save_strategy="steps",
+        save_steps=options.checkpoint_every,
+        save_total_limit=options.keep_checkpoints,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        # The one for tensorboard is made by hand, or it would choose its folder by the clock.
+        report_to=[name for name in options.trackers if name != "tensorboard"],
+        dataloader_num_workers=options.loader_workers,
+        # The rows are read by name in our own collate.
+        remove_unused_columns=False,
+        label_names=["labels"],
+        seed=options.seed,
+        use_cpu=not torch.accelerator.is_available(),
+        disable_tqdm=True,
+    )
+
+
 @contextmanager
-def _settings(options: Captioner, folder: Path) -> Iterator[TrainingArguments]:
-    held_out = options.held_out > 0
+def _accelerate_reset_after() -> Iterator[None]:
+    """Reset accelerate afterwards: it keeps its settings for the process, and the next run may differ."""
     try:
-        yield TrainingArguments(
-            output_dir=str(folder / "checkpoints"),
-            max_steps=options.steps,
-            per_device_train_batch_size=options.batch_size,
-            per_device_eval_batch_size=options.batch_size,
-            gradient_accumulation_steps=options.accumulate,
-            learning_rate=options.lr,
-            weight_decay=options.weight_decay,
-            warmup_steps=options.warmup_steps,
-            lr_scheduler_type="cosine",
-            max_grad_norm=options.clip_norm,
-            bf16=options.precision == "bf16",
-            fp16=options.precision == "fp16",
-            gradient_checkpointing=options.gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-            eval_strategy="steps" if held_out else "no",
-            eval_steps=options.evaluate_every,
-            save_strategy="steps",
-            save_steps=options.checkpoint_every,
-            save_total_limit=options.keep_checkpoints,
-            logging_steps=1,
-            logging_nan_inf_filter=False,
-            # The one for tensorboard is made by hand, or it would choose its folder by the clock.
-            report_to=[name for name in options.trackers if name != "tensorboard"],
-            dataloader_num_workers=options.loader_workers,
-            # The rows are read by name in our own collate.
-            remove_unused_columns=False,
-            label_names=["labels"],
-            seed=options.seed,
-            use_cpu=not torch.accelerator.is_available(),
-            disable_tqdm=True,
-        )
-    except (ValueError, ImportError) as error:
-        raise ConfigError(
-            f"captioner.precision {options.precision}, captioner.trackers: {error}"
-        ) from error
+        yield
     finally:
-        # Accelerate keeps its settings for the life of the process; the next run may have others.
         AcceleratorState._reset_state()
         GradientState._reset_state()
 
 
 def _newest_checkpoint(folder: Path) -> Path | None:
-    """The last one that was written to its end; one that a kill tore is deleted."""
+    """Return the last checkpoint that was written to its end; delete those that a kill tore."""
     found = sorted(folder.glob("checkpoint-*"), key=_steps)
     # The Trainer writes this file last.
     for torn in [path for path in found if not (path / TRAINER_STATE_NAME).is_file()]:
@@ -313,7 +314,7 @@ class _Log(TrainerCallback):
         logs: Mapping[str, float] | None = None,
         **_: Any,
     ) -> None:
-        found = {TOLD[name]: value for name, value in (logs or {}).items() if name in TOLD}
+        found = {LOGGED[name]: value for name, value in (logs or {}).items() if name in LOGGED}
         if not math.isfinite(found.get("loss", 0.0)):
             raise TrainingError(
                 f"{self._path.parent}: the loss of step {state.global_step} is {found['loss']}; lower "

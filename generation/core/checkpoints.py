@@ -54,7 +54,7 @@ def write_part(checkpoint: Path, name: str, tensors: Mapping[str, Tensor]) -> No
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The last one whose files are all there in full length."""
+    """Return the last checkpoint whose files are all there in full length; None if there is none."""
     return next(reversed(_complete(folder)), None)
 
 
@@ -99,7 +99,9 @@ def _file(checkpoint: Path, name: str) -> Path:
 
 
 def _complete(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("step-*")) if _is_complete(path)]
+    # By number: step-1000000 comes after step-999999.
+    found = sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+    return [path for path in found if _is_complete(path)]
 
 
 def _is_complete(checkpoint: Path) -> bool:

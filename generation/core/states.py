@@ -11,8 +11,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
+
+from generation.core.tensors import read_tensors
 
 Picture = NDArray[np.uint8]
 """One RGB picture ``[height, width, 3]``."""
@@ -113,6 +115,10 @@ class Statistics:
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
-        """Read the file that :meth:`save` wrote."""
-        tensors = load_file(path)
+        """Read the file that :meth:`save` wrote.
+
+        Raises:
+            UsageError: it is missing or damaged.
+        """
+        tensors = read_tensors(path)
         return cls(tensors["mean"], tensors["std"])

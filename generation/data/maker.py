@@ -7,7 +7,6 @@ nothing, another caption costs no latents, and models of one dataset share what 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +30,7 @@ from generation.encoders.geometry import width_of
 from generation.encoders.text import CaptionEncoder, load_text
 from generation.encoders.weights import best_device
 from models.errors import MediaError
-from models.files import json_digest
+from models.files import json_digest, whole_file
 from models.media.picking import Wanted, pick
 from stages.records import Interval
 
@@ -102,10 +101,8 @@ class FeatureMaker:
             "null_text": self._text.encode_trimmed([""])[0].float().contiguous(),
             "unknown": self._codec.encode_beginning(None, self._recipe.generator),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}-{os.getpid()}")
-        save_file(found, part)
-        part.replace(file)
+        with whole_file(file, shared=True) as part:
+            save_file(found, part)
 
     def _from_pictures(self, video: Narrated, missing: set[Part]) -> dict[Part, list[dict[str, Tensor]]]:
         """Return the parts that need pictures, in one pass over the file."""

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from safetensors.torch import load_file
-
 from generation.config import Recipe, State
 from generation.core.states import StateDecoder, StateEncoder, Statistics
+from generation.core.tensors import read_tensors
 from generation.encoders.geometry import SqueezedEncoder, StretchedDecoder
 from pipeline.platform.config import ConfigError, load
 
@@ -140,7 +139,7 @@ def _trained(options: State, folder: Path | None) -> StateDecoder:
         if trained != asked:
             raise ConfigError(f"{folder} was trained with state.{key}={trained}, the recipe says {asked}")
     decoder = _untrained(recipe, Statistics.load(folder / "statistics.safetensors"))
-    missing, unknown = decoder.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+    missing, unknown = decoder.load_state_dict(read_tensors(folder / WEIGHTS), strict=False)
     learned = {name for name, parameter in decoder.named_parameters() if parameter.requires_grad}
     if unknown or learned & set(missing):
         raise ConfigError(f"{folder}: model.safetensors is not of the decoder that recipe.yaml describes")

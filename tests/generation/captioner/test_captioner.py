@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
+from generation.captioner import tuning
 from generation.captioner.conversation import IGNORED, Conversations, load_processor
 from generation.captioner.tiny import save_tiny
-from generation.captioner.tuning import load_captioner, train_captioner
+from generation.captioner.tuning import base_model, load_captioner, train_captioner
 from generation.config import Captioner, Lora, Recipe
 from models.errors import EndpointError
 from pipeline.captions.collect import Collected, NoExamplesError, collect
@@ -144,6 +145,32 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == adapter
     with pytest.raises(ConfigError, match=r"captioner.lr was 0.005, is 0.1"):
         train_captioner(examples, tmp_path, recipe.model_copy(update={"lr": 0.1}))
+
+
+def test_an_error_in_the_examples_is_not_reported_as_one_of_the_options(
+    examples: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Any:
+        raise ValueError("the pictures do not fit the text")
+
+    monkeypatch.setattr(Conversations, "collate", broken)
+    with pytest.raises(ValueError, match="pictures do not fit") as caught:
+        train_captioner(examples, tmp_path, RECIPE.model_copy(update={"model": str(base)}))
+    assert not isinstance(caught.value, ConfigError)
+
+
+def test_a_twin_whose_making_was_interrupted_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(folder: Path, *, seed: int) -> None:
+        (folder / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(tuning, "save_tiny", interrupted)
+        base_model(RECIPE, tmp_path / "captioner")
+    made = base_model(RECIPE, tmp_path / "captioner")
+    assert (made / "model.safetensors").is_file()
 
 
 def test_a_video_is_on_one_side() -> None:
