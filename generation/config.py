@@ -18,6 +18,9 @@ from models.endpoint import EndpointSettings
 from models.settings import Count, NonNegative, Positive, Section, Share, Weights
 
 RECIPES = Path(__file__).parent / "recipes"
+Decay = Annotated[float, Field(ge=0, lt=1)]
+EvenPixels = Annotated[int, Field(ge=2, multiple_of=2)]
+"""Side of a clip; H.264 halves its colour planes."""
 LANGUAGE_LAYERS = r".*language_model\..*_proj"
 """The linear layers of a vision-language model's language half; its eyes have some of the same names."""
 
@@ -73,11 +76,11 @@ class Train(Section):
     accumulate: Count = 1
     lanes: Count = 2
     lr: Positive = 1e-3
-    betas: tuple[Share, Share] = (0.9, 0.98)
+    betas: tuple[Decay, Decay] = (0.9, 0.98)
     weight_decay: NonNegative = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 20
     clip_norm: Positive = 1.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema_decay: Decay = 0.0
     precision: Literal["no", "bf16", "fp16"] = "no"
     seed: int = 0
     checkpoint_every: Count = 100
@@ -141,6 +144,12 @@ class Backbone(Weights):
     width: Count = 128
     layers: Count = 4
     heads: Count = 4
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Backbone:
+        if self.kind == "scratch" and self.width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
+        return self
 
 
 class Sampling(Section):
@@ -233,7 +242,7 @@ class Decoder(Section):
     """
 
     patch: Count = 4
-    channels: tuple[Count, ...] = (64, 128)
+    channels: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 128)
     layers_per_block: Count = 1
     state_tokens: Count = 4
     drop_state: Share = 0.1
@@ -320,14 +329,23 @@ class GeneratorSettings(Section):
     state_tokens: Count = 4
     regulariser: Regulariser = Regulariser()
     frames: Count = 5
-    height_px: Count = 48
-    width_px: Count = 48
+    height_px: EvenPixels = 48
+    width_px: EvenPixels = 48
     fps: Positive = 4.0
     drop_condition: Share = 0.1
     time_shift: Positive = 3.0
     sample_steps: Count = 20
     guidance: NonNegative = 2.0
     train: Train = Train(steps=600, lr=3e-3, betas=(0.9, 0.95))
+
+    @model_validator(mode="after")
+    def _sources_are_not_keyframes(self) -> GeneratorSettings:
+        if self.retrieval in ("blend", "generate") and self.condition == "keyframe":
+            raise ValueError(
+                f"condition: retrieval {self.retrieval} starts from a training clip and shows no key "
+                "frame; choose condition state or caption, or retrieval off"
+            )
+        return self
 
 
 class PainterSettings(Section):
@@ -385,8 +403,8 @@ class StockVideo(Pipeline):
     """An image-to-video pipeline, and the clips that it renders."""
 
     frames: Count = 81
-    height_px: Count = 480
-    width_px: Count = 832
+    height_px: EvenPixels = 480
+    width_px: EvenPixels = 832
     fps: Positive = 16.0
 
 

@@ -140,7 +140,10 @@ def _write(
         try:
             Statistics.of(_states(train, files)).save(fresh / "statistics.safetensors")
         except ValueError as error:
-            raise FeatureError(f"the narratives have too few steps: {error}") from error
+            raise FeatureError(
+                f"{len(train)} videos to train on have too few steps: {error}; lower features.held_out "
+                f"({recipe.features.held_out:g}), or curate more videos"
+            ) from error
         constants = files.constants()
         if constants is not None:
             shutil.copyfile(constants, fresh / "constants.safetensors")

@@ -48,6 +48,7 @@ class ClosedFormDirector(Learner):
         statistics: of raw states.
     """
 
+    predicts_states = writes_texts = True
     stories: Tensor
 
     def __init__(

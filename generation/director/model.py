@@ -43,6 +43,10 @@ class DirectorModel(Learner):
         options: of the recipe.
         state: shape of a visual state.
         statistics: of raw states; inside, states are standardised.
+
+    Attributes:
+        predicts_states: whether steps get visual states; a language-centric director gives none.
+        writes_texts: whether it writes texts; one that learns no text reads those it is given.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class DirectorModel(Learner):
         self.language = load_backbone(options.backbone)
         self.model = self.language.model
         width = self.language.width
-        sees = options.regress != "none"
+        self.predicts_states = sees = options.regress != "none"
         self.read_state: nn.Module = nn.Identity()
         self.gather: nn.Module = nn.Identity()
         if sees:
@@ -69,8 +73,8 @@ class DirectorModel(Learner):
         self.sentences = load_sentences(options.sentences) if options.sentences != "none" else None
         self.read_sentence = nn.Linear(self.sentences.width, width) if self.sentences else None
         self.dropout = nn.Dropout(options.dropout)
-        writes = options.text_weight > 0 or self.sentences is None
-        self.layouts = StoryLayout(options, self.language, writes)
+        self.writes_texts = options.text_weight > 0 or self.sentences is None
+        self.layouts = StoryLayout(options, self.language, self.writes_texts)
         if sees:
             self.gather = Resampler(
                 width_in=width, width=width,
@@ -184,7 +188,7 @@ class DirectorModel(Learner):
             lines += [story.goal, *(f"  true  {step.action}" for step in story.steps)]
             # A director that writes no text plans the states of the given steps.
             texts = [Step(action=step.action, caption=step.caption) for step in story.steps]
-            given = () if self.layouts.writes else texts
+            given = () if self.writes_texts else texts
             planned = self.plan(story.goal, steps=len(story.steps), given=given, seed=seed)
             lines += [f"  plan  {step.action}" for step in planned]
         (folder / "stories.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -213,7 +217,7 @@ class DirectorModel(Learner):
         Raises:
             ConfigError: this is a director of texts alone.
         """
-        if self.options.regress == "none":
+        if not self.predicts_states:
             raise ConfigError("director.regress none: this director writes texts and predicts no states")
         longest = max(len(story.steps) for story in stories)
         found = torch.zeros(len(stories), longest, *self.statistics.mean.shape, device=self.device)
@@ -354,6 +358,7 @@ class DirectorModel(Learner):
         return gathered + batch["expected"] if "expected" in batch else gathered
 
     def draw(self, gathered: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Return standardised states of gathered vectors: those themselves, or samples of the flow head."""
         if self.flow_head is None:
             return gathered
         return self.flow_head.sample(gathered, seeds, steps=self.options.sampling.flow_steps)

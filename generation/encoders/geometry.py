@@ -34,7 +34,7 @@ class SqueezedEncoder(StateEncoder):
 
     def encode(self, images: Pictures) -> Tensor:
         """See :meth:`StateEncoder.encode`."""
-        height = min(images.shape[1], round(images.shape[2] / self._aspect))
+        height = max(1, min(images.shape[1], round(images.shape[2] / self._aspect)))
         whole = fitted(images, height, width_of(height, self._aspect))
         return self.inner.encode(resized(whole, height, height))
 

@@ -24,8 +24,9 @@ def covering(picture: NDArray[np.uint8], height_px: int, width_px: int) -> NDArr
 def fitted(images: Pictures, height_px: int, width_px: int) -> Pictures:
     """Return the centres of pictures of any one size, cut to the aspect ratio and scaled to the size."""
     height, width = images.shape[1:3]
-    rows = min(height, round(width * height_px / width_px))
-    columns = min(width, round(height * width_px / height_px))
+    # At least one: a picture may be a thin line.
+    rows = max(1, min(height, round(width * height_px / width_px)))
+    columns = max(1, min(width, round(height * width_px / height_px)))
     top, left = (height - rows) // 2, (width - columns) // 2
     crops = images[:, top : top + rows, left : left + columns]
     return resized(crops, height_px, width_px)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,7 +19,8 @@ from generation.evaluation.stories import coherence_figures
 from generation.evaluation.text_image import ClipModel, clip_i, clip_t
 from generation.film.footage import clip_frames
 from generation.film.plan import FILE, FilmError, Plan, PlannedStep
-from generation.film.stills import read_picture
+from generation.film.stills import PictureError, read_picture
+from models.errors import MediaError
 from pipeline.evaluation.figures import Figure, measured, missing
 
 SHOT_FRAMES = 4
@@ -57,10 +59,10 @@ class Film:
 
 
 def find_films(folders: Sequence[Path]) -> list[Film]:
-    """Films in folders that hold one, or several in folders of their own.
+    """Return the films in folders that hold one, or several in folders of their own.
 
     Raises:
-        FilmError: a folder holds none, or one that is not finished.
+        FilmError: a folder holds none, or one that is not finished; or two films have one name.
     """
     found: dict[Path, Film] = {}
     for folder in folders:
@@ -72,14 +74,21 @@ def find_films(folders: Sequence[Path]) -> list[Film]:
         if not here:
             raise FilmError(f"{folder} holds no film: no {FILE} there or one folder below")
         found |= {path.resolve(): read_film(path.resolve()) for path in here}
+    named: dict[str, Path] = {}
+    for film in found.values():
+        other = named.setdefault(film.name, film.folder)
+        if other != film.folder:
+            raise FilmError(
+                f"{other} and {film.folder} would both be {film.name} in the table: rename one folder"
+            )
     return list(found.values())
 
 
 def read_film(folder: Path) -> Film:
-    """The film in a folder.
+    """Return the film in a folder.
 
     Raises:
-        FilmError: it is not finished, or its files are not there.
+        FilmError: it is not finished, or its files are missing or damaged.
     """
     plan = Plan.load(folder)
     if plan is None:
@@ -89,7 +98,7 @@ def read_film(folder: Path) -> Film:
     shots = []
     for step in plan.steps:
         assert step.keyframe is not None
-        for name in (step.keyframe, *step.clips):
+        for name in (step.keyframe, *step.clips, *([step.state] if step.state else [])):
             if not (folder / name).is_file():
                 raise FilmError(f"{folder / name} is missing: run videoauteur generate again")
         try:
@@ -101,8 +110,10 @@ def read_film(folder: Path) -> Film:
                     video=np.stack([frame for clip in step.clips for frame in clip_frames(folder / clip)]),
                 )
             )
-        except FileNotFoundError as error:
-            raise FilmError(f"{error.filename} is missing: run videoauteur generate again") from error
+        except (OSError, SafetensorError, PictureError, MediaError) as error:
+            raise FilmError(
+                f"step {step.step} of {folder} is damaged ({error}): run videoauteur generate again"
+            ) from error
     name = f"{folder.parent.name}/{folder.name}"
     return Film(name=name, system=folder.parent.name, folder=folder, goal=plan.goal, shots=tuple(shots))
 

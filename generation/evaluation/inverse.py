@@ -98,28 +98,30 @@ def variants(
     Args:
         foreseen: states that a director predicted; none without one.
     """
-    condition = generator.options.condition
+    condition, retrieves = generator.options.condition, generator.options.retrieval != "off"
     true = torch.stack([clip.state for clip in clips])
-    if condition == "keyframe":
+    if condition == "keyframe" and not retrieves:
         why = "this generator cannot go without: train one with generator.condition caption or state"
-        return [Variant(name="first key frame", states=true, first=True)], [
-            missing(f"{OF}, no key frame", "inverse generation", why)
-        ]
+        return [Variant(name="first key frame", states=true, first=True)], [_absent("no key frame", why)]
+    name, states = ("caption", None) if condition == "caption" else ("true states", true)
+    found, absent = [Variant(name=name, states=states, first=False)], list[Figure]()
+    with_first = f"{name} and first key frame"
+    if retrieves:
+        absent.append(_absent(with_first, "clips of generator.retrieval begin as their training clips do"))
+    else:
+        found.append(Variant(name=with_first, states=states, first=True))
     if condition == "caption":
-        return [
-            Variant(name="caption", states=None, first=False),
-            Variant(name="caption and first key frame", states=None, first=True),
-        ], []
-    found = [
-        Variant(name="true states", states=true, first=False),
-        Variant(name="true states and first key frame", states=true, first=True),
-    ]
+        return found, absent
     places = [(clip.video_id, clip.prompt) for clip in clips]
     if not all(place in foreseen for place in places):
-        why = "the models have no director, or its stories are not those of the clips"
-        return found, [missing(f"{OF}, predicted states", "inverse generation", why)]
+        why = "the models have no director that predicts states, or its stories are not those of the clips"
+        return found, [*absent, _absent("predicted states", why)]
     predicted = torch.stack([foreseen[place] for place in places])
-    return [Variant(name="predicted states", states=predicted, first=False), *found], []
+    return [Variant(name="predicted states", states=predicted, first=False), *found], absent
+
+
+def _absent(variant: str, why: str) -> Figure:
+    return missing(f"{OF}, {variant}", "inverse generation", why)
 
 
 def make(

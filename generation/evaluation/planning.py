@@ -24,7 +24,7 @@ from generation.evaluation.states import (
     retrieval,
 )
 from generation.evaluation.stories import coherence_figures, order
-from pipeline.evaluation.figures import Better, Figure, measured
+from pipeline.evaluation.figures import Better, Figure, measured, missing
 
 OF, PLANS, TRUE = "director", "director, plans", "true stories"
 STORIES_AT_ONCE = 8
@@ -32,23 +32,34 @@ States = NDArray[np.float64]
 
 
 def director_figures(director: DirectorModel, rows: Sequence[Row], *, seed: int) -> list[Figure]:
-    """Figures over rows of the ``stories`` table; intervals are over stories."""
+    """Return figures over rows of the ``stories`` table; intervals are over stories.
+
+    A director that predicts no states, or writes no texts, is not measured on them.
+    """
+    if not director.predicts_states:
+        return [missing(OF, "all", "director.regress none: it predicts no states to compare")]
     stories = [story_of(row) for row in rows]
     owners = [str(row["video_id"]) for row in rows]
     true = [_flat(director.statistics.standardise(_raw(story.steps))) for story in stories]
     return [
         *_foresight(director, stories, true, owners, seed),
-        *_plans(director, stories, true, owners, seed),
+        *(
+            _plans(director, stories, true, owners, seed)
+            if director.writes_texts
+            else [missing(PLANS, "all", "director.text_weight 0: it writes no texts")]
+        ),
     ]
 
 
 def foresee(director: DirectorModel, rows: Sequence[Row], *, seed: int) -> dict[tuple[str, str], Tensor]:
-    """Raw states of the steps of ``stories`` rows, from goal and texts: no true picture is seen.
+    """Predict raw states of the steps of ``stories`` rows, from goal and texts: no true picture is seen.
 
     Returns:
-        ``[tokens, width]`` by ``video_id`` and the step's prompt.
+        ``[tokens, width]`` by ``video_id`` and the step's prompt; nothing of a director that predicts none.
     """
     found: dict[tuple[str, str], Tensor] = {}
+    if not director.predicts_states:
+        return found
     for start in range(0, len(rows), STORIES_AT_ONCE):
         some = rows[start : start + STORIES_AT_ONCE]
         stories = [story_of(row) for row in some]

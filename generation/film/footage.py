@@ -75,7 +75,9 @@ def write_clip(
     scaled = (cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in video)
     track = None if sound is None else (sound.samples, sound.rate_hz)
     with whole_file(path) as part:
-        write_video(part, scaled if scale > 1 else video, fps, metadata={KEY: key}, sound=track)
+        write_video(
+            part, video if size == (width, height) else scaled, fps, metadata={KEY: key}, sound=track
+        )
 
 
 def mp4_key(path: Path) -> str | None:

@@ -105,7 +105,8 @@ def make_film(
         cancelled: asked before each piece of work.
 
     Raises:
-        FilmError: the folder holds another film or is in use, or the edit names no step.
+        FilmError: the folder holds another film or is in use, the edit names no step, or request, models
+            and options do not go together.
         FilmCancelled: ``cancelled`` returned true.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -115,6 +116,11 @@ def make_film(
             plan.edit(*request.edit)
         if models.encoder is None and plan.first_picture:
             raise FilmError("these models take no picture of the first step: leave it out")
+        if models.retriever is not None and options.chain_last_frame:
+            raise FilmError(
+                "film.chain_last_frame: clips of generator.retrieval begin as their training clips do; "
+                "set it to false"
+            )
         plan.save(out)
         job = _FilmJob(
             plan=plan, models=models, out=out, options=options, renderers=renderers, on_event=on_event,
@@ -451,9 +457,9 @@ class _FilmJob:
         ours = {name for step in self.plan.steps for name in (step.state, step.keyframe, *step.clips)}
         for path in sorted(self.out.glob("*/step-*")):
             name = path.relative_to(self.out).as_posix()
-            step = int(path.name[5:7])
+            number = path.stem.split("-")[1]
             extra = path.stem.endswith(("-seen", "-last"))
-            if step > count or (name not in ours and not extra):
+            if number.isdecimal() and (int(number) > count or (name not in ours and not extra)):
                 path.unlink()
 
     def _check(self) -> None:

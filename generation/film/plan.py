@@ -160,16 +160,18 @@ def open_plan(folder: Path, request: Request, models: Mapping[str, str]) -> Plan
     A plan by another director is restarted.
 
     Raises:
-        FilmError: the folder holds something else, or the plan has edits that another director would lose.
+        FilmError: the goal is empty, the folder holds something else, or the plan has edits that another
+            director would lose.
     """
+    if not request.goal.strip():
+        raise FilmError('the goal is empty: ask for something, such as "How to make soup?"')
     plan = Plan.load(folder)
     first = request.first
     picture = None if first is None or first.picture is None else parts_digest(first.picture)
     if plan is None:
-        strangers = [
-            path.name for path in folder.iterdir() if path.name not in (LOCK, FIRST_PICTURE, ANSWERS)
-        ]
-        if strangers:
+        # Hidden files are the lock, and parts of files that a killed run left behind.
+        ours = (FIRST_PICTURE, ANSWERS)
+        if any(path.name not in ours and not path.name.startswith(".") for path in folder.iterdir()):
             raise FilmError(f"{folder} is not empty and holds no film: choose another folder")
         if first is not None and first.picture is not None:
             write_png(folder / FIRST_PICTURE, first.picture, parts_digest(first.picture))

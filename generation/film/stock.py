@@ -77,10 +77,13 @@ class StockModels:
 
     def director(self) -> DirectorParts:
         """Return the language model behind its endpoint; where none is named, start the packaged one."""
-        resources, planner = ExitStack(), self._options().planner
+        planner = self._options().planner
         self.answers.mkdir(parents=True, exist_ok=True)
-        memo = resources.enter_context(closing(Memo(self.answers)))
-        client = LanguageClient(self._endpoint(resources), memo, stage="plan")
+        # What was opened is closed if the server does not start.
+        with ExitStack() as opened:
+            memo = opened.enter_context(closing(Memo(self.answers)))
+            client = LanguageClient(self._endpoint(opened), memo, stage="plan")
+            resources = opened.pop_all()
         director = EndpointDirector(client, steps=planner.steps)
         identity = {"director": director.identity}
         return DirectorParts(director=director, encoder=None, identity=identity, resources=resources)

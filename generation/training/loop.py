@@ -171,15 +171,11 @@ class _Run:
         self.parameters = list(self.named.values())
         if not self.parameters:
             raise ConfigError("nothing to train: every weight of the model is frozen")
-        self.optimizer = accelerator.prepare_optimizer(
-            AdamW(
-                [{"params": self.parameters, "initial_lr": options.lr}],
-                lr=options.lr,
-                betas=options.betas,
-                weight_decay=options.weight_decay,
-                fused=not options.fsdp,
-            )
-        )
+        adam = AdamW(
+            [{"params": self.parameters, "initial_lr": options.lr}], lr=options.lr, betas=options.betas,
+            weight_decay=options.weight_decay, fused=not options.fsdp,
+        )  # fmt: skip
+        self.optimizer = accelerator.prepare_optimizer(adam)
         self.schedule = LambdaLR(
             self.optimizer.optimizer, lambda step: _rate(step, options), last_epoch=self.done - 1
         )
@@ -238,7 +234,7 @@ class _Run:
                 for name, loss in losses.items():
                     share = loss.detach().float().mean() / parts
                     sums[name] = sums[name] + share if name in sums else share
-        norm = accelerator.clip_grad_norm_(self.parameters, self.options.clip_norm)
+        norm = float(accelerator.clip_grad_norm_(self.parameters, self.options.clip_norm))
         lr = self.schedule.get_last_lr()[0]
         self._update()
         self.optimizer.zero_grad()
@@ -246,12 +242,15 @@ class _Run:
         self._average(step)
         means = accelerator.reduce(torch.stack(list(sums.values())), reduction="mean")
         values = dict(zip(sums, means.tolist(), strict=True))
-        if not math.isfinite(values["loss"]):
-            raise TrainingError(
-                f"{self.folder}: the loss of step {step + 1} is {values['loss']}; lower train.lr or "
-                "train.clip_norm, or raise train.warmup_steps"
-            )
-        return {"step": step + 1, "lr": lr, **values, "grad_norm": float(norm)}
+        # With fp16 the scaler skips a step whose gradients overflow; else it would spoil the weights.
+        checked = {"loss": values["loss"]} | ({} if accelerator.scaler else {"gradient norm": norm})
+        for name, value in checked.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"{self.folder}: the {name} of step {step + 1} is {value}; lower train.lr or "
+                    "train.clip_norm, or raise train.warmup_steps"
+                )
+        return {"step": step + 1, "lr": lr, **values, "grad_norm": norm}
 
     def _update(self) -> None:
         """Let the optimiser change the weights.
@@ -438,10 +437,10 @@ class _Run:
 
 
 def refuse_changed(checkpoint: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Hold what a checkpoint was made with against what a run is to go on with.
+    """Check a checkpoint's facts against those of the run that continues it.
 
     Raises:
-        ConfigError: they differ; names the keys.
+        ConfigError: they differ; the message names the keys.
     """
     then, now = dict(leaves(before)), dict(leaves(after))
     changed = [

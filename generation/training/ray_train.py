@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from pipeline.platform.config import ConfigError
 from pipeline.platform.progress import polled
 
 POLL_S = 1.0
+TAIL_BYTES = 8192
+"""Read of the losses at each poll; a line is far shorter, and the file of a long run large."""
 RESTARTS = 2
 """Of a training run whose worker died; it goes on from its last checkpoint."""
 
@@ -85,8 +88,9 @@ def following(losses: Path, report: Callable[[Line], None]) -> Iterator[None]:
     """Report the last line of a ``losses.jsonl`` that workers write, from a thread of its own."""
 
     def follow() -> None:
-        with suppress(OSError, ValueError, IndexError):
-            report(json.loads(losses.read_text(encoding="utf-8").splitlines()[-1]))
+        with suppress(OSError, ValueError, IndexError), losses.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            report(json.loads(file.read().splitlines()[-1]))
 
     with polled(follow, POLL_S):
         yield

@@ -31,6 +31,11 @@ def test_setting_one_value_of_a_training_leaves_the_others(model: str) -> None:
         (["director.backbone.kind=pretrained"], "path: needed"),
         (["generator.codec.kind=wan"], "path: needed"),
         (["director.trane.steps=3"], "the nearest is director.train"),
+        (["director.backbone.heads=3"], "director.backbone: heads .3. must divide width .128."),
+        (["director.train.betas=[0.9, 1.0]"], "director.train.betas.1: .* less than 1"),
+        (["decoder.channels=[]"], "decoder.channels: .* at least 1 item"),
+        (["generator.height_px=49"], "generator.height_px: .* multiple of 2"),
+        (["generator.retrieval=blend", "generator.condition=keyframe"], "shows no key frame"),
     ],
 )
 def test_what_does_not_go_together_is_refused_by_name(settings: list[str], message: str) -> None:

@@ -139,7 +139,9 @@ def test_a_generator_alone_and_a_videomae_that_gives_fvd(models: Path, tmp_path:
     assert figures["generator, true states", "FVD(VideoMAE, tiny-mae)"]["value"] >= 0
     assert figures["director", "all"]["note"] == f"{models} has no director"
     why = figures["generator, predicted states", "inverse generation"]["note"]
-    assert why == "the models have no director, or its stories are not those of the clips"
+    assert (
+        why == "the models have no director that predicts states, or its stories are not those of the clips"
+    )
 
 
 def test_what_cannot_be_measured(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,6 +160,12 @@ def test_videos_are_held_out_as_a_whole_and_out_of_the_statistics(dataset: Path,
     torch.testing.assert_close(statistics.mean, torch.stack(states).mean(dim=0))
 
 
+def test_holding_all_videos_out_names_the_option(dataset: Path, tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"features": Features(held_out=1.0)})
+    with pytest.raises(FeatureError, match=r"0 videos to train on.*lower features\.held_out \(1\)"):
+        make_features("director", dataset, tmp_path, recipe, runner="local")
+
+
 def test_a_larger_dataset_holds_out_mostly_the_same_videos() -> None:
     videos = [Narrated(video_id=f"{number:04}", path=Path(), goal="", steps=()) for number in range(400)]
     few, many = held_out(videos[:200], 0.1), held_out(videos, 0.1)

@@ -41,6 +41,23 @@ def test_what_is_no_finished_film(tmp_path: Path) -> None:
         read_film(film)
 
 
+@pytest.mark.parametrize(
+    "name", ["clips/step-01.mp4", "keyframes/step-01.png", "states/step-01.safetensors"]
+)
+def test_a_film_with_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
+    film = save_film(tmp_path / "film", [RED])
+    (film / name).write_bytes((film / name).read_bytes()[:20])
+    with pytest.raises(FilmError, match=f"step 1 of {film} is damaged .*: run videoauteur generate again"):
+        read_film(film)
+
+
+def test_films_of_one_name_are_not_counted_as_one(tmp_path: Path) -> None:
+    for place in ("before", "after"):
+        save_film(tmp_path / place / "ours" / "soup", [RED])
+    with pytest.raises(FilmError, match="would both be ours/soup in the table: rename one"):
+        find_films([tmp_path / "before/ours", tmp_path / "after/ours"])
+
+
 def test_coherence_of_films_whose_shots_are_known(tmp_path: Path) -> None:
     """Three pure colours are equally unlike; the last step of one film says and shows the second again."""
     save_film(tmp_path / "ours" / "a", [RED, RED, RED], actions=["Go on.", "Go on!", "Stop."])

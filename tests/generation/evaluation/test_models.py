@@ -49,6 +49,7 @@ class Foretold:
     """A director that says what it was told to: the truth, one state for all, or the truth backwards."""
 
     statistics = STATISTICS
+    predicts_states = writes_texts = True
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -114,6 +115,20 @@ def test_a_director_that_tells_it_backwards() -> None:
     assert value(figures, "assignment exact") == 0
 
 
+def test_a_director_is_measured_on_what_it_gives() -> None:
+    """One of texts alone predicts no states; one that learned no text plans none."""
+    texts_alone, states_alone = Foretold("truth"), Foretold("truth")
+    texts_alone.predicts_states = states_alone.writes_texts = False
+
+    (only,) = director_figures(cast(DirectorModel, texts_alone), ROWS, seed=0)
+    assert only.value is None and "director.regress none" in only.note
+    assert foresee(cast(DirectorModel, texts_alone), ROWS, seed=0) == {}
+    figures = director_figures(cast(DirectorModel, states_alone), ROWS, seed=0)
+    assert value(figures, "next state, cosine") == pytest.approx(1)
+    (plans,) = of(figures, "director, plans")
+    assert plans.value is None and "director.text_weight 0" in plans.note
+
+
 def test_foreseen_states_are_raw() -> None:
     found = foresee(cast(DirectorModel, Foretold("truth")), ROWS, seed=0)
     true = safetensors.torch.load(ROWS[3]["tensors"])["states"]
@@ -149,8 +164,8 @@ CLIP_ROWS = [clip_row(number) for number in range(12)]
 class Echo:
     """A generator that paints the state it is given, and noise without one; it notes what it was asked."""
 
-    def __init__(self, condition: str) -> None:
-        self.options = config.GeneratorSettings(condition=condition)
+    def __init__(self, condition: str, retrieval: str = "off") -> None:
+        self.options = config.GeneratorSettings(condition=condition, retrieval=retrieval)
         self.codec = Pixels()
         self.calls: list[dict[str, Any]] = []
 
@@ -234,7 +249,20 @@ def test_what_a_generator_cannot_go_without_is_said() -> None:
     assert "train one with generator.condition caption or state" in reasons[0].note
     asked, reasons = variants(cast(GeneratorModel, Echo("state")), clips, {})
     assert [each.name for each in asked] == ["true states", "true states and first key frame"]
-    assert reasons[0].note == "the models have no director, or its stories are not those of the clips"
+    assert reasons[0].note == (
+        "the models have no director that predicts states, or its stories are not those of the clips"
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "name"), [("state", "true states"), ("keyframe", "true states"), ("caption", "caption")]
+)
+def test_clips_of_an_index_are_not_measured_with_a_first_frame(condition: str, name: str) -> None:
+    """They begin as their training clips do, whatever frame is given."""
+    generator = cast(GeneratorModel, Echo(condition, "retrieve"))
+    asked, reasons = variants(generator, read_clips(CLIP_ROWS, generator), {})
+    assert [(each.name, each.first) for each in asked] == [(name, False)]
+    assert reasons[0].of == f"generator, {name} and first key frame" and reasons[0].value is None
 
 
 def test_one_clip_alone_has_no_distance() -> None:

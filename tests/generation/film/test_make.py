@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from generation import config
 from generation.core.states import Picture
-from generation.film.footage import clip_frames
+from generation.encoders.pictures import fitted
+from generation.film.footage import clip_frames, write_clip
 from generation.film.make import FilmCancelled, FilmEvent, FilmResult, make_film
 from generation.film.parts import FilmModels, Retriever
 from generation.film.plan import FilmError, FirstStep, Request
@@ -267,6 +268,43 @@ def test_a_long_film_chains_clips_by_their_last_frames(tmp_path: Path) -> None:
     (tmp_path / "clips/step-01-2-last.png").unlink()
     again.make(tmp_path, options=options, steps=2)
     assert len(again.generator.log) == 1
+
+
+def test_clips_of_an_odd_size_are_scaled_to_an_even_one(tmp_path: Path) -> None:
+    video = np.full((3, 49, 65, 3), 90, np.uint8)
+    write_clip(tmp_path / "clip.mp4", video, fps=4, short_side_px=32, key="key")
+    frames = clip_frames(tmp_path / "clip.mp4")
+    assert len(frames) == 3 and frames[0].shape == (48, 64, 3)
+
+
+def test_a_first_picture_may_be_a_thin_line(tmp_path: Path) -> None:
+    line = np.full((400, 1, 3), 90, np.uint8)
+    result = Studio().make(tmp_path, first=FirstStep(text="Wash the rice", picture=line), steps=1)
+    assert result.path.is_file()
+    assert fitted(line[None], 16, 40).shape == (1, 16, 40, 3)
+
+
+def test_files_of_more_than_99_steps_are_swept_by_their_number(tmp_path: Path) -> None:
+    Studio().make(tmp_path, steps=2)
+    stale = tmp_path / "clips/step-100-last.png"
+    foreign = tmp_path / "clips/step-by-step.txt"
+    for path in (stale, foreign):
+        path.write_bytes(b"")
+    Studio().make(tmp_path, steps=2)
+    assert not stale.exists() and foreign.exists()
+
+
+def test_a_run_that_was_killed_before_its_first_plan_goes_on(tmp_path: Path) -> None:
+    (tmp_path / ".plan.part.json").write_text("{")
+    assert Studio().make(tmp_path, steps=1).path.is_file()
+
+
+def test_an_empty_goal_is_refused_and_so_are_chained_clips_of_training_clips(tmp_path: Path) -> None:
+    with pytest.raises(FilmError, match="goal is empty"):
+        Studio().make(tmp_path, goal=" ")
+    options = config.Recipe(film=config.Film(chain_last_frame=True))
+    with pytest.raises(FilmError, match=r"film\.chain_last_frame"):
+        Studio().make(tmp_path, options=options, retriever=cast(Retriever, Renderer()))
 
 
 def test_cancelling_keeps_what_is_there(tmp_path: Path) -> None:

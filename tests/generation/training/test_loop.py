@@ -22,6 +22,7 @@ from generation.config import Train
 from generation.core.checkpoints import copy_part, newest_checkpoint, read_part
 from generation.training.loop import row_seed
 from generation.training.parts import TrainingError
+from generation.training.ray_train import following
 from pipeline.dataset.loader import ShardBatches
 from pipeline.platform.config import ConfigError
 from tests.support.tiny_learner import TinyLearner, run, write_shards
@@ -303,3 +304,29 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     )
     with pytest.raises(TrainingError, match=r"the loss of step 1 is inf; lower train\.lr"):
         run(shards, tmp_path, Train(**BASE))
+
+
+def test_gradients_that_are_not_finite_end_the_run_before_a_checkpoint(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = TinyLearner.forward
+
+    def forward(self: TinyLearner, batch: Any) -> dict[str, torch.Tensor]:
+        # The root's slope is infinite at zero; the loss itself is finite.
+        root = (self.unused.sum() * 0).sqrt()
+        return {"loss": original(self, batch)["loss"] + root}
+
+    monkeypatch.setattr(TinyLearner, "forward", forward)
+    with pytest.raises(TrainingError, match=r"the gradient norm of step 1 is nan; lower train\.lr"):
+        run(shards, tmp_path, Train(**{**BASE, "checkpoint_every": 1}))
+    assert newest_checkpoint(tmp_path / "checkpoints") is None
+
+
+def test_the_last_line_of_a_long_run_is_reported(tmp_path: Path) -> None:
+    losses, reported = tmp_path / "losses.jsonl", list[dict[str, float]]()
+    losses.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(5000)))
+    with following(losses, reported.append):
+        until = time.monotonic() + 10
+        while not reported and time.monotonic() < until:
+            time.sleep(0.01)
+    assert reported[0] == {"step": 4999, "loss": 1.0}
