@@ -87,7 +87,7 @@ class Transcribe(Stage):
     """Recognises speech; a video in which nobody speaks is rejected if speech is required."""
 
     name: ClassVar[str] = "transcribe"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     pool: ClassVar[Pool] = "speech"
     reads = ("content_id", "facts")
     writes = ("transcript",)

@@ -175,7 +175,7 @@ def packets(
     """
     failed = 0
     wanted = () if losses else (stream,)
-    in_line = "matroska" in container.format.name
+    in_line = "matroska" in container.format.name or container.format.name == "flv"
     while failed < MAX_FAILED_READS:
         try:
             for packet in container.demux(*wanted):
@@ -241,6 +241,7 @@ def decoded(
     for last in rest:
         record.came(last)
         yield last
+    record.ended()
 
 
 def start_of(container: InputContainer) -> float:

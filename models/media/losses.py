@@ -23,6 +23,10 @@ HOLE_BYTES = 200
 HOLE_S = 0.1
 HOLE_PICTURES = 2.5
 """Time between two pictures, in seconds and in usual distances, from which others are missing."""
+HOLE_REACH = 16
+"""Usual distances around a hole within which they lie: pictures are not shown in the order of the file."""
+HOLE_PACKETS = 3
+"""Packets behind one that the container calls corrupt before which others may be missing."""
 
 AnyPacket: TypeAlias = "Packet[Any]"
 Gap = tuple[float, float]
@@ -33,8 +37,11 @@ class Losses:
     """Pictures of a stream that were lost while it was decoded.
 
     A decoder with threads reports a damaged packet late, so a lost picture is recognised by its packet's
-    time: it was sent before an error was reported and never came out. Pictures whose packets the demuxer
-    did not find are recognised where bytes and time are missing at the same place.
+    time: it was sent before an error was reported and never came out. Some decoders show nothing more until
+    the next key frame: so pictures are lost, too, that were sent for a time in which none came out after an
+    error. Pictures whose packets the demuxer did not find are recognised where bytes, or packets of a
+    transport stream, and time are missing at the same place. Pictures that came out incomplete belong to
+    the gaps and are not counted.
 
     Attributes:
         failed_packets: packets that the decoder refused.
@@ -51,20 +58,22 @@ class Losses:
         self._keys = array("q")
         self._base: Fraction | None = None
         self._place: tuple[int, int] | None = None
-        self._hole = False
+        self._hole = 0
         self._holes: list[tuple[int, int, float]] = []
         self._shown = array("q")
         self._latest = 0
+        self._last_came: int | None = None
+        self._silent = 0
 
     @property
     def num_lost(self) -> int:
         """Number of pictures that were lost or could not be placed in time."""
-        return self.failed_packets + self.missing + self.skipped
+        return max(self.failed_packets, self._silent) + self.missing + self.skipped
 
     @property
     def damaged(self) -> bool:
         """Tell whether pictures were lost so far."""
-        return bool(self.failed_packets or self._lost)
+        return bool(self.failed_packets or self._lost or self._holes)
 
     def key_times(self, origin_s: float) -> list[float]:
         """Return the times of the key frames in seconds, in order; see :meth:`gaps`."""
@@ -79,7 +88,8 @@ class Losses:
         """
         if in_line and packet.pos is not None and packet.pos >= 0:
             before, size = self._place or (packet.pos, 0)
-            self._hole |= packet.pos - (before + size) > HOLE_BYTES
+            if packet.pos - (before + size) > HOLE_BYTES:
+                self._hole = max(1, self._hole)
             # Packets may share a block, and its place.
             self._place = packet.pos, packet.size + (size if packet.pos == before else 0)
         if packet.pts is not None and packet.time_base is not None:
@@ -99,16 +109,13 @@ class Losses:
             self._keys.append(pts)
         if packet.is_corrupt:
             self._lost.add(pts)
+            self._hole = HOLE_PACKETS
 
     def _look_for_hole(self, pts: int) -> None:
-        """Record a hole before a picture: bytes and time are missing at the same place."""
-        assert self._base is not None
+        """Record a hole before a picture."""
         if self._shown and self._hole:
-            distance = pts - self._latest
-            if distance > max(HOLE_PICTURES * self._usual, HOLE_S / self._base):
-                self._holes.append((self._latest, pts, self._usual))
-                self._lost.add(self._latest + max(1, round(self._usual)))
-        self._hole = False
+            self._holes.append((self._latest, pts, self._usual))
+        self._hole = max(0, self._hole - 1)
         self._latest = max(self._latest, pts) if self._shown else pts
         self._shown.append(pts)
 
@@ -120,13 +127,21 @@ class Losses:
     @property
     def missing(self) -> int:
         """Number of pictures whose packets were not found."""
+        return sum(number for _, number in self._missing().values())
+
+    def _missing(self) -> dict[int, tuple[int, int]]:
+        """Return (first, number) of pictures whose packets were not found, by the picture before."""
+        assert self._base is not None or not self._holes
         shown = sorted(self._shown) if self._holes else []
-        return sum(
-            max(0, round((after - before) / usual) - 1)
-            for first, last, usual in self._holes
-            # Pictures behind the hole may be shown before the one that follows it in the file.
-            for before, after in pairwise(shown[bisect_left(shown, first) : bisect_right(shown, last)])
-        )
+        found = {}
+        for first, last, usual in self._holes:
+            least = max(HOLE_PICTURES * usual, HOLE_S / (self._base or 1))
+            low, high = min(first, last) - HOLE_REACH * usual, max(first, last) + HOLE_REACH * usual
+            around = shown[bisect_left(shown, low) : bisect_right(shown, high)]
+            for before, after in pairwise(around):
+                if after - before > least:
+                    found[before] = before + max(1, round(usual)), round((after - before) / usual) - 1
+        return found
 
     def failed(self) -> None:
         """Record that the decoder reported damage."""
@@ -135,10 +150,28 @@ class Losses:
 
     def came(self, frame: VideoFrame | AudioFrame) -> None:
         """Record a frame that came out of the decoder."""
-        if frame.pts is not None:
-            self._waiting.pop(frame.pts, None)
-            if not frame.is_corrupt:
-                self._lost.discard(frame.pts)
+        if frame.pts is None:
+            return
+        self._waiting.pop(frame.pts, None)
+        if self._last_came is not None:
+            self._look_for_silence(self._last_came, frame.pts)
+        self._last_came = frame.pts
+        if frame.is_corrupt:
+            self._lost.add(frame.pts)
+        else:
+            self._lost.discard(frame.pts)
+
+    def ended(self) -> None:
+        """Record that the decoder has no more frames."""
+        if self._last_came is not None and self._shown:
+            self._look_for_silence(self._last_came, self._latest + 1)
+
+    def _look_for_silence(self, last: int, following: int) -> None:
+        """Record pictures that were sent for the time between two others, after an error."""
+        if self.failed_packets and following - last > HOLE_PICTURES * self._usual:
+            silent = [pts for pts in self._shown if last < pts < following]
+            self._silent += len(silent)
+            self._lost.update(silent)
 
     def gaps(self, origin_s: float) -> list[Gap]:
         """Stretches of lost or smeared pictures, in order, without overlap.
@@ -152,7 +185,7 @@ class Losses:
         if self._base is None:
             return found
         keys = sorted(set(self._keys) - self._lost)
-        for pts in sorted(self._lost):
+        for pts in sorted(self._lost | {first for first, _ in self._missing().values()}):
             start_s = float(pts * self._base) - origin_s
             end_s = start_s + MAX_SMEAR_S
             after = bisect_right(keys, pts)

@@ -41,6 +41,8 @@ BLOCK = SAMPLE_RATE
 SILENT_CHANNEL = 1e-4
 """Energy, relative to the loudest channel, below which a channel is left out of the mix: speech may be far
 below the hum of a bad cable in another channel."""
+SILENT_CENTRE = 1e-7
+"""Energy up to which a centre channel is empty whatever the others hold: codecs leave noise in it."""
 CANCELLED = 0.4
 """Of ``n`` channels that have nothing in common a mean keeps ``1 / n`` of their energy; channels of which
 it keeps less than this share of that cancel each other out."""
@@ -282,7 +284,8 @@ def _weights(channels: Samples, piece: Piece, chosen: int | None) -> tuple[Sampl
     energy = np.square(channels, dtype=np.float64).mean(axis=1)
     active = energy >= SILENT_CHANNEL * energy.max()
     centre = piece.centre
-    if centre is not None and (active[centre] or chosen == centre):
+    has_centre = centre is not None and active[centre] and energy[centre] > SILENT_CENTRE
+    if centre is not None and (has_centre or chosen == centre):
         return _only(centre, len(channels)), centre
     weights: Samples = (active / active.sum()).astype(np.float32)
     mixed = np.square(weights @ channels, dtype=np.float64).mean()

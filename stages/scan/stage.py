@@ -85,7 +85,7 @@ class Scan(Stage):
     """
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "facts")
     writes = ("facts", "evidence")

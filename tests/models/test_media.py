@@ -199,6 +199,16 @@ def test_speech_is_heard_in_whichever_channel_it_is(
     assert np.allclose(read_audio(tmp_path / "sound.mov", until_s=3.0), WAVE, atol=1e-6)
 
 
+def test_an_empty_centre_is_not_taken_for_the_noise_in_a_pause(tmp_path: Path) -> None:
+    """Codecs leave as much noise in all channels of a pause."""
+    speech = WAVE * np.repeat([0, 0, 1], SAMPLE_RATE).astype(np.float32)
+    channels = 1e-5 * np.resize(NOISE, (6, speech.size)).astype(np.float32)
+    channels[0] += speech
+    channels[1] -= speech
+    write_channels(tmp_path / "sound.mov", channels, layout="5.1")
+    assert np.allclose(np.abs(read_audio(tmp_path / "sound.mov", until_s=3.0)), np.abs(speech), atol=1e-4)
+
+
 def test_tracks_have_a_language_and_can_be_read_one_by_one(tmp_path: Path) -> None:
     path = tmp_path / "sound.mkv"
     silence = np.zeros((2, WAVE.size), np.float32)

@@ -7,7 +7,7 @@ at 1 and 2 s; see :mod:`tests.support.odd_files`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -51,10 +51,17 @@ class Odd:
     sound: bool = False
 
 
-def copied(path: Path, change: odd_files.Change | None = None, later_s: int = 0, **options: str) -> None:
+def copied(
+    path: Path,
+    change: odd_files.Change | None = None,
+    later_s: int = 0,
+    codec: str = "libx264",
+    coding: Mapping[str, str] | None = None,
+    **options: str,
+) -> None:
     """Write the film and copy its streams into another file."""
     source = path.with_name("film.mp4")
-    write_film(source)
+    write_film(source, codec, options=coding)
     rewritten(source, path, change, later_s=later_s, **options)
 
 
@@ -87,14 +94,14 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def holed(path: Path) -> None:
+def holed(path: Path, size: int = 700, place: float = 0.5) -> None:
     """Write zeros over packets and the headers between them, so that the demuxer passes over them."""
     source = path.with_name("film.mp4")
     write_film(source, images=[*odd_files.pictures(), *odd_files.pictures()])
     rewritten(source, path, cluster_time_limit="120")
     content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 700] = bytes(700)
+    start = round(place * len(content))
+    content[start : start + size] = bytes(size)
     path.write_bytes(content)
 
 
@@ -222,7 +229,29 @@ ODD: dict[str, Odd] = {
         make=holed,
         suffix=".mkv",
         found="160 x 96 px; 148 pictures from 0 to 6 s; cuts at 1, 2, 4, 5; luma 0.52; "
-        "2 lost, gaps: 2.96 to 4 s",
+        "2 lost, gaps: 2.88 to 4 s",
+    ),
+    "zeros over packets of a transport stream": Odd(
+        make=partial(holed, size=2820, place=0.55),
+        suffix=".ts",
+        found="160 x 96 px; 145 pictures from 0 to 6 s; cuts at 1, 2, 3, 4, 5; luma 0.51; "
+        "4 lost, gaps: 3.0421 to 4 s",
+    ),
+    "zeros over packets and their headers, FLV": Odd(
+        make=partial(holed, size=700, place=0.6),
+        suffix=".flv",
+        found="160 x 96 px; 147 pictures from 0 to 6 s; cuts at 1, 2, 3, 4, 5; luma 0.51; "
+        "2 lost, gaps: 3.201 to 4 s",
+    ),
+    "HEVC, a key frame of zeros": Odd(
+        make=partial(
+            copied,
+            change=partial(zeroed, range(25, 26)),
+            codec="libx265",
+            coding={"x265-params": "keyint=25:bframes=0:log-level=none"},
+        ),
+        suffix=".mkv",
+        found="rejected, corrupt: 25 of 75 pictures are damaged, missing or out of order",
     ),
     "one packet in two of zeros": Odd(
         make=partial(copied, change=partial(zeroed, range(1, 75, 2))),
