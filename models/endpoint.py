@@ -12,15 +12,17 @@ from models.settings import Count, NonNegative, Positive, Section, WholeNumber
 SchemaForm = Literal["json_schema", "json_object"]
 
 
-def _without_user(url: str) -> str:
-    """Refuse a URL with a user or a password in it: it would stand in tables and logs."""
+def _checked_url(url: str) -> str:
+    """Refuse a URL that is none of HTTP, or has a user or a password, which tables and logs would show."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("an address begins with http:// or https://")
     split = urlsplit(url)
     if split.username or split.password:
         raise ValueError("no user and password in a URL: put the key into the variable api_key_env names")
     return url
 
 
-BaseUrl = Annotated[str, AfterValidator(_without_user)]
+BaseUrl = Annotated[str, AfterValidator(_checked_url)]
 
 
 class Access(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import ClassVar, Literal
 
 
@@ -35,6 +37,16 @@ class BudgetError(ReportedError):
 
 class StoreError(ReportedError):
     """Memo, ledger, scratch folder or dataset that cannot be written; no video can go on."""
+
+
+def unwritable(folder: Path, error: OSError) -> StoreError:
+    """Return the error of a folder that cannot be written, with the way out."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    way_out = "make room" if full else "make it writable, or name another folder"
+    return StoreError(
+        f"{folder}: {error.strerror or error}; {way_out}, and give the same command again: "
+        "what is finished is kept"
+    )
 
 
 class MissingWeightsError(ReportedError, RuntimeError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.platform.command import DONE, Commands, add_command
+from pipeline.platform.command import DONE, Commands, add_command, folder_to_write
 
 
 def add(kinds: Commands) -> None:
@@ -17,7 +17,7 @@ def add(kinds: Commands) -> None:
     parser = add_command(kinds, "model", __doc__, _export)
     parser.add_argument("models", metavar="MODELS", type=Path, help="what `train` wrote")
     parser.add_argument("kind", choices=("director", "generator", "decoder"))
-    parser.add_argument("out", metavar="OUT", type=Path, help="a new folder")
+    parser.add_argument("out", metavar="OUT", type=folder_to_write, help="a new folder")
 
 
 def _export(parsed: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from models.errors import UsageError
-from pipeline.platform.command import DONE, Commands, add_command, add_set_option, positive
+from pipeline.platform.command import DONE, Commands, add_command, add_set_option, folder_to_write, positive
 from pipeline.platform.progress import Live
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def add(commands: Commands) -> None:
     """Register the command."""
     parser = add_command(commands, "generate", __doc__, _generate)
     parser.add_argument("goal", metavar="GOAL", help='such as "How to make spring rolls?"')
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the film's folder")
+    parser.add_argument(
+        "--out", type=folder_to_write, required=True, metavar="DIR", help="the film's folder"
+    )
     parser.add_argument("--steps", type=positive, metavar="N", help="default: the director decides")
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
     parser.add_argument("--first-step", metavar="TEXT[::PICTURE]", help="given instead of written")
@@ -145,9 +147,9 @@ def _first_step(text: str | None, picture: Path | None) -> FirstStep | None:
     try:
         return FirstStep(text=text, picture=read_picture(picture.read_bytes()))
     except OSError as error:
-        raise FilmError(f"{picture}: {error.strerror}") from error
+        raise FilmError(f"--first-picture {picture}: {error.strerror}") from error
     except PictureError as error:
-        raise PictureError(f"{picture}: {error}") from error
+        raise PictureError(f"--first-picture {picture}: {error}") from error
 
 
 def _edit(given: Sequence[str] | None) -> tuple[int, str] | None:

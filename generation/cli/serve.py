@@ -11,16 +11,17 @@ import argparse
 import signal
 import sys
 import threading
-from pathlib import Path
 
 from generation.cli.generate import add_model_options, models_of
-from pipeline.platform.command import DONE, Commands, add_command
+from pipeline.platform.command import DONE, Commands, add_command, folder_to_write
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
     parser = add_command(commands, "serve", __doc__, _serve)
-    parser.add_argument("--jobs", type=Path, required=True, metavar="DIR", help="where films are made")
+    parser.add_argument(
+        "--jobs", type=folder_to_write, required=True, metavar="DIR", help="where films are made"
+    )
     parser.add_argument(
         "--results", metavar="URL",
         help="object store for jobs and finished films: s3://BUCKET/FOLDER, gs://..., az://...; --jobs is "

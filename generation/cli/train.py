@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.platform.command import DONE, Commands, add_command, add_set_option
+from pipeline.platform.command import (
+    DONE,
+    Commands,
+    add_command,
+    add_set_option,
+    folder_to_write,
+    local_folder,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from generation.config import Recipe
 
 
@@ -26,15 +34,17 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "train", __doc__, _train)
     parser.add_argument("model", choices=("director", "generator", "decoder", "captioner"))
     parser.add_argument(
-        "dataset", metavar="DATASET", type=Path,
+        "dataset", metavar="DATASET", type=local_folder,
         help="an OUTPUT of curate; for the captioner one of collect",
     )  # fmt: skip
-    parser.add_argument("models", metavar="MODELS", type=Path, help="folder of features and models")
+    parser.add_argument(
+        "models", metavar="MODELS", type=folder_to_write, help="folder of features and models"
+    )
     parser.add_argument(
         "--runner", choices=("ray", "local"), default="ray",
         help="default: ray; the captioner always takes local",
     )  # fmt: skip
-    parser.add_argument("--memo", type=Path, metavar="FOLDER", help="default: DATASET/_memo")
+    parser.add_argument("--memo", type=folder_to_write, metavar="FOLDER", help="default: DATASET/_memo")
     parser.add_argument(
         "--recipe",
         metavar="FILE_OR_NAME",
@@ -50,7 +60,7 @@ def _train(parsed: argparse.Namespace) -> int:
 
     recipe_name = parsed.recipe or (None if parsed.model == "captioner" else EMBEDDED)
     file = None if recipe_name is None else recipe_file(recipe_name)
-    recipe = load(file, parsed.settings, Recipe).config
+    recipe = load(file, parsed.settings, Recipe, option="--recipe").config
     # Here, so that --help and a wrong option answer at once.
     from transformers.utils.logging import disable_progress_bar
 

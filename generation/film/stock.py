@@ -43,7 +43,8 @@ class StockModels:
         Raises:
             ConfigError: there is neither, or a setting is wrong.
         """
-        return cls(load(recipe_file(recipe), settings, config.Recipe).config, answers)
+        file = recipe_file(recipe, option="--stock")
+        return cls(load(file, settings, config.Recipe, option="--stock").config, answers)
 
     def recipe(self) -> config.Recipe:
         """Return the recipe of films and service.

@@ -44,7 +44,8 @@ def settings_of(recipe: str | None, settings: Sequence[str]) -> tuple[str, ...]:
                 f"--set {setting}: belongs to the trained models; changeable here are "
                 f"{', '.join(f'{name}*' if name.endswith('.') else name for name in CHANGEABLE)}"
             )
-    asked = load(None if recipe is None else recipe_file(recipe), settings, config.Recipe)
+    file = None if recipe is None else recipe_file(recipe)
+    asked = load(file, settings, config.Recipe, option="--recipe")
     values = dict(leaves(asked.config.model_dump(mode="json")))
     return tuple(
         f"{path}={json.dumps(values[path])}"
@@ -53,8 +54,11 @@ def settings_of(recipe: str | None, settings: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def recipe_file(name: str) -> Path:
+def recipe_file(name: str, *, option: str = "--recipe") -> Path:
     """Return the path of a recipe that comes with the project, or of a YAML file.
+
+    Args:
+        option: that names it, for messages.
 
     Raises:
         ConfigError: there is neither.
@@ -63,7 +67,7 @@ def recipe_file(name: str) -> Path:
         if path.is_file():
             return path
     ready = ", ".join(sorted(path.stem for path in config.RECIPES.glob("*.yaml")))
-    raise ConfigError(f"--recipe {name}: no such file, and none of the ready recipes ({ready})")
+    raise ConfigError(f"{option} {name}: no such file, and none of the ready recipes ({ready})")
 
 
 class Models(Protocol):

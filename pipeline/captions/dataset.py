@@ -90,7 +90,7 @@ def _clips(dataset: Path, given: Path) -> tuple[CaptionedClip, ...]:
         opened = open_dataset(dataset)
         rows = {name: opened.table(name, columns).to_pylist() for name, columns in COLUMNS.items()}
     except DatasetError as error:
-        raise CaptionsError(f"DATASET {given}: {error}; curate it again") from error
+        raise CaptionsError(f"DATASET {error}") from error
     actions = {row["action_id"]: row["text"] for row in rows["actions"]}
     best = best_matches([Match(**row) for row in rows["matches"]])
     sizes = {

@@ -15,7 +15,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.platform.command import DONE, FAILED, Commands, add_command, add_config_options, positive
+from pipeline.platform.command import (
+    DONE,
+    FAILED,
+    Commands,
+    add_command,
+    add_config_options,
+    folder_to_write,
+    local_folder,
+    positive,
+)
 
 if TYPE_CHECKING:
     from pipeline.captions.collect import Collected
@@ -24,8 +33,10 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Register the command."""
     parser = add_command(commands, "collect", __doc__, _collect)
-    parser.add_argument("dataset", metavar="DATASET", type=Path, help="an OUTPUT of curate")
-    parser.add_argument("examples", metavar="EXAMPLES", type=Path, help="a folder, new or one of ours")
+    parser.add_argument("dataset", metavar="DATASET", type=local_folder, help="an OUTPUT of curate")
+    parser.add_argument(
+        "examples", metavar="EXAMPLES", type=folder_to_write, help="a folder, new or one of ours"
+    )
     parser.add_argument(
         "--clips", type=positive, metavar="N", help="how many, drawn at random; default: all"
     )

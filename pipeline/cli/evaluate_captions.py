@@ -10,12 +10,11 @@ Exit codes: 0 done; 1 failed; 2 bad usage or configuration.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import UsageError
 from pipeline.cli.judge import add_evaluation_options, check_judge, judge_client
-from pipeline.platform.command import DONE, Commands, add_command, positive
+from pipeline.platform.command import DONE, Commands, add_command, local_folder, positive
 
 if TYPE_CHECKING:
     from pipeline.captions.dataset import CaptionedClip, Captions
@@ -28,7 +27,9 @@ RATING = "rating"
 def add(kinds: Commands) -> None:
     """Register the command below ``evaluate``."""
     parser = add_command(kinds, "captions", __doc__, _evaluate)
-    parser.add_argument("datasets", nargs="*", type=Path, metavar="DATASET", help="an OUTPUT of `curate`")
+    parser.add_argument(
+        "datasets", nargs="*", type=local_folder, metavar="DATASET", help="an OUTPUT of `curate`"
+    )
     parser.add_argument(
         "--clips", type=positive, default=64, metavar="N",
         help="for the judge or the sheet, at most so many of each dataset (%(default)s)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.platform.command import DONE, FAILED, Commands, positive
+from pipeline.platform.command import DONE, FAILED, Commands, folder_to_write, positive
 from pipeline.platform.storage import is_url, place
 
 LAYOUTS = {
@@ -36,7 +36,7 @@ def add(commands: Commands) -> Commands:
         )  # fmt: skip
         _add_cut_options(layout)
         layout.add_argument(
-            "target", metavar="TARGET", type=Path, help="a new folder, or an earlier export"
+            "target", metavar="TARGET", type=folder_to_write, help="a new folder, or an earlier export"
         )
         if name == "webdataset":
             layout.add_argument(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.errors import UsageError
+from pipeline.platform.command import folder_to_write
 
 if TYPE_CHECKING:
     from models.language import LanguageClient
@@ -18,7 +19,9 @@ ANSWERS, LEDGER = "answers", "ledger"
 
 def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that all evaluations share: where the table goes, the judge, ratings of people."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the table goes")
+    parser.add_argument(
+        "--out", type=folder_to_write, required=True, metavar="DIR", help="where the table goes"
+    )
     parser.add_argument(
         "--ratings", nargs="+", type=Path, default=[], metavar="FILE",
         help="ratings that a blind sheet of the same --out saved",
@@ -51,6 +54,8 @@ def check_judge(parsed: argparse.Namespace) -> None:
     """
     if (parsed.judge is None) != (parsed.judge_model is None):
         raise UsageError("--judge and --judge-model go together")
+    if parsed.judge is not None and not parsed.judge.startswith(("http://", "https://")):
+        raise UsageError(f"--judge {parsed.judge}: an address begins with http:// or https://")
     if parsed.judge_max_usd is not None and not any(parsed.judge_prices):
         raise UsageError("--judge-max-usd wants --judge-prices IN OUT, or nothing has a cost")
 

@@ -9,15 +9,14 @@ Exit codes: 0 done; 1 the store refused, the same command continues; 2 OUTPUT is
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from pipeline.platform.command import DONE, Commands, add_command
+from pipeline.platform.command import DONE, Commands, add_command, local_folder
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
     parser = add_command(commands, "push", __doc__, _push)
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="of `videoauteur curate`")
+    parser.add_argument("output", metavar="OUTPUT", type=local_folder, help="of `videoauteur curate`")
     parser.add_argument("url", metavar="URL", help="s3://BUCKET/FOLDER, gs://..., az://... or file://...")
 
 

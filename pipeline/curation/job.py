@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.budget import Cost
-from models.errors import StoreError, UsageError
+from models.errors import StoreError, UsageError, unwritable
 from models.ledger import Ledger
 from models.redaction import Redactor
 from pipeline.curation.bucket_memo import open_memo
@@ -27,7 +27,7 @@ from pipeline.curation.results import PASSING
 from pipeline.curation.rows import duplicate_row, rows_of
 from pipeline.curation.run_file import MADE_FROM, RUN_FILE, RunFile, current_summary, made_from
 from pipeline.curation.selection import EVERYTHING, Selection
-from pipeline.curation.store import GuardedMemo, unwritable
+from pipeline.curation.store import GuardedMemo
 from pipeline.curation.worker import FULL, StageEvent
 from pipeline.curation.worker import PASSING as PASSING_ERRORS
 from pipeline.dataset import SCRATCH

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import tempfile
 from pathlib import Path
 
-from models.errors import StoreError
+from models.errors import unwritable
 from pipeline.platform.memo import Memo
 
 BALLAST_BYTES = 1 << 20
@@ -61,13 +60,3 @@ class GuardedMemo(Memo):
         # Closing writes what is left in the buffer of a file that could not be written.
         with contextlib.suppress(OSError):
             self._ballast.close()
-
-
-def unwritable(folder: Path, error: OSError) -> StoreError:
-    """Return the error of a folder that cannot be written, with the way out."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    way_out = "make room" if full else "make it writable, or name another folder"
-    return StoreError(
-        f"{folder}: {error.strerror or error}; {way_out}, and give the same command again: "
-        "what is finished is kept"
-    )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.budget import Cost
-from models.errors import BudgetError, EndpointError, StoreError, TransientError
+from models.errors import BudgetError, EndpointError, StoreError, TransientError, unwritable
 from pipeline.curation.crashes import Watch
 from pipeline.curation.files import VideoFiles, content_key
 from pipeline.curation.results import (
@@ -32,7 +32,6 @@ from pipeline.curation.results import (
     reject_key,
     rejection,
 )
-from pipeline.curation.store import unwritable
 from pipeline.platform.memo import Memo
 from stages.base import BadInputError, Stage, Workspace
 from stages.reasons import FAILURES, Reason

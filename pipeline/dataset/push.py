@@ -52,10 +52,10 @@ def push(output: Path, url: str) -> Pushed:
         StoreError: another version was published meanwhile.
         models.errors.ReportedError: the store refuses or does not answer.
     """
+    store = Store(url)
     dataset = open_dataset(output)
     if dataset.manifest is None:
         raise DatasetError(f"{output}: has no {MANIFEST}; curate it again with this release")
-    store = Store(url)
     return publish(store, dataset.folder, dataset.manifest, seen=store.head(MANIFEST))
 
 

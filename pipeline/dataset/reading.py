@@ -94,7 +94,7 @@ class Dataset:
             except (OSError, pa.ArrowException) as error:
                 # After the first line Arrow lists the whole schema.
                 raise DatasetError(
-                    f"{path}: cannot be read ({str(error).partition(chr(10))[0]})"
+                    f"{path}: cannot be read ({str(error).partition(chr(10))[0]}); curate it again"
                 ) from error
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import inspect
 import os
 import signal
@@ -12,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from models.errors import ReportedError
+from models.errors import ReportedError, unwritable
 from models.redaction import Redactor
 
 DONE, FAILED, BAD_USAGE, OVER_BUDGET = 0, 1, 2, 3
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""Numbers of system errors that the user has to mend: the disk is full, or may not be written."""
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Parser that commands are added to."""
 
@@ -65,6 +68,24 @@ def positive(text: str) -> int:
     return number
 
 
+def local_folder(text: str) -> Path:
+    """A folder on this machine, for commands that take no bucket; a type of options."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text} lies in a bucket; copy it into a folder and name that")
+    return Path(text)
+
+
+def folder_to_write(text: str) -> Path:
+    """A folder on this machine that is there or can be made; a type of options."""
+    path = local_folder(text)
+    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{there} is a file; name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{there} cannot be written; make it writable, or name another")
+    return path
+
+
 def _interrupt(*_: object) -> None:
     for number in INTERRUPTIONS:
         signal.signal(number, _leave)
@@ -74,6 +95,12 @@ def _interrupt(*_: object) -> None:
 def _leave(*_: object) -> None:
     os.write(2, b"videoauteur: interrupted again. Finished work is kept.\n")
     os._exit(FAILED)
+
+
+def _reported(error: ReportedError) -> int:
+    # A server may have sent the key back, and the error of a program names its arguments.
+    print(f"videoauteur: {Redactor().text(str(error))}", file=sys.stderr)
+    return error.exit_code
 
 
 def ended(run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
@@ -87,9 +114,11 @@ def ended(run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) 
     try:
         return run(parsed)
     except ReportedError as error:
-        # A server may have sent the key back, and the error of a program names its arguments.
-        print(f"videoauteur: {Redactor().text(str(error))}", file=sys.stderr)
-        return error.exit_code
+        return _reported(error)
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is None:
+            raise
+        return _reported(unwritable(Path(os.fsdecode(error.filename)), error))
     except KeyboardInterrupt:
         print(
             "videoauteur: interrupted. Finished work is kept; run the same command again to continue.",

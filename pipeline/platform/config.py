@@ -25,6 +25,8 @@ class ConfigError(UsageError):
     """The configuration cannot be used; the text says which key, why, and what is near."""
 
 
+SETTING = "--set"
+"""Origin of values that the command line set."""
 Tree = TypeVar("Tree", bound=Section)
 
 
@@ -36,11 +38,14 @@ class Loaded(Generic[Tree]):
     origins: Mapping[str, str]
 
 
-def load(file: Path | None, settings: Sequence[str], kind: type[Tree]) -> Loaded[Tree]:
+def load(
+    file: Path | None, settings: Sequence[str], kind: type[Tree], *, option: str = "--config"
+) -> Loaded[Tree]:
     """Defaults, then the file, then ``a.b=value`` settings; values are read as YAML.
 
     Args:
         kind: the tree to fill.
+        option: that names the file, for messages.
 
     Raises:
         ConfigError: naming the file or setting, the key and the way out.
@@ -50,10 +55,12 @@ def load(file: Path | None, settings: Sequence[str], kind: type[Tree]) -> Loaded
     if file is not None:
         try:
             read = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"--config {file}: {error}") from error
+        except OSError as error:
+            raise ConfigError(f"{option} {file}: {error.strerror}") from error
+        except (UnicodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{option} {file}: is not YAML in UTF-8: {error}") from error
         if not isinstance(read, dict):
-            raise ConfigError(f"--config {file}: expected sections at the top, found {read!r:.60}")
+            raise ConfigError(f"{option} {file}: expected sections at the top, found {read!r:.60}")
         tree = read
         origins.update({path: str(file) for path, _ in leaves(tree)})
     for setting in settings:
@@ -64,12 +71,12 @@ def load(file: Path | None, settings: Sequence[str], kind: type[Tree]) -> Loaded
         _put(tree, path.split("."), parsed, setting)
         # A section that is set as a whole takes the place of what was there.
         origins = {key: origin for key, origin in origins.items() if not f"{key}.".startswith(f"{path}.")}
-        origins.update({leaf: "--set" for leaf, _ in leaves({path: parsed})})
+        origins.update({leaf: SETTING for leaf, _ in leaves({path: parsed})})
     try:
         # Over the tree's own defaults: a section may have others than its class has.
         return Loaded(config=kind.model_validate(_over(kind().model_dump(), tree)), origins=origins)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, kind))) from error
+        raise ConfigError("\n".join(_explain(error, kind, origins))) from error
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -126,18 +133,30 @@ def _put(tree: dict[str, Any], keys: list[str], value: Any, setting: str) -> Non
     tree[keys[-1]] = value
 
 
-def _explain(error: ValidationError, kind: type[Section]) -> Iterator[str]:
+def _explain(error: ValidationError, kind: type[Section], origins: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line a problem; one in a file names the file."""
+    for path, message in _problems(error, kind):
+        # Either may be a part of the other: a section as a whole, or an item of a list.
+        within = {
+            key for key in origins if f"{key}.".startswith(f"{path}.") or f"{path}.".startswith(f"{key}.")
+        }
+        file = next((origins[key] for key in sorted(within) if origins[key] != SETTING), None)
+        text = f"{path}: {message}" if path else message
+        yield text if file is None else f"{text}; in {file}"
+
+
+def _problems(error: ValidationError, kind: type[Section]) -> Iterator[tuple[str, str]]:
     valid = [path for path, _ in leaves(kind().model_dump())]
     sections = sorted({path.rpartition(".")[0] for path in valid})
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(path, [*valid, *sections], n=1, cutoff=0.0)
-            yield f"{path}: there is no such key; the nearest is {near[0]}"
+            yield path, f"there is no such key; the nearest is {near[0]}"
         elif problem["type"].startswith(("model_type", "dict_type")):
-            yield f"{path}: this is a section and takes keys, not {problem['input']!r:.60}"
+            yield path, f"this is a section and takes keys, not {problem['input']!r:.60}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
             given = Redactor().text(f"{problem['input']!r:.80}")
             whole = isinstance(problem["input"], dict)
-            yield f"{path}: {message}{'' if whole else f' (got {given})'}" if path else message
+            yield path, message if whole or not path else f"{message} (got {given})"

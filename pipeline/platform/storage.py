@@ -108,6 +108,8 @@ class Store:
                 f"{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}: credentials do not belong into a "
                 "URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             )
+        if parts.scheme in SCHEMES and not parts.netloc and parts.scheme != "file":
+            raise UsageError(f"{url}: names no bucket; write {parts.scheme}://BUCKET/FOLDER")
         if parts.scheme not in SCHEMES:
             raise UsageError(f"{self.url}: not a store that is supported; {', '.join(SCHEMES)} are")
         self._is_folder = parts.scheme == "file"

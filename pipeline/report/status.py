@@ -100,11 +100,15 @@ def read_run(output: Path | str) -> dict[str, Any]:
     """Read the run file of the last run: in the scratch folder until the run has written its tables.
 
     Raises:
-        NoRunError: there is none.
+        NoRunError: there is none, or it is damaged.
     """
     for read in (_state, _file):
-        with suppress(FileNotFoundError):
-            run: dict[str, Any] = json.loads(read(output, RUN_FILE))
+        with suppress(FileNotFoundError, NotADirectoryError):
+            content = read(output, RUN_FILE)
+            try:
+                run: dict[str, Any] = json.loads(content)
+            except ValueError as error:
+                raise NoRunError(f"{output}: its {RUN_FILE} is damaged ({error}); curate again") from error
             return run
     raise NoRunError(f"{output}: no {RUN_FILE} in it; name the OUTPUT of `videoauteur curate`")
 

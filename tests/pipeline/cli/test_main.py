@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from pipeline import __version__
 from pipeline.cli.main import main
 from pipeline.curation import job
 from pipeline.curation.config import Config
+from pipeline.platform.command import ended
 
 ROOT = Path(__file__).parents[3]
 
@@ -55,6 +58,20 @@ def test_config_prints_what_is_in_force(tmp_path: Path, capsys: pytest.CaptureFi
         (["curate", "in", "theirs"], ["OUTPUT theirs", "not written by videoauteur"]),
         (["curate", "in", "in/a.mp4"], ["OUTPUT in/a.mp4", "is a file"]),
         (["curate", "in", "in/a.mp4/out"], ["OUTPUT in/a.mp4/out", "Not a directory"]),
+        (["curate", "in", "out", "--config", "theirs/my.yaml"], ["clip.mim_s", "; in theirs/my.yaml"]),
+        (
+            ["curate", "in", "out", "--set", "language={base_url: host/v1, model: m}"],
+            ["http:// or https://"],
+        ),
+        (["status", "in/a.mp4"], ["in/a.mp4", "no run.json in it"]),
+        (["status", "old"], ["old", "run.json is damaged", "curate again"]),
+        (["push", "theirs", "s3://"], ["s3://", "names no bucket", "s3://BUCKET/FOLDER"]),
+        (["generate", "How?", "--stock", "none", "--out", "out"], ["--stock none", "no such file"]),
+        (["train", "director", "in", "out", "--recipe", "theirs/list.yaml"], ["--recipe theirs/list.yaml"]),
+        (
+            ["evaluate", "captions", "in", "--out", "out", "--judge", "host", "--judge-model", "m"],
+            ["--judge host", "http://"],
+        ),
     ],
 )
 def test_bad_usage_is_told_and_touches_nothing(
@@ -65,9 +82,10 @@ def test_bad_usage_is_told_and_touches_nothing(
     facts: list[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("in/a.mp4", "theirs/thesis.tex"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text("mine")
+    files = {"in/a.mp4": "mine", "theirs/thesis.tex": "mine", "old/run.json": "{"}
+    for name, text in (files | {"theirs/my.yaml": "clip: {mim_s: 3}", "theirs/list.yaml": "[1]"}).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
     (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.rglob("*"))
     assert main(arguments) == 2
@@ -89,6 +107,48 @@ def test_a_malformed_command_line_is_bad_usage(
         main(arguments)
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("usage: videoauteur")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "director", "d", "file"], "MODELS: {0}/file is a file; name a folder"),
+        (["train", "director", "s3://bucket/d", "m"], "DATASET: s3://bucket/d lies in a bucket; copy it"),
+        (["generate", "How?", "--models", "m", "--out", "file/film"], "--out: {0}/file is a file"),
+        (["serve", "--models", "m", "--jobs", "file"], "--jobs: {0}/file is a file"),
+        (["collect", "d", "s3://bucket/examples"], "EXAMPLES: s3://bucket/examples lies in a bucket"),
+        (["evaluate", "captions", "d", "--out", "file"], "--out: {0}/file is a file"),
+        (["export", "clips", "d", "file"], "TARGET: {0}/file is a file"),
+        (["export", "model", "m", "director", "file"], "OUT: {0}/file is a file"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_at_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert message.format(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"), [(errno.ENOSPC, "make room"), (errno.EROFS, "make it writable, or name another")]
+)
+def test_a_disk_that_is_full_or_read_only_is_named_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], number: int, way_out: str
+) -> None:
+    def run(parsed: argparse.Namespace) -> int:
+        raise OSError(number, os.strerror(number), "/films/plan.json")
+
+    assert ended(run, argparse.Namespace()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"videoauteur: /films/plan.json: {os.strerror(number)}; {way_out}")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
