@@ -16,14 +16,13 @@ from pydantic_core import to_json
 
 from models.budget import Budget, Cost
 from models.files import write_whole
-from pipeline.curation.worker import StageEvent
+from pipeline.curation.worker import NOTHING, StageEvent
 from pipeline.platform import metrics
 from pipeline.platform.log import log
 from pipeline.platform.progress import LINE_EVERY_S, Live
 
 STATUS_FILE = "status.json"
 STATUS_EVERY_S = 2.0
-NOTHING = Cost()
 
 
 class Tally(Live):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from models.errors import MediaError
 from models.files import record_digest
@@ -156,16 +156,27 @@ def measured(stage: Stage, video: Video, file: Path | None) -> Result:
         raise BadInputError(Reason(error.problem), error.detail) from error
     results = results_of(after, stage.name, stage.writes)
     values: dict[str, Any] = {}
+    texts: dict[str, bytes] = {}
     for name in stage.writes:
         try:
-            values[name] = _reader(name).decode(field_json(name).dump_json(results[name], warnings="none"))
+            values[name], texts[name] = _read_back(name, results[name])
         except msgspec.DecodeError as error:
             # Numbers that are not finite become null, which no number of a result may be.
             raise ContractError(
                 f"the stage {stage.name!r} writes infinity or NaN in {name}, or another type: {error}"
             ) from error
-    # Of the values that were read back, since a later run has only these.
-    return Result(values, {name: field_json(name).dump_json(value) for name, value in values.items()})
+    return Result(values, texts)
+
+
+def _read_back(name: str, value: object) -> tuple[Any, bytes]:
+    """Return the value of a field as a later run reads it from the memo, and the JSON of that value."""
+    writer, reader = field_json(name), _reader(name)
+    try:
+        text = writer.dump_json(value, warnings="error")
+    except PydanticSerializationError:
+        # Of another type, such as a mapping for a record: the text of the value that is read may differ.
+        text = writer.dump_json(reader.decode(writer.dump_json(value, warnings="none")))
+    return reader.decode(text), text
 
 
 def rejection(error: BadInputError) -> str | None:

@@ -39,6 +39,7 @@ from stages.records import Video, video_id_of
 
 Outcome = Literal["measured", "remembered", "rejected", "failed"]
 FIRST_RETRY_WAIT_S = 1.0
+NOTHING = Cost()
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """Errors of a disk that every other video would meet too."""
 PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ECONNRESET})
@@ -131,13 +132,16 @@ class ChainWorker:
                 self._watch.restart()
             started = time.perf_counter()
             before = len(video.drops)
-            asked = self._asked()
+            asked_before = self._asked()
             self._retried, self._traceback = 0, ""
             video, outcome = self._sorted(
                 stage.name, video, functools.partial(self._measure_and_judge, stage, video)
             )
+            asked = self._asked()
+            # Mostly nothing was asked; a difference of costs takes longer than the event.
+            cost = NOTHING if asked is asked_before else asked - asked_before
             more = {"retries": self._retried, "traceback": self._traceback}
-            sink(_event(stage, video, outcome, started, before, asked=self._asked() - asked, **more))
+            sink(_event(stage, video, outcome, started, before, asked=cost, **more))
         if video.rejected and video.rejected.reason not in FAILURES:
             # No stage needs them any more; a failed video goes on in the next run.
             self._workspace.frames_path(video).unlink(missing_ok=True)
@@ -169,7 +173,7 @@ class ChainWorker:
         self._memo.close()
 
     def _asked(self) -> Cost:
-        return self._workspace.ledger.here if self._workspace.ledger else Cost()
+        return self._workspace.ledger.here if self._workspace.ledger else NOTHING
 
     def _sorted(self, stage: str, video: Video, step: Step) -> tuple[Video, Outcome]:
         """Return the video after a step of a stage, rejected for whatever went wrong."""

@@ -41,6 +41,8 @@ class Memo:
         self._read_to: dict[str, int] = {}
         self._refreshed_s = float("-inf")
         self._segment: BinaryIO | None = None
+        self._own = ""
+        """Name of the file of ``_segment``."""
         self._readers: dict[str, BinaryIO] = {}
 
     def get(self, key: str, *, fresh: bool = True) -> str | None:
@@ -78,13 +80,17 @@ class Memo:
         if " " in key or "\n" in key or "\n" in value:
             raise ValueError("a record is one line")
         if self._segment is None:
-            self._segment = self._new_segment(self._folder / f"{uuid.uuid4().hex}.seg")
+            self._own = f"{uuid.uuid4().hex}.seg"
+            self._segment = self._new_segment(self._folder / self._own)
         data = value.encode()
+        line = b"%s %08x %s\n" % (key.encode(), zlib.crc32(data), data)
         try:
-            self._segment.write(b"%s %08x %s\n" % (key.encode(), zlib.crc32(data), data))
+            self._segment.write(line)
             self._segment.flush()
             if durable:
                 os.fsync(self._segment.fileno())
+            else:
+                self._note_own(key, self._segment.tell(), len(line))
         except OSError:
             # The line may be torn; the next one goes to a segment of its own.
             with contextlib.suppress(OSError):
@@ -121,6 +127,18 @@ class Memo:
             # Held as long as this process lives, so that it is not pruned; some file systems have no locks.
             fcntl.flock(segment, fcntl.LOCK_EX)
         return segment
+
+    def _note_own(self, key: str, end: int, length: int) -> None:
+        """Add the last record of this process's segment to the index, which saves reading it back.
+
+        Answers are read back: two processes that got an answer at once then agree on the first.
+
+        Args:
+            end: length of the segment with the record.
+        """
+        if self._read_to.get(self._own, 0) == end - length:
+            self._index.add(key, Place(self._own, end - length, length - 1))
+            self._read_to[self._own] = end
 
     def _refresh(self) -> None:
         self._refreshed_s = time.monotonic()

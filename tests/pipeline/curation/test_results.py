@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import ClassVar
 
 import pytest
@@ -39,7 +40,8 @@ def test_stored_json_gives_the_keys_of_its_values(dropped: int) -> None:
     assert [memo_key(stage, video) for stage in chain] == [memo_key(stage, copied) for stage in chain]
 
 
-def test_texts_are_those_of_the_values_that_are_read_back() -> None:
+@pytest.mark.parametrize("facts", [file_facts(40), asdict(file_facts(40))])
+def test_texts_are_those_of_the_values_that_are_read_back(facts: object) -> None:
     """A stage may give a whole number for a field of fractions, and earlier releases stored it so."""
 
     class Cut(Stage):
@@ -48,10 +50,11 @@ def test_texts_are_those_of_the_values_that_are_read_back() -> None:
         writes = ("facts",)
 
         def measure(self, video: Video) -> Video:
-            return video.with_results(facts=file_facts(40))
+            return video.with_results(facts=facts)
 
     result = measured(Cut(), VIDEO, None)
     assert b'"duration_s":40.0' in result.texts["facts"]
+    assert result.values == {"facts": file_facts(40)}
     earlier = result.stored().replace('"form":1,', "").replace("40.0", "40")
     for stored, texts in ((result.stored(), result.texts), (earlier, {})):
         found = read(Cut(), stored)

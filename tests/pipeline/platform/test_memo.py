@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -75,6 +76,20 @@ def test_the_first_answer_stands(tmp_path: Path) -> None:
     assert memo.get("a") == "first"
     memo.close()
     assert Memo(tmp_path).get("a") == "first"
+
+
+def test_own_results_are_not_read_back(tmp_path: Path) -> None:
+    memo = Memo(tmp_path)
+    with patch.object(Memo, "_note", side_effect=AssertionError("a line was read")):
+        for number in range(3):
+            memo.put(f"result-{number}", str(number), durable=False)
+        assert [memo.get(f"result-{number}") for number in range(4)] == ["0", "1", "2", None]
+    memo.put("answer", "a")
+    memo.put("result-3", "3", durable=False)
+    memo.put("answer", "b")
+    memo.put("result-0", "other", durable=False)
+    assert [memo.get(key) for key in ("answer", "result-3", "result-0")] == ["a", "3", "0"]
+    memo.close()
 
 
 @pytest.mark.parametrize(("key", "value"), [("two words", "1"), ("two\nlines", "1"), ("key", '{\n"a": 1}')])
