@@ -151,7 +151,8 @@ def write_film(path: Path, film: Film, form: Form) -> None:
     with av.open(path, "w") as container:
         options = {"preset": "veryfast", "crf": "21", "threads": "2"}
         if form.weave:
-            options["x264-params"] = "interlaced=1"
+            # With two threads x264 gives other bytes each time if the pictures are interlaced.
+            options |= {"x264-params": "interlaced=1", "threads": "1"}
         stream = container.add_stream("libx264", rate=form.fps, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = 1 / form.fps

@@ -20,7 +20,14 @@ from typing import TypeAlias
 import numpy as np
 
 from models.perceptron import Perceptron
-from stages.scan.thumbnails import Thumbnail, alignment, difference, least_change, shared_colours
+from stages.scan.thumbnails import (
+    Thumbnail,
+    active_area,
+    alignment,
+    difference,
+    least_changes,
+    shared_colours,
+)
 
 Evidence: TypeAlias = tuple[float, ...]
 
@@ -32,6 +39,11 @@ MIN_RATIO = 1.4
 AROUND_S = 0.2
 LASTS_S = 0.3
 """Time around a change within which other changes are compared, and the picture must not return."""
+SEEN_S = 0.5
+MOST_SEEN = 8
+"""Time around a change within which parts of a picture may be seen again, and most pictures searched."""
+CALM_SHARES = (0.15, 0.5)
+"""Shares of the blocks of a picture, of which the largest change is evidence."""
 LOST_S = (0.1, 0.5)
 """Distances of two pictures between which others may have been lost; a longer one is a still picture."""
 ALONE_S = 0.045
@@ -113,15 +125,15 @@ class CutFinder:
         changes = self._changes
         while self._next < len(changes):
             centre = changes[self._next]
-            if now_s < centre.time_s + LASTS_S and len(changes) < self._next + 3 + 30:
+            if now_s < centre.time_s + SEEN_S and len(changes) < self._next + 3 + 30:
                 break
             evidence = weigh(changes, self._next)
             if evidence is not None:
                 time_s = round(centre.time_s - centre.lost_s / 2, 6)
                 self._found.append((time_s, self._odds(centre.time_s, evidence)))
             self._next += 1
-        # What lies behind is compared with for a while.
-        while self._next > 40:
+        # What lies behind is compared with for a while: the half second before, at 60 pictures a second.
+        while self._next > 60:
             del changes[:20]
             self._next -= 20
 
@@ -151,8 +163,34 @@ def weigh(changes: Sequence[Change], index: int) -> Evidence | None:
         math.log(min(shared_colours(earlier[0], before), shared_colours(after, later[-1])) + 0.1),
         alignment(before, after),
         min(returns / centre.size, ENOUGH_LASTS),
-        math.log(least_change(before, after) + 1),
+        *returning(changes, index, before, after),
     )
+
+
+def returning(
+    changes: Sequence[Change], index: int, before: Thumbnail, after: Thumbnail
+) -> tuple[float, ...]:
+    """Return how little the parts of a picture differ from those seen before; small if they return.
+
+    Where a hand leaves, the parts behind it were seen in several of the pictures before, each at some time.
+    Where it enters, they are seen again afterwards. The shot after a cut shows nothing of the one before.
+    """
+    now_s = changes[index].time_s
+    earlier = [c.thumbnail for c in changes[:index] if c.time_s >= now_s - SEEN_S]
+    later = [c.thumbnail for c in changes[index:] if c.time_s <= now_s + SEEN_S]
+    area = active_area(before, after)
+    parts = (
+        least_changes(after, spread(before, earlier[::-1]), area),
+        least_changes(before, spread(after, later), area),
+    )
+    least = np.minimum(*(np.sort(part, axis=None) for part in parts))
+    return tuple(math.log(int(least[int(share * least.size)]) + 1) for share in CALM_SHARES)
+
+
+def spread(nearest: Thumbnail, pictures: Sequence[Thumbnail]) -> Sequence[Thumbnail]:
+    """Return a picture and at most ``MOST_SEEN`` of those beyond it, evenly spread."""
+    beyond = pictures[pictures.index(nearest) + 1 :] if nearest in pictures else []
+    return [nearest, *beyond[:: len(beyond) // MOST_SEEN + 1]]
 
 
 def settled(changes: Sequence[Change], index: int) -> tuple[Thumbnail, Thumbnail]:

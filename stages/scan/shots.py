@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol
 
@@ -16,6 +16,8 @@ from stages.records import Interval
 Detector = Literal["own", "adaptive", "content", "transnet"]
 SAME_CUT_S = 0.1
 """Time between two pictures of which only one can begin a shot."""
+CLEAR = 3.0
+"""Log-odds from which a cut is clear: 95 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class ShotSettings(Section):
         cut_confidence: probability from which a change is a cut, of ``own`` and ``transnet``.
         cut_ratio: how far a change must stand out from its neighbours to be a cut, of ``adaptive``.
         cut_min_content: how large the change must be at least, of ``adaptive`` and ``content``.
-        min_shot_s: a cut closer to the one before is not one.
+        min_shot_s: of two cuts that are closer, the first counts if both are clear, else the likelier one.
     """
 
     detector: Detector = "own"
@@ -74,28 +76,16 @@ def joined(
         cuts: time and log-odds of possible cuts, in order of time.
     """
     least = log_odds(settings.cut_confidence)
-    likely = likeliest([cut for cut in cuts if cut[1] >= least])
-    cuts_s = spaced([time_s for time_s, _ in likely], settings.min_shot_s)
+    likely = [cut for cut in cuts if cut[1] >= least]
+    single = spaced(likely, SAME_CUT_S)
+    # Of two clear cuts the first one counts, whichever has more odds.
+    capped = [(time_s, min(odds, CLEAR)) for time_s, odds in single]
+    cuts_s = [time_s for time_s, _ in spaced(capped, settings.min_shot_s)]
     # What holds a hard cut is no dissolve: a cut between fields leaves a picture that mixes two shots.
     gradual = [
         one for one in transitions if not any(one.start_s <= time_s <= one.end_s for time_s in cuts_s)
     ]
     return Boundaries(cuts_s=cuts_s, transitions=gradual)
-
-
-def likeliest(cuts: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the cuts, given as time and log-odds in order of time, that have no likelier one beside them.
-
-    Where much moves, the last picture before a cut differs from both of its neighbours and may count as the
-    cut, too.
-    """
-    times_s = [time_s for time_s, _ in cuts]
-    kept = []
-    for time_s, odds in cuts:
-        first, end = bisect_left(times_s, time_s - SAME_CUT_S), bisect_right(times_s, time_s + SAME_CUT_S)
-        if odds >= max(other for _, other in cuts[first:end]):
-            kept.append((time_s, odds))
-    return kept
 
 
 def log_odds(probability: float) -> float:
@@ -105,10 +95,17 @@ def log_odds(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def spaced(times_s: list[float], least_s: float) -> list[float]:
-    """Leave out every time that is closer than ``least_s`` to the one kept before it."""
-    kept: list[float] = []
-    for time_s in times_s:
-        if not kept or time_s - kept[-1] >= least_s:
-            kept.append(time_s)
+def spaced(cuts: list[tuple[float, float]], least_s: float) -> list[tuple[float, float]]:
+    """Return the cuts that are at least ``least_s`` apart; of two that are closer, the likelier one.
+
+    Where much moves, a picture shortly before a cut may count as a cut, too; the cut itself is likelier.
+
+    Args:
+        cuts: time and log-odds; of equal ones the first counts.
+    """
+    kept: list[tuple[float, float]] = []
+    for cut in sorted(cuts, key=lambda cut: (-cut[1], cut[0])):
+        place = bisect_left(kept, cut)
+        if all(abs(cut[0] - other_s) >= least_s for other_s, _ in kept[max(0, place - 1) : place + 1]):
+            kept.insert(place, cut)
     return kept

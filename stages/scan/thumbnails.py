@@ -6,6 +6,7 @@ at any size and no picture is converted to RGB for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -35,8 +36,7 @@ FLAT = 8
 WHOLE = (slice(0, HEIGHT), slice(0, WIDTH))
 """Rows and columns of a picture without bars."""
 BLOCKS = (16, 9)
-CALM_SHARE = 0.15
-"""Columns and rows of blocks in which changes are compared, and share of the blocks that count as calm."""
+"""Columns and rows of blocks in which changes are compared."""
 REACH = (6, 4)
 """Columns and rows by which a picture is moved when two are aligned."""
 Area: TypeAlias = tuple[slice, slice]
@@ -235,12 +235,25 @@ def alignment(a: Thumbnail, b: Thumbnail) -> float:
     return float(cv2.matchTemplate(padded, moved, cv2.TM_CCOEFF_NORMED).max())
 
 
-def least_change(a: Thumbnail, b: Thumbnail) -> float:
-    """Difference in grey levels up to which the calmer blocks of two pictures differ, bars aside.
+def least_changes(picture: Thumbnail, others: Sequence[Thumbnail], area: Area) -> NDArray[np.int16]:
+    """Return by how much each block differs from the most similar of several pictures, ``[9, 16]``.
 
-    It is small where something enters the picture, large where the whole picture is another. The picture
-    inside the bars is divided, so that a narrow one has as many blocks as a whole one.
+    In grey levels, luma and chroma together. The area is divided, so that a narrow picture between bars has
+    as many blocks as a whole one.
     """
-    area = active_area(a, b)
-    change = cv2.absdiff(np.ascontiguousarray(a.luma[area]), np.ascontiguousarray(b.luma[area]))
-    return float(np.quantile(cv2.resize(change, BLOCKS, interpolation=cv2.INTER_AREA), CALM_SHARE))
+    rows, columns = area[0], slice(*area[1].indices(WIDTH))
+    blue = slice(columns.start // 2, (columns.stop + 1) // 2)
+    red = slice(WIDTH // 2 + blue.start, WIDTH // 2 + blue.stop)
+    least = np.full(BLOCKS[::-1], np.iinfo(np.int16).max, np.int16)
+    for other in others:
+        change = cv2.absdiff(picture.pixels, other.pixels)
+        luma, *chroma = (
+            cv2.resize(plane, BLOCKS, interpolation=cv2.INTER_AREA)
+            for plane in (
+                change[:HEIGHT][rows, columns],
+                change[HEIGHT:][rows, blue],
+                change[HEIGHT:][rows, red],
+            )
+        )
+        np.minimum(least, luma.astype(np.int16) + chroma[0] + chroma[1], out=least)
+    return least

@@ -38,7 +38,9 @@ class TransNetShots:
                 cuts_s.append(self._times_s[after])
             else:
                 transitions.append(Interval(start_s=self._times_s[first], end_s=self._times_s[after]))
-        return Boundaries(cuts_s=spaced(cuts_s, self._min_shot_s), transitions=transitions)
+        alike = [(time_s, 0.0) for time_s in cuts_s]
+        cuts_s = [time_s for time_s, _ in spaced(alike, self._min_shot_s)]
+        return Boundaries(cuts_s=cuts_s, transitions=transitions)
 
     def _runs(self) -> Iterable[tuple[int, int]]:
         """First and last picture of every run that is part of a transition."""

@@ -13,15 +13,16 @@ from stages.records import Interval
 from stages.scan import shots
 from stages.scan.cuts import CutFinder
 from stages.scan.gradual import GradualFinder, peaks
-from stages.scan.shots import ShotSettings, likeliest, log_odds, spaced
+from stages.scan.shots import ShotSettings, log_odds, spaced
 from stages.scan.thumbnails import (
     HEIGHT,
     WIDTH,
     Pixels,
     Thumbnail,
     ThumbnailMaker,
+    active_area,
     difference,
-    least_change,
+    least_changes,
 )
 
 Look = Callable[[float], Pixels]
@@ -136,7 +137,7 @@ def test_a_cut_between_two_fields_is_found_once_and_is_no_dissolve() -> None:
         )
 
     cuts, _ = found(woven, steady())
-    assert spaced(cuts, 0.5) == [3.0]
+    assert spaced([(time_s, 0.0) for time_s in cuts], 0.5) == [(3.0, 0.0)]
 
 
 @pytest.mark.parametrize("length_s", [0.5, 1.0])
@@ -165,18 +166,34 @@ def test_black_in_both_pictures_does_not_dilute_a_change() -> None:
 
 
 @pytest.mark.parametrize("bars", [False, True])
-def test_what_stays_beside_an_object_that_enters_is_calm(bars: bool) -> None:
+def test_blocks_that_were_seen_in_any_of_several_pictures_have_not_changed(bars: bool) -> None:
     shown = barred if bars else (lambda look: look)
-    before, other = (shown(scene(seed))(0) for seed in (1, 2))
-    entered = before.copy()
-    # Three quarters of what lies between the bars: no block of an eighth of the picture stays calm there.
-    entered[:HEIGHT, 26:] = other[:HEIGHT, 26:]
+    behind, hand = (shown(scene(seed))(0) for seed in (1, 2))
+    # The hand covers one half of the picture, then the other one.
+    left, right = behind.copy(), behind.copy()
+    left[:HEIGHT, : WIDTH // 2] = hand[:HEIGHT, : WIDTH // 2]
+    right[:HEIGHT, WIDTH // 2 :] = hand[:HEIGHT, WIDTH // 2 :]
+    after, *before = (Thumbnail(time_s=0, pixels=pixels) for pixels in (behind, left, right))
+    area = active_area(after, Thumbnail(time_s=0, pixels=hand))
+    assert least_changes(after, before, area).max() == 0
+    assert np.median(least_changes(after, before[:1], area)) > 0
+    assert least_changes(after, [Thumbnail(time_s=0, pixels=hand)], area).mean() > 20
 
-    def change(after: Pixels) -> float:
-        return least_change(Thumbnail(time_s=0, pixels=before), Thumbnail(time_s=1, pixels=after))
 
-    assert change(entered) == 0
-    assert change(other) > 5
+@pytest.mark.parametrize("bars", [False, True])
+def test_a_hand_that_fills_the_picture_for_a_moment_is_no_cut(bars: bool) -> None:
+    behind, hand = scene(1, speed=0), scene(2, speed=20)
+
+    def passes(time_s: float) -> Pixels:
+        # It enters from the left within 0.2 s, and is gone from one picture to the next.
+        covered = round(WIDTH * np.clip((time_s - 2.66) / 0.2, 0, 1)) if time_s < 3.14 else 0
+        pixels = behind(time_s)
+        for start, width in ((0, covered // 2), (WIDTH // 2, covered // 2)):
+            pixels[HEIGHT:, start : start + width] = hand(time_s)[HEIGHT:, start : start + width]
+        pixels[:HEIGHT, :covered] = hand(time_s)[:HEIGHT, :covered]
+        return pixels
+
+    assert found(barred(passes) if bars else passes, steady())[0] == []
 
 
 def test_a_last_picture_of_another_scene_is_no_shot() -> None:
@@ -199,15 +216,18 @@ def test_pictures_of_a_graphics_card_have_the_same_thumbnails(width: int, height
     assert np.array_equal(one.pixels, other.pixels)
 
 
-def test_the_likeliest_of_neighbouring_pictures_begins_the_shot() -> None:
+def test_of_cuts_closer_than_the_shortest_shot_the_likelier_counts() -> None:
     cuts = [(1.0, 1.5), (1.04, 5.2), (2.0, 3.0), (2.04, 1.0), (2.5, 0.5)]
-    assert likeliest(cuts) == [(1.04, 5.2), (2.0, 3.0), (2.5, 0.5)]
     assert shots.joined(cuts, [], ShotSettings()).cuts_s == [1.04, 2.0, 2.5]
+    # Each is likelier than the one before it: the first does not go with the second, which goes.
+    assert shots.joined([(1.0, 0.5), (1.4, 1.5), (1.8, 2.5)], [], ShotSettings()).cuts_s == [1.0, 1.8]
+    # Of two clear ones the first counts.
+    assert shots.joined([(1.0, 5.0), (1.3, 7.0), (1.6, 6.0)], [], ShotSettings()).cuts_s == [1.0, 1.6]
+    assert shots.joined(cuts, [], ShotSettings(min_shot_s=0)).cuts_s == [1.04, 2.0, 2.5]
 
 
-def test_log_odds_and_spacing() -> None:
+def test_log_odds() -> None:
     assert log_odds(0.5) == 0 and log_odds(0) == -np.inf and log_odds(1) == np.inf
-    assert spaced([1.0, 1.2, 1.6, 1.9], 0.5) == [1.0, 1.6]
 
 
 def test_a_peak_of_votes_at_a_single_sample_is_no_transition() -> None:
