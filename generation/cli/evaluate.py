@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from pipeline.evaluation.figures import Figure
 
 from models.errors import UsageError
-from pipeline.cli.judge import add_evaluation_options, check_judge, judge_client
+from pipeline.cli.judge import RATING, add_evaluation_options, check_judge, judge_client
 from pipeline.platform.command import DONE, Commands, add_command, positive
-
-RATING = "rating"
 
 
 def add(kinds: Commands) -> None:

@@ -13,15 +13,13 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from models.errors import UsageError
-from pipeline.cli.judge import add_evaluation_options, check_judge, judge_client
+from pipeline.cli.judge import RATING, add_evaluation_options, check_judge, judge_client
 from pipeline.platform.command import DONE, Commands, add_command, local_folder, positive
 
 if TYPE_CHECKING:
     from pipeline.captions.dataset import CaptionedClip, Captions
     from pipeline.captions.frames import Shown
     from pipeline.evaluation.figures import Figure
-
-RATING = "rating"
 
 
 def add(kinds: Commands) -> None:

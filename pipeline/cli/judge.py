@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from models.language import LanguageClient
 
 ANSWERS, LEDGER = "answers", "ledger"
+RATING = "rating"
+"""Folder below ``--out`` of a blind sheet for people and of its key."""
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ from generation.director.model import DirectorModel
 from generation.director.recalling import new_director
 from generation.director.repetition import apart, overlap
 from pipeline.platform.config import ConfigError, load
+from tests.support.fitting import fit
 from tests.support.tiny_video import words_tokenizer
 
 STATE = config.State(tokens=2, width=8)
@@ -47,19 +48,6 @@ def director(**options: Any) -> DirectorModel:
 
 
 VERBS = (("cut", "fry", "rub", "boil", "eat"), ("mix", "knead", "wait", "bake", "eat"))
-
-
-def fit(model: DirectorModel, rows: list[dict[str, Any]], steps: int) -> list[float]:
-    optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=5e-3)
-    losses = []
-    for step in range(steps):
-        loss = model(model.collate(rows, [step * 100 + place for place in range(len(rows))]))["loss"].mean()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
 
 
 def changed(story: Story, place: int, **values: Any) -> Story:
@@ -140,7 +128,7 @@ def test_losses_are_the_formulas_of_the_paper() -> None:
 def _learned_and_planned(model: DirectorModel) -> list[tuple[dict[str, Any], list[Step]]]:
     """Train on two stories; return them with what is planned for their goals, word for word the same."""
     rows = [row(0, 3), row(1, 4)]
-    losses = fit(model.train(), rows, 180)
+    losses = fit(model.train(), rows, steps=180, lr=5e-3)
     assert losses[-1] < losses[0] / 4
     model.eval()
     found = [(each, list(model.plan(each["goal"]))) for each in rows]
@@ -251,7 +239,7 @@ def test_a_repeated_action_is_written_anew() -> None:
     rows = [row(0, 4) | {"actions": ["a b c"] * 4, "captions": [""] * 4}]
     stubborn = {"min_context": 4, "max_context": 4, "chain": ("action",), "alpha": 0, "beta": 0}
     loose, strict = (director(**stubborn, sampling={"max_text_overlap": limit}) for limit in (1.0, 0.7))
-    fit(loose.train(), rows, 60)
+    fit(loose.train(), rows, steps=60, lr=5e-3)
     strict.load_state_dict(loose.state_dict())
     for model, repeats in ((loose, True), (strict, False)):
         planned = [step.action for step in model.eval().plan(rows[0]["goal"], steps=4)]
@@ -279,7 +267,7 @@ def test_adapters_alone_are_trained(tmp_path: Path) -> None:
     assert names
     assert all("lora_" in name for name in names)
     kept = {name: each.clone() for name, each in model.named_parameters() if not each.requires_grad}
-    losses = fit(model.train(), [row(0, 3)], 10)
+    losses = fit(model.train(), [row(0, 3)], steps=10, lr=5e-3)
     assert losses[-1] < losses[0]
     assert all(torch.equal(each, kept[name]) for name, each in model.named_parameters() if name in kept)
 
@@ -314,7 +302,7 @@ def test_language_models_of_the_real_classes(tmp_path: Path, make: Any, train: s
     backbone = config.Backbone(kind="pretrained", path=tmp_path, train=train)
     model = director(backbone=backbone)
     rows = [row(0, 3), row(1, 4)]
-    losses = fit(model.train(), rows, 12)
+    losses = fit(model.train(), rows, steps=12, lr=5e-3)
     assert losses[-1] < losses[0]
     story = story_of(rows[1])
     (found,) = model.eval().predict([story], history="own")

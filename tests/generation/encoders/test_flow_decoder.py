@@ -18,6 +18,7 @@ from generation.encoders.factory import load_decoder, load_encoder
 from generation.encoders.flow_decoder import FlowDecoder
 from generation.encoders.pictures import square
 from pipeline.platform.config import ConfigError
+from tests.support.fitting import fit
 from tests.support.tiny_states import save_unclip
 
 SIDE = 8
@@ -31,19 +32,6 @@ def plain_pictures(side: int = SIDE) -> Pictures:
 
 def rows_of(pictures: Pictures, states: torch.Tensor) -> list[Row]:
     return [{"state": z, "keyframe": picture} for z, picture in zip(states, pictures, strict=True)]
-
-
-def train(decoder: FlowDecoder, rows: list[Row], steps: int) -> list[float]:
-    optimiser = torch.optim.AdamW([p for p in decoder.parameters() if p.requires_grad], lr=3e-3)
-    losses = []
-    for step in range(steps):
-        loss = decoder(decoder.collate(rows, range(step * 100, step * 100 + len(rows))))["loss"].mean()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
 
 
 def confusion(painted: Pictures, true: Pictures) -> np.ndarray:
@@ -60,7 +48,7 @@ def taught() -> tuple[FlowDecoder, list[Row], list[float], State]:
     states = 3 + 5 * torch.randn(len(COLOURS), 2, 8)
     rows = rows_of(plain_pictures(), states) * 2
     decoder = FlowDecoder(SMALL, state, Statistics.of(states))
-    return decoder, rows, train(decoder, rows, 80), state
+    return decoder, rows, fit(decoder, rows, steps=80, lr=3e-3), state
 
 
 def test_training_lowers_the_loss_and_states_are_told_apart(
@@ -184,7 +172,7 @@ def test_clip_conditioned_diffusion_in_vae_latents(tmp_path: Path) -> None:
     assert decoder.vae is not None
     before = {name: value.clone() for name, value in decoder.vae.state_dict().items()}
     rows = rows_of(square(pictures, SIDE), states) * 4
-    losses = train(decoder, rows, 40)
+    losses = fit(decoder, rows, steps=40, lr=3e-3)
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
     assert all(torch.equal(value, before[name]) for name, value in decoder.vae.state_dict().items())
     save(tmp_path / "decoder", decoder, Recipe(state=state, decoder=SMALL))
