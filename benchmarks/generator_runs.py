@@ -135,6 +135,6 @@ def sample(
     for start in range(0, len(rows), CLIPS_AT_ONCE):
         some = slice(start, start + CLIPS_AT_ONCE)
         prompts = [prompt_of(row["action"], row["caption"]) for row in rows[some]]
-        pictures = keyframes[some] if reads_keyframes else None
-        parts.append(generator.sample(prompts, states[some], seed=seed + start, keyframes=pictures))
+        shown: dict[str, Any] = {"keyframes": keyframes[some]} if reads_keyframes else {}
+        parts.append(generator.sample(prompts, states[some], seed=seed + start, **shown))
     return np.concatenate(parts)

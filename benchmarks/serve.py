@@ -101,13 +101,13 @@ class Generator:
     log: Path | None
     products: int
 
-    def sample(self, captions: list[str], states: Tensor | None, **more: Any) -> NDArray[np.uint8]:
+    def render(self, caption: str, state: Tensor | None, **shown: Any) -> tuple[NDArray[np.uint8], None]:
         """See :class:`generation.film.parts.Generator`."""
         self.work.do(self.products)
         if self.log is not None:
             with self.log.open("a") as file:
-                file.write(f"{captions[0]}\n")
-        return np.zeros((1, FRAMES, SIDE_PX, SIDE_PX, 3), np.uint8)
+                file.write(f"{caption}\n")
+        return np.zeros((FRAMES, SIDE_PX, SIDE_PX, 3), np.uint8), None
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def bare(seconds: float, clip_products: int) -> float:
         for step in director.plan("x", steps=STEPS, given=(), seed=0):
             assert step.state is not None
             decoder.decode(step.state[None], seed=0)
-            generator.sample([step.caption], step.state[None], seed=0, keyframes=None, first_frames=None)
+            generator.render(step.caption, step.state, seed=0, keyframe=None, first_frame=None)
         films += 1
     return films / (time.perf_counter() - started)
 

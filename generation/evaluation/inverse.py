@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,9 +133,12 @@ def make(
     for start in range(0, len(clips), CLIPS_AT_ONCE):
         some = clips[start : start + CLIPS_AT_ONCE]
         states = None if variant.states is None else variant.states[start : start + CLIPS_AT_ONCE]
-        first = np.stack([clip.video[0] for clip in some]) if variant.first else None
+        # Generators of an index take no first frame, and are not asked for variants with one.
+        first: dict[str, Any] = {}
+        if variant.first:
+            first["first_frames"] = np.stack([clip.video[0] for clip in some])
         prompts = [clip.prompt for clip in some]
-        made += list(generator.sample(prompts, states, seed=seed + start, first_frames=first))
+        made += list(generator.sample(prompts, states, seed=seed + start, **first))
     return made
 
 

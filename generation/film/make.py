@@ -32,7 +32,7 @@ from generation.encoders.geometry import width_of
 from generation.encoders.pictures import fitted
 from generation.film.assembly import assemble
 from generation.film.footage import Sound, mp4_key, write_clip
-from generation.film.parts import FilmModels, Painter, Retriever, SoundGenerator
+from generation.film.parts import FilmModels, Painter, Retriever
 from generation.film.plan import (
     FilmError,
     Plan,
@@ -432,16 +432,7 @@ class _FilmJob:
         def render() -> tuple[Video, Sound | None]:
             if models.retriever is not None and source is not None:
                 return models.retriever.sample_from(source, prompt, seen, seed=seed), None
-            if isinstance(models.generator, SoundGenerator):
-                return models.generator.sample_with_sound(
-                    prompt, seed=seed, keyframe=shown, first_frame=last
-                )
-            clips = models.generator.sample(
-                [prompt], None if seen is None else seen[None], seed=seed,
-                keyframes=None if shown is None else shown[None],
-                first_frames=None if last is None else last[None],
-            )  # fmt: skip
-            return clips[0], None
+            return models.generator.render(prompt, seen, seed=seed, keyframe=shown, first_frame=last)
 
         return key, render
 

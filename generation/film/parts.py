@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,28 +26,24 @@ class Director(Protocol):
 
 
 class Generator(Protocol):
-    """Renders clips, see :meth:`generation.generator.model.Generator.sample`."""
+    """Renders clips, see :meth:`generation.generator.model.GeneratorModel.render`."""
 
-    def sample(
+    def render(
         self,
-        captions: list[str],
-        states: Tensor | None,
+        caption: str,
+        state: Tensor | None,
         *,
         seed: int,
-        keyframes: Pictures | None,
-        first_frames: Pictures | None,
-    ) -> NDArray[np.uint8]:
-        """Return clips ``[n, frames, height, width, 3]`` of raw states ``[n, tokens, width]``."""
-
-
-@runtime_checkable
-class SoundGenerator(Protocol):
-    """A generator of clips with sound."""
-
-    def sample_with_sound(
-        self, caption: str, *, seed: int, keyframe: Picture | None, first_frame: Picture | None
+        keyframe: Picture | None,
+        first_frame: Picture | None,
     ) -> tuple[NDArray[np.uint8], Sound | None]:
-        """Return one clip ``[frames, height, width, 3]`` and its sound, if the model makes any."""
+        """Return one clip ``[frames, height, width, 3]`` and its sound, if the model makes any.
+
+        Args:
+            state: raw ``[tokens, width]``.
+            keyframe: for models that begin clips with it.
+            first_frame: last frame of the clip before, where clips are chained.
+        """
 
 
 class Retriever(Protocol):

@@ -197,29 +197,16 @@ class PipelineGenerator:
         self.identity = pipeline.identity
         self._pipeline, self._options = pipeline, options
 
-    def sample(
+    def render(
         self,
-        captions: list[str],
-        states: Tensor | None,
+        caption: str,
+        state: Tensor | None,
         *,
         seed: int,
-        keyframes: Pictures | None,
-        first_frames: Pictures | None,
-    ) -> NDArray[np.uint8]:
-        """See :class:`generation.film.parts.Generator`; states are not read."""
-        clips = [
-            self.sample_with_sound(
-                caption, seed=seed + place, keyframe=None if keyframes is None else keyframes[place],
-                first_frame=None if first_frames is None else first_frames[place],
-            )[0]
-            for place, caption in enumerate(captions)
-        ]  # fmt: skip
-        return np.stack(clips)
-
-    def sample_with_sound(
-        self, caption: str, *, seed: int, keyframe: Picture | None, first_frame: Picture | None
+        keyframe: Picture | None,
+        first_frame: Picture | None,
     ) -> tuple[NDArray[np.uint8], Sound | None]:
-        """See :class:`generation.film.parts.SoundGenerator`."""
+        """See :class:`generation.film.parts.Generator`; states are not read."""
         options, start = self._options, keyframe if first_frame is None else first_frame
         if start is None:
             raise ValueError("an image-to-video pipeline needs a key frame")

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load
 from torch import Tensor, nn
 
 from generation import config
 from generation.core import flow
 from generation.core.learner import Batch, Learner, Row
-from generation.core.states import Pictures, Statistics
+from generation.core.states import Picture, Pictures, Statistics
 from generation.encoders.codecs import Videos, load_codec
 from generation.encoders.pictures import covering
 from generation.encoders.text import load_text
@@ -220,6 +221,24 @@ class GeneratorModel(Learner):
             start=None if start is None else (start.to(device), start_share),
         )
         return self.codec.decode(latents)
+
+    def render(
+        self,
+        caption: str,
+        state: Tensor | None,
+        *,
+        seed: int,
+        keyframe: Picture | None,
+        first_frame: Picture | None,
+    ) -> tuple[NDArray[np.uint8], None]:
+        """Return one clip and no sound; see :class:`generation.film.parts.Generator`."""
+        clips = self.sample(
+            [caption], None if state is None else state[None], seed=seed,
+            keyframes=None if keyframe is None else keyframe[None],
+            first_frames=None if first_frame is None else first_frame[None],
+        )  # fmt: skip
+        clip: NDArray[np.uint8] = clips[0]
+        return clip, None
 
     def preview(self, rows: Sequence[Row], folder: Path, *, seed: int) -> None:
         """One mp4 a row, named by its ``clip_id``: left the true clip, right the generated one."""

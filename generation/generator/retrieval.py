@@ -21,7 +21,7 @@ from torch import Tensor
 from generation import config
 from generation.core.learner import Batch, Learner, Row
 from generation.core.packing import packed, unpacked
-from generation.core.states import Pictures, Statistics
+from generation.core.states import Statistics
 from generation.core.story import Source, Step, prompt_of
 from generation.encoders.codecs import Videos, load_codec
 from generation.encoders.sentences import load_sentences
@@ -159,15 +159,7 @@ class RetrievalGenerator(Learner):
         clip: NDArray[np.uint8] = clips[0]
         return clip
 
-    def sample(
-        self,
-        captions: Sequence[str],
-        states: Tensor | None,
-        *,
-        seed: int,
-        keyframes: Pictures | None = None,
-        first_frames: Pictures | None = None,
-    ) -> Videos:
+    def sample(self, captions: Sequence[str], states: Tensor | None, *, seed: int) -> Videos:
         """Return a clip for each caption and state, each from a source chosen for itself alone."""
         clips = []
         for place, caption in enumerate(captions):

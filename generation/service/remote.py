@@ -211,10 +211,13 @@ class RemoteGenerator:
     def __init__(self, remote: Caller) -> None:
         self._remote = remote
 
-    def sample(self, captions: list[str], states: Tensor | None, **more: Any) -> NDArray[np.uint8]:
-        """See :meth:`generation.generator.model.Generator.sample`."""
-        clips: NDArray[np.uint8] = self._timed("sample", captions, states, more)
-        return clips
+    def render(
+        self, caption: str, state: Tensor | None, **shown: Any
+    ) -> tuple[NDArray[np.uint8], Sound | None]:
+        """See :class:`generation.film.parts.Generator`."""
+        clip: NDArray[np.uint8]
+        clip, sound = self._timed("render", caption, state, shown)
+        return clip, sound
 
     def retrieve(self, steps: Sequence[Step]) -> list[Source]:
         """See :class:`generation.film.parts.Retriever`; likewise the methods below."""
@@ -238,18 +241,6 @@ class RemoteGenerator:
         made = self._remote.call(method, *arguments)
         metrics.observe("videoauteur_service_clip_seconds", time.monotonic() - started_s)
         return made
-
-
-class RemoteSoundGenerator(RemoteGenerator):
-    """A generator of clips with sound."""
-
-    def sample_with_sound(
-        self, caption: str, *, seed: int, keyframe: Picture | None, first_frame: Picture | None
-    ) -> tuple[NDArray[np.uint8], Sound | None]:
-        """See :class:`generation.film.parts.SoundGenerator`."""
-        clip: NDArray[np.uint8]
-        clip, sound = self._timed("sample_with_sound", caption, seed, keyframe, first_frame)
-        return clip, sound
 
 
 def remote_models(
@@ -282,7 +273,7 @@ def remote_painter(remote: Caller, facts: Mapping[str, Any]) -> PainterParts:
 
 def remote_generator(remote: Caller, facts: Mapping[str, Any]) -> GeneratorParts:
     """Return the models that render clips, from what their replicas report."""
-    rendering = (RemoteSoundGenerator if facts["has_sound"] else RemoteGenerator)(remote)
+    rendering = RemoteGenerator(remote)
     return GeneratorParts(
         generator=rendering, condition=facts["condition"], fps=facts["fps"],
         retriever=rendering if facts["retrieves"] else None, identity=facts["identity"],

@@ -21,7 +21,6 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from generation.core.states import Picture, Pictures
 from generation.core.story import Source, Step
 from generation.film.footage import Sound
-from generation.film.parts import SoundGenerator
 from generation.film.trained import DirectorParts, GeneratorParts, Models, PainterParts
 from pipeline.platform.packages import check_packages
 
@@ -149,26 +148,13 @@ class GeneratorReplica(_Replica[GeneratorParts]):
             "condition": parts.condition,
             "fps": parts.fps,
             "retrieves": parts.retriever is not None,
-            "has_sound": isinstance(parts.generator, SoundGenerator),
         }
 
-    async def sample(
-        self, captions: list[str], states: Tensor | None, more: Mapping[str, Any]
-    ) -> NDArray[np.uint8]:
-        """See :meth:`generation.generator.model.Generator.sample`."""
-        return await self._model.run(lambda: self._parts.generator.sample(captions, states, **more))
-
-    async def sample_with_sound(
-        self, caption: str, seed: int, keyframe: Picture | None, first_frame: Picture | None
+    async def render(
+        self, caption: str, state: Tensor | None, shown: Mapping[str, Any]
     ) -> tuple[NDArray[np.uint8], Sound | None]:
-        """See :class:`generation.film.parts.SoundGenerator`."""
-        generator = self._parts.generator
-        assert isinstance(generator, SoundGenerator)
-        return await self._model.run(
-            lambda: generator.sample_with_sound(
-                caption, seed=seed, keyframe=keyframe, first_frame=first_frame
-            )
-        )
+        """See :class:`generation.film.parts.Generator`; ``shown``: seed and pictures."""
+        return await self._model.run(lambda: self._parts.generator.render(caption, state, **shown))
 
     async def retrieve(self, steps: Sequence[Step]) -> list[Source]:
         """See :class:`generation.film.parts.Retriever`; likewise the methods below."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generation import config
-from generation.core.states import Pictures, StateDecoder, StateEncoder
+from generation.core.states import Picture, Pictures, StateDecoder, StateEncoder
 from generation.core.story import Step
 from generation.film.trained import DirectorParts, GeneratorParts, PainterParts
 
@@ -57,27 +57,22 @@ class Planner:
 
 @dataclass
 class Renderer:
-    """A noisy picture that moves; its first frame is ``first_frames`` where that is given."""
+    """A noisy picture that moves; its first frame is ``first_frame`` where that is given."""
 
     log: list[str] = field(default_factory=list)
 
-    def sample(
-        self,
-        captions: list[str],
-        states: Tensor | None,
-        *,
-        seed: int,
-        keyframes: Pictures | None,
-        first_frames: Pictures | None,
-    ) -> NDArray[np.uint8]:
-        self.log.append(captions[0])
-        shown = [None if each is None else np.asarray(each).tolist() for each in (states, keyframes)]
-        picture = noise(captions, shown, seed).integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    def render(
+        self, caption: str, state: Tensor | None, *, seed: int, **pictures: Picture | None
+    ) -> tuple[NDArray[np.uint8], None]:
+        self.log.append(caption)
+        first, keyframe = pictures["first_frame"], pictures["keyframe"]
+        shown = [None if each is None else np.asarray(each).tolist() for each in (state, keyframe)]
+        picture = noise(caption, shown, seed).integers(0, 255, (4, 4, 3), dtype=np.uint8)
         video = np.stack([np.roll(picture, step, axis=1) for step in range(FRAMES)])
         video = video.repeat(PX // 4, axis=1).repeat(PX // 4, axis=2)
-        if first_frames is not None:
-            video[0] = first_frames[0]
-        return video[None]
+        if first is not None:
+            video[0] = first
+        return video, None
 
 
 @dataclass
@@ -143,10 +138,10 @@ class HeldPlanner:
 class HeldRenderer:
     folder: Path
 
-    def sample(self, captions: list[str], states: Tensor | None, **more: Any) -> NDArray[np.uint8]:
-        note(self.folder / "generator.log", captions[0])
+    def render(self, caption: str, state: Tensor | None, **more: Any) -> tuple[NDArray[np.uint8], None]:
+        note(self.folder / "generator.log", caption)
         wait(self.folder / "hold-generator")
-        return Renderer().sample(captions, states, **more)
+        return Renderer().render(caption, state, **more)
 
 
 def note(path: Path, line: str) -> None:

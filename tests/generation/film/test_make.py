@@ -389,9 +389,9 @@ class Meeting(Renderer):
 
     barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=20))
 
-    def sample(self, captions: list[str], *given: Any, **more: Any) -> Any:
+    def render(self, *given: Any, **more: Any) -> Any:
         self.barrier.wait()
-        return super().sample(captions, *given, **more)
+        return super().render(*given, **more)
 
 
 @dataclass
@@ -425,10 +425,10 @@ def test_clips_are_rendered_side_by_side_while_the_plan_is_written(tmp_path: Pat
 
 def test_one_failing_clip_ends_the_film_and_its_error_is_raised(tmp_path: Path) -> None:
     class Failing(Renderer):
-        def sample(self, captions: list[str], *given: Any, **more: Any) -> Any:
-            if "part 2" in captions[0]:
+        def render(self, caption: str, *given: Any, **more: Any) -> Any:
+            if "part 2" in caption:
                 raise OSError("no memory")
-            return super().sample(captions, *given, **more)
+            return super().render(caption, *given, **more)
 
     with pytest.raises(OSError, match="no memory"):
         Studio(generator=Failing()).make(tmp_path, steps=3, renderers=2)

@@ -44,11 +44,11 @@ def test_one_adapter_renders_with_every_family(family: str, tmp_path: Path) -> N
     save, size, _ = FAMILIES[family]
     options = config.StockVideo(path=save(tmp_path / family), dtype="float32", steps=2, **size)
     generator = PipelineGenerator(LoadedPipeline(options, key="stock.video"), options)
-    clip, sound = generator.sample_with_sound("stir", seed=1, keyframe=picture(40), first_frame=None)
+    clip, sound = generator.render("stir", None, seed=1, keyframe=picture(40), first_frame=None)
     assert clip.shape == (size["frames"], size["height_px"], size["width_px"], 3) and clip.dtype == np.uint8
     assert sound is None
-    again, _ = generator.sample_with_sound("stir", seed=1, keyframe=picture(40), first_frame=None)
-    other, _ = generator.sample_with_sound("stir", seed=1, keyframe=picture(220), first_frame=None)
+    again, _ = generator.render("stir", None, seed=1, keyframe=picture(40), first_frame=None)
+    other, _ = generator.render("stir", None, seed=1, keyframe=picture(220), first_frame=None)
     assert np.array_equal(clip, again) and not np.array_equal(clip, other)
 
 

@@ -102,7 +102,7 @@ def test_a_recipe_makes_key_frames_and_a_clip(
     assert pictures.shape == (3, height, width, 3)
     generator = rendering.generator
     assert isinstance(generator, PipelineGenerator)
-    clip, sound = generator.sample_with_sound("chop", seed=0, keyframe=pictures[0], first_frame=None)
+    clip, sound = generator.render("chop", None, seed=0, keyframe=pictures[0], first_frame=None)
     assert clip.shape == (frames, height, width, 3) and clip.dtype == np.uint8
     assert (sound is not None) == (shipped.video.path.name == "LTX-2")
 
