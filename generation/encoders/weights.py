@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,12 +13,31 @@ from pipeline.platform.config import ConfigError
 
 
 def best_device() -> torch.device:
-    """The first CUDA device, else the CPU."""
+    """Return the first CUDA device, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def description(folder: Path, name: str, *, option: str, of: str) -> dict[str, Any]:
+    """Return the JSON file that describes the weights in a folder.
+
+    Args:
+        option: that names the folder, for messages.
+        of: kind of the weights.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    file = folder / name
+    if not file.is_file():
+        raise ConfigError(f"{option}: {folder} holds no {name} of {of}")
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{option}: {file} is damaged ({error}); put the weights there again") from error
+
+
 def named(family: str, folder: Path) -> str:
-    """A name that changes with the weights, since it goes into memo keys: family and part of their hash.
+    """Return a name that changes with the weights, for memo keys: family and part of their hash.
 
     Raises:
         ConfigError: the folder holds no safetensors.

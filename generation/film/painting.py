@@ -9,7 +9,6 @@ painted into the others, from the captions and, if wished, starting from the dir
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from generation import config
 from generation.core.states import Picture, Pictures
 from generation.encoders.grid import CELLS, SIDE, cells_of, masked_grid
 from generation.encoders.pictures import square
-from generation.encoders.weights import best_device
+from generation.encoders.weights import best_device, description
 from models.files import parts_digest, sha256_of
 from pipeline.platform.config import ConfigError
 
@@ -88,15 +87,13 @@ class RollingPainter:
 
 
 def load_painter(folder: Path, options: config.PainterSettings) -> TextPainter | RollingPainter:
-    """A painter from a pipeline's folder, as ``save_pretrained`` writes it; safetensors only.
+    """Load a painter from a pipeline's folder, as ``save_pretrained`` writes it; safetensors only.
 
     Raises:
         ConfigError: it is no such folder, or its pipeline cannot paint.
     """
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise ConfigError(f"--painter {folder}: no {index.name} of a diffusers pipeline in it")
-    name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+    index = description(folder, "model_index.json", option="--painter", of="a diffusers pipeline")
+    name = index.get("_class_name")
     try:
         pipeline = DiffusionPipeline.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, dtype=getattr(torch, options.dtype)

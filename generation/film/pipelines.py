@@ -9,7 +9,6 @@ differ in their recipes only.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +25,7 @@ from generation import config
 from generation.core.states import Picture, Pictures
 from generation.encoders.pictures import covering
 from generation.encoders.processors import processor_class
-from generation.encoders.weights import best_device
+from generation.encoders.weights import best_device, description
 from generation.film.footage import Sound
 from models.files import parts_digest, sha256_of
 from pipeline.platform.config import ConfigError
@@ -53,10 +52,8 @@ class LoadedPipeline:
     """
 
     def __init__(self, options: config.Pipeline, *, key: str) -> None:
-        index = options.path / "model_index.json"
-        if not index.is_file():
-            raise ConfigError(f"{key}.path: {options.path} holds no {index.name} of a diffusers pipeline")
-        parts: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+        of = "a diffusers pipeline"
+        parts = description(options.path, "model_index.json", option=f"{key}.path", of=of)
         self.name = options.pipeline or str(parts.get("_class_name"))
         kind = DiffusionPipeline if options.pipeline is None else getattr(diffusers, self.name, None)
         if kind is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from generation import config
 from generation.encoders.backbones import add_lora
 from generation.encoders.codecs import VideoCodec
+from generation.encoders.weights import description
 from generation.generator.backbone import VideoBackbone
 from generation.generator.ltx import LtxBackbone
 from generation.generator.wan import NewWan, WanBackbone
@@ -62,12 +62,8 @@ def _loaded(
 
 def _loaded_class(folder: Path) -> str:
     """Return the class that a transformer's folder names."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise ConfigError(f"generator.transformer.path: {folder} holds no config.json of a transformer")
-    name = str(json.loads(file.read_text(encoding="utf-8")).get("_class_name"))
+    option = "generator.transformer.path"
+    name = str(description(folder, "config.json", option=option, of="a transformer").get("_class_name"))
     if name not in FAMILIES:
-        raise ConfigError(
-            f"generator.transformer.path: {folder} holds a {name}; trained can be {', '.join(FAMILIES)}"
-        )
+        raise ConfigError(f"{option}: {folder} holds a {name}; trained can be {', '.join(FAMILIES)}")
     return name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from generation.config import Transformer
 from generation.encoders.codecs import VideoCodec
+from generation.encoders.weights import description
 from generation.generator.backbone import Condition, VideoBackbone, show_states
 from pipeline.platform.config import ConfigError
 
@@ -72,12 +72,15 @@ class WanBackbone(VideoBackbone):
     def load(cls, options: Transformer, codec: VideoCodec) -> WanBackbone:
         """Load a pipeline's transformers; its ``model_index.json`` beside them has the conventions."""
         assert options.path is not None
-        index = options.path.parent / "model_index.json"
-        settings = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+        whole, index = options.path.parent, "model_index.json"
+        settings: dict[str, Any] = {}
+        if (whole / index).is_file():
+            option = "generator.transformer.path"
+            settings = description(whole, index, option=option, of="a diffusers pipeline")
         folders = [options.path]
         boundary = settings.get("boundary_ratio")
         if boundary is not None:
-            folders.append(options.path.parent / "transformer_2")
+            folders.append(whole / "transformer_2")
         dtype = getattr(torch, options.dtype)
         experts = [
             WanTransformer3DModel.from_pretrained(

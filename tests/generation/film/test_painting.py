@@ -155,8 +155,13 @@ def test_a_film_with_painted_key_frames(kind: str, tmp_path: Path, request: pyte
 
 
 def test_folders_that_cannot_paint_are_refused(tmp_path: Path, text_folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no model_index\.json"):
+    with pytest.raises(ConfigError, match=r"--painter: .* holds no model_index\.json"):
         load_painter(tmp_path, OPTIONS)
+    (tmp_path / "torn").mkdir()
+    for text in ('{"_class_name": ', "[1]"):
+        (tmp_path / "torn/model_index.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"--painter: .*torn/model_index\.json is damaged"):
+            load_painter(tmp_path / "torn", OPTIONS)
     pickled = save_pipeline(tmp_path / "old", kind=StableDiffusionPipeline, channels=4, safe=False)
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_painter(pickled, OPTIONS)
