@@ -24,6 +24,7 @@ from benchmarks.commands import parser_of
 from benchmarks.footage import data_files
 from benchmarks.machine import machine, markdown
 from models.media import SAMPLE_RATE, audio_tracks, frames, open_media, picture_stream, read_audio, start_of
+from models.media.container import packets
 from models.media.cutter import CutSettings, Means, cut
 
 FOLDERS = ("real", "recipes", "scenes")
@@ -110,7 +111,7 @@ def decode(path: Path) -> Source:
         base, origin_s = stream.time_base, start_of(container)
         keys = [
             float(packet.pts * base) - origin_s
-            for packet in container.demux(stream)
+            for packet in packets(container, stream)
             if packet.is_keyframe and packet.pts is not None
         ]
     samples = np.zeros(0, np.float32)

@@ -52,6 +52,8 @@ AHEAD_PX = 10_000_000
 SPARSE_FROM_PX = 1_000_000
 """Pixels of a picture from which it pays not to decode all: of smaller ones the decode costs little, and
 what is decoded again costs as much as was saved."""
+MAX_START_S = 600.0
+"""First picture's latest time: all before it would be read as sound."""
 Reading: TypeAlias = Callable[[InputContainer, Facts, Sampler, Losses], Evidence]
 
 
@@ -210,6 +212,9 @@ class Scan(Stage):
     def judge(self, video: Video) -> Video:
         assert video.facts is not None and video.evidence is not None
         facts, seen = video.facts, video.evidence
+        if facts.start_s > MAX_START_S:
+            detail = f"the first picture is at {facts.start_s:.0f} s"
+            return video.reject(self.name, Reason.BAD_TIMESTAMPS, detail)
         share = seen.num_lost / (seen.num_lost + seen.num_frames)
         # Sound that reaches the announced length shows that the file is whole.
         reached_s = max(facts.duration_s, seen.reached_s)

@@ -31,6 +31,7 @@ from stages.reasons import Reason
 from stages.records import Evidence, Video
 from stages.scan.stage import Scan
 from tests.support.odd_files import rewritten
+from tests.support.records import evidence, file_facts
 
 COLOURS = ((200, 120, 60), (60, 140, 200), (120, 190, 80))
 SIZE: dict[str, Any] = {"width_px": 160, "height_px": 96}
@@ -224,6 +225,18 @@ def test_a_file_whose_second_half_is_missing_is_truncated(tmp_path: Path) -> Non
     assert video.rejected.stage == "scan"
     assert video.rejected.detail.endswith("s of 6.00 s")
     assert scanned(half, tmp_path, max_missing_share=0.9).rejected is None
+
+
+def test_pictures_that_begin_long_after_the_sound_are_stamped_by_another_clock() -> None:
+    """Times of transport streams wrap after 26 hours, so the demuxer may state one start for both."""
+    facts = file_facts(20.0, start_s=4556.3)
+    seen = evidence(4556.3, 4576.3, num_frames=500)
+    video = Video(uri="file:///film.ts", video_id="a" * 16, content_id="a" * 64, facts=facts, evidence=seen)
+    scan = build_stages(Config())[1]
+    judged = scan.judge(video)
+    assert judged.rejected is not None
+    assert judged.rejected.reason == Reason.BAD_TIMESTAMPS
+    assert judged.rejected.detail == "the first picture is at 4556 s"
 
 
 def test_a_file_of_which_no_picture_is_left_is_corrupt_and_leaves_no_frames(tmp_path: Path) -> None:
