@@ -15,12 +15,13 @@ from pydantic import Field, model_validator
 from generation.serve_config import Replicas as Replicas
 from generation.serve_config import Serve as Serve
 from models.endpoint import EndpointSettings
-from models.settings import Count, NonNegative, Positive, Section, Share, Weights
+from models.settings import Count, NonNegative, Positive, Section, Share, Weights, word_for_false
 
 RECIPES = Path(__file__).parent / "recipes"
 Decay = Annotated[float, Field(ge=0, lt=1)]
 EvenPixels = Annotated[int, Field(ge=2, multiple_of=2)]
 """Side of a clip; H.264 halves its colour planes."""
+Precision = Annotated[Literal["no", "bf16", "fp16"], word_for_false("no")]
 LANGUAGE_LAYERS = r".*language_model\..*_proj"
 """The linear layers of a vision-language model's language half; its eyes have some of the same names."""
 
@@ -81,7 +82,7 @@ class Train(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = 20
     clip_norm: Positive = 1.0
     ema_decay: Decay = 0.0
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Precision = "no"
     seed: int = 0
     checkpoint_every: Count = 100
     keep_checkpoints: Count = 2
@@ -324,7 +325,7 @@ class GeneratorSettings(Section):
     codec: Codec = Codec()
     text: TextEncoder = TextEncoder()
     condition: Literal["state", "keyframe", "caption"] = "state"
-    retrieval: Literal["off", "retrieve", "blend", "generate"] = "off"
+    retrieval: Annotated[Literal["off", "retrieve", "blend", "generate"], word_for_false("off")] = "off"
     blend: Annotated[float, Field(gt=0, lt=1)] = 0.6
     state_tokens: Count = 4
     regulariser: Regulariser = Regulariser()
@@ -458,7 +459,7 @@ class Captioner(Section):
     weight_decay: NonNegative = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 10
     clip_norm: Positive = 1.0
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Precision = "no"
     seed: int = 0
     evaluate_every: Count = 50
     checkpoint_every: Count = 50

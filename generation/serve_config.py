@@ -30,7 +30,7 @@ class Replicas(Section):
 
     @property
     def most(self) -> int:
-        """Highest number of copies at a time."""
+        """Return highest number of copies at a time."""
         return self.max_replicas or self.replicas
 
 

@@ -34,7 +34,7 @@ OWN_DECODERS = ("imagenet", "colour", "clip_vae")
 
 
 def new_learner(kind: Kind, recipe: Recipe, statistics: Statistics) -> Learner:
-    """The model of a recipe, untrained.
+    """Build the model of a recipe, untrained.
 
     Raises:
         ConfigError: parts of the recipe, or recipe and statistics, do not fit each other.
@@ -94,7 +94,7 @@ def publish(recipe: Recipe, folder: Path, *, statistics: Statistics) -> None:
 
 
 def load_learner(kind: Kind, models: Path) -> Learner:
-    """A trained model, on the CPU, ready to be sampled from.
+    """Load a trained model on the CPU, ready to be sampled from.
 
     Raises:
         UsageError: it is not there, or its files are damaged or do not belong together.
@@ -111,12 +111,12 @@ def load_learner(kind: Kind, models: Path) -> Learner:
 
 
 def load_director(models: Path) -> DirectorModel:
-    """MODELS/director; see :func:`load_learner`."""
+    """Load MODELS/director; see :func:`load_learner`."""
     return cast("DirectorModel", load_learner("director", models))
 
 
 def load_generator(models: Path) -> GeneratorModel:
-    """MODELS/generator; see :func:`load_learner`."""
+    """Load MODELS/generator; see :func:`load_learner`."""
     return cast("GeneratorModel", load_learner("generator", models))
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 WholeNumber = Annotated[int, Field(ge=0)]
+
+
+def word_for_false(word: str) -> BeforeValidator:
+    """Accept ``false`` for a word such as ``off`` or ``no``, which YAML reads as ``false``."""
+    return BeforeValidator(lambda value: word if value is False else value)
 
 
 class Section(BaseModel):

@@ -22,6 +22,7 @@ from faster_whisper.vad import VadOptions, get_speech_timestamps
 from numpy.typing import NDArray
 
 from models import weights
+from models.errors import MissingWeightsError
 from models.hallucinations import MAX_COMPRESSION, without_unsaid
 from models.media import SAMPLE_RATE
 from models.spoken import Heard, Passage, Span, SpokenWord
@@ -163,8 +164,19 @@ def divided(words: Iterable[SpokenWord], spans: Sequence[Span]) -> list[str]:
 
 
 def model_folder(model: str) -> Path:
-    """Return the folder of a packaged model, or the folder that was named."""
-    return EMBEDDED[model]() if model in EMBEDDED else Path(model)
+    """Return the folder of a packaged model, or the folder that was named.
+
+    Raises:
+        MissingWeightsError: there is neither.
+    """
+    if model in EMBEDDED:
+        return EMBEDDED[model]()
+    if not Path(model).is_dir():
+        raise MissingWeightsError(
+            f"transcribe.model {model}: no such folder; name one of a CTranslate2 Whisper model, or "
+            f"{' or '.join(EMBEDDED)}"
+        )
+    return Path(model)
 
 
 def voiced(samples: NDArray[np.float32], *, longest_s: float = math.inf) -> list[Span]:

@@ -136,8 +136,8 @@ def read_embedded(video: Path, language: str | None, *, until_s: float) -> Subti
                 return None
             stream = min(streams, key=lambda stream: language_of(stream) != (language or "en"))
             found = _read(container, stream, until_s)
-            told = language_of(stream) or language or ""
-            return Subtitles(language=told, form=stream.codec_context.name, cues=found) if found else None
+            stated = language_of(stream) or language or ""
+            return Subtitles(language=stated, form=stream.codec_context.name, cues=found) if found else None
     except (MediaError, FFmpegError, ValueError):
         return None
 
@@ -195,7 +195,7 @@ def _cues(container: InputContainer, stream: SubtitleStream) -> Iterator[Cue]:
 
 
 def _text_of(subtitle: AssSubtitle) -> str:
-    """The text of an ASS event, its ninth field, with styles in braces."""
+    """Return the text of an ASS event, its ninth field, with styles in braces."""
     text = subtitle.ass.decode(errors="replace").split(",", 8)[-1]
     for written, meant in ESCAPES.items():
         text = text.replace(written, meant)

@@ -30,9 +30,9 @@ IGNORED = -100
 
 
 def load_processor(folder: Path) -> Any:
-    """The processor of a model for pictures and text.
+    """Load the processor of a model for pictures and text.
 
-    Its part for videos needs torchvision, which need not be there: nobody sends a video.
+    Its part for videos needs torchvision, which may be missing: no video is ever sent.
 
     Raises:
         ConfigError: the folder holds no model with a processor.
@@ -60,7 +60,7 @@ class Conversations:
         self._frames = frames
 
     def question(self, example: Example) -> dict[str, Tensor]:
-        """The model's inputs up to where it is to answer; ``input_ids [1, length]`` and the pictures."""
+        """Return the model's inputs before its answer: ``input_ids [1, length]`` and the pictures."""
         frames = example["frames"]
         shown = [frames[int(place)] for place in spread(range(len(frames)), self._frames)]
         pictures = [Image.open(io.BytesIO(jpeg)).convert("RGB") for jpeg in shown]
@@ -77,7 +77,7 @@ class Conversations:
         return cast(dict[str, Tensor], dict(read))
 
     def example(self, example: Example) -> dict[str, Tensor]:
-        """Question and answer, with ``labels [1, length]``."""
+        """Return the inputs of question and answer, with ``labels [1, length]``."""
         inputs = self.question(example)
         tokenizer = self.processor.tokenizer
         text = answer_of(example) + tokenizer.eos_token
@@ -90,7 +90,7 @@ class Conversations:
         return inputs
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """A batch, padded at the end; pictures of all examples one after the other."""
+        """Return a batch, padded at the end; pictures of all examples follow each other."""
         read = [self.example(example) for example in examples]
         longest = max(one["input_ids"].shape[1] for one in read)
         fill = {"labels": IGNORED, "input_ids": self.processor.tokenizer.pad_token_id}
@@ -116,6 +116,6 @@ class Conversations:
 
 
 def _along_the_text(inputs: dict[str, Tensor]) -> list[str]:
-    """The inputs that have a value for each token."""
+    """Return the names of the inputs that have a value for each token."""
     shape = inputs["input_ids"].shape
     return [name for name, tensor in inputs.items() if tensor.shape == shape]

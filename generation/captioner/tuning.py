@@ -68,7 +68,7 @@ LOGGED = {"loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm", "eval
 
 
 def train_captioner(examples: Path, models: Path, options: Captioner) -> Path:
-    """Fine-tune on a folder of examples; returns MODELS/captioner.
+    """Fine-tune on a folder of examples; return MODELS/captioner.
 
     Runs in this process and, where ``torchrun`` started it, its companions.
 

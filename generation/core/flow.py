@@ -16,24 +16,24 @@ from torch import Tensor
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:
-    """A generator on the CPU for one purpose; streams of other purposes are independent of it."""
+    """Return a generator on the CPU for one purpose; streams of other purposes are independent of it."""
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "little"))
 
 
 def sample_times(seeds: Sequence[int], *, shift: float = 1.0) -> Tensor:
-    """Logit-normal times ``[n]`` in (0, 1); a shift above 1 moves them towards noise."""
+    """Draw logit-normal times ``[n]`` in (0, 1); a shift above 1 moves them towards noise."""
     normal = torch.cat([torch.randn(1, generator=stream(seed, "time")) for seed in seeds])
     return shifted(torch.sigmoid(normal), shift)
 
 
 def shifted(t: Tensor, shift: float) -> Tensor:
-    """``shift t / (1 + (shift - 1) t)``: 0 and 1 stay where they are."""
+    """Return ``shift t / (1 + (shift - 1) t)``: 0 and 1 stay where they are."""
     return shift * t / (1 + (shift - 1) * t)
 
 
 def noise_like(x: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Standard normal noise of the shape ``[n, ...]``, device and type of ``x``; ``n`` seeds."""
+    """Draw standard normal noise of shape ``[n, ...]``, device and type of ``x``, by ``n`` seeds."""
     if len(seeds) != len(x):
         raise ValueError(f"{len(x)} samples need as many seeds, got {len(seeds)}")
     rows = [torch.randn(x.shape[1:], generator=stream(seed, "noise")) for seed in seeds]
@@ -41,7 +41,7 @@ def noise_like(x: Tensor, seeds: Sequence[int]) -> Tensor:
 
 
 def interpolate(x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """``(1 - t) x0 + t noise`` for ``[n, ...]`` and times ``[n]``."""
+    """Return ``(1 - t) x0 + t noise`` for ``[n, ...]`` and times ``[n]``."""
     t = t.to(x0).view(-1, *[1] * (x0.ndim - 1))
     return (1 - t) * x0 + t * noise
 
@@ -52,7 +52,7 @@ def velocity(x0: Tensor, noise: Tensor) -> Tensor:
 
 
 def guided(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
-    """Classifier-free guidance (arXiv 2207.12598); 1 is the conditional prediction itself."""
+    """Apply classifier-free guidance (arXiv 2207.12598); 1 is the conditional prediction itself."""
     return unconditional + guidance * (conditional - unconditional)
 
 

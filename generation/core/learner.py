@@ -49,7 +49,7 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def collate(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:
-        """Rows to tensors on the CPU. Called in loader processes.
+        """Convert rows to tensors on the CPU. Called in loader processes.
 
         Args:
             rows: of the model's feature table.
@@ -58,7 +58,7 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses of each sample, ``[batch]`` each; ``loss`` is the one to minimise, the others are told."""
+        """Return losses of each sample, ``[batch]`` each; ``loss`` is minimised, others are reported."""
 
     @abstractmethod
     def preview(self, rows: Sequence[Row], folder: Path, *, seed: int) -> None:

@@ -37,7 +37,7 @@ class StateEncoder(ABC):
 
     @abstractmethod
     def encode(self, images: Pictures) -> Tensor:
-        """Raw float32 states ``[n, tokens, width]`` of pictures of any one size."""
+        """Encode pictures of any one size as raw float32 states ``[n, tokens, width]``."""
 
 
 class StateDecoder(ABC):
@@ -55,7 +55,7 @@ class StateDecoder(ABC):
 
     @abstractmethod
     def decode(self, z: Tensor, *, seed: int) -> Pictures:
-        """Pictures ``[n, picture_px, picture_px x aspect, 3]`` of raw states ``[n, tokens, width]``.
+        """Decode raw states ``[n, tokens, width]`` to ``[n, picture_px, picture_px x aspect, 3]``.
 
         The same states and seed give the same pictures.
         """
@@ -86,7 +86,7 @@ class Statistics:
 
     @classmethod
     def of(cls, states: Iterable[Tensor]) -> Statistics:
-        """From raw states ``[tokens, width]``, in one pass.
+        """Compute them from raw states ``[tokens, width]``, in one pass.
 
         Raises:
             ValueError: fewer than two states.
@@ -102,15 +102,15 @@ class Statistics:
         return cls(mean.float(), variance.sqrt().float().clamp_min(cls.MIN_STD))
 
     def standardise(self, z: Tensor) -> Tensor:
-        """Raw states ``[..., tokens, width]`` to mean 0 and deviation 1."""
+        """Scale raw states ``[..., tokens, width]`` to mean 0 and deviation 1."""
         return (z - self.mean.to(z)) / self.std.to(z)
 
     def restore(self, z: Tensor) -> Tensor:
-        """The inverse of :meth:`standardise`."""
+        """Invert :meth:`standardise`."""
         return z * self.std.to(z) + self.mean.to(z)
 
     def save(self, path: Path) -> None:
-        """As safetensors, beside the weights."""
+        """Write a safetensors file."""
         save_file({"mean": self.mean.contiguous(), "std": self.std.contiguous()}, path)
 
     @classmethod

@@ -14,6 +14,7 @@ from generation.config import Features, Recipe
 from generation.data.maker import FeatureMaker, Part, attempt
 from generation.data.narrated import NARRATED_JSON, FeatureError, Narrated
 from generation.encoders.memory import OutOfGpuMemoryError
+from models.errors import UsageError
 from pipeline.platform.cluster import joined_or_started
 from pipeline.platform.packages import check_packages
 
@@ -101,8 +102,10 @@ def features_on_ray(
 
 
 def _get(result: Any) -> Any:
-    """Return a result; a worker's lack of memory is named."""
+    """Return a result; an error that the user has to mend is raised without the worker's traceback."""
     try:
         return ray.get(result)
-    except OutOfGpuMemoryError as error:
-        raise FeatureError(str(error)) from error
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, (OutOfGpuMemoryError, UsageError)):
+            raise FeatureError(str(error.cause)) from error
+        raise

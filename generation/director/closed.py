@@ -181,8 +181,8 @@ class ClosedFormDirector(Learner):
         known = [(step.action, step.caption) for step in given]
         wanted = None if count is None else max(0, count - len(known))
         if wanted is None or wanted:
-            told = [action for action, _ in known]
-            known += self._chosen(goal, library, wanted, told)
+            known_actions = [action for action, _ in known]
+            known += self._chosen(goal, library, wanted, known_actions)
         return [self._filled(action, caption, library) for action, caption in known]
 
     def _chosen(
@@ -190,24 +190,26 @@ class ClosedFormDirector(Learner):
         goal: str,
         library: Sequence[tuple[str, list[tuple[str, str]]]],
         count: int | None,
-        told: Sequence[str],
+        known_actions: Sequence[str],
     ) -> list[tuple[str, str]]:
         """Return new steps that answer the goal, in order."""
         relevance = self._relevance_of(goal, library)
         best = int(np.argmax(relevance))
         sampling = self.options.sampling
         if relevance[best] >= RELEVANT:
-            steps = self._new(library[best][1], told)
+            steps = self._new(library[best][1], known_actions)
         else:
             written = outline(goal, count or sampling.max_steps // 2)
-            steps = self._new([(action, "") for action in written], told)
-        count = min(len(steps), sampling.max_steps - len(told)) if count is None else count
+            steps = self._new([(action, "") for action in written], known_actions)
+        count = min(len(steps), sampling.max_steps - len(known_actions)) if count is None else count
         if count <= len(steps):
             return [steps[round(place)] for place in np.linspace(0, len(steps) - 1, count)]
         # The story is too short: its last steps are those of the next most relevant ones.
         for other in np.argsort(-relevance):
             if other != best:
-                steps += self._new(library[int(other)][1], [*told, *(action for action, _ in steps)])
+                steps += self._new(
+                    library[int(other)][1], [*known_actions, *(action for action, _ in steps)]
+                )
         return steps[:count]
 
     def _relevance_of(
@@ -221,11 +223,11 @@ class ClosedFormDirector(Learner):
         # Of two that are equally near in one part, the one that is nearer in the other.
         return (found + 0.1 * torch.minimum(titles @ question[0], actions @ question[0])).numpy()
 
-    def _new(self, steps: Sequence[tuple[str, str]], told: Sequence[str]) -> list[tuple[str, str]]:
-        """Return the steps that repeat none of the told actions."""
-        if not told or not steps:
+    def _new(self, steps: Sequence[tuple[str, str]], known_actions: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the steps that repeat none of the known actions."""
+        if not known_actions or not steps:
             return list(steps)
-        alike = self._vectors([action for action, _ in steps]) @ self._vectors(list(told)).T
+        alike = self._vectors([action for action, _ in steps]) @ self._vectors(list(known_actions)).T
         return [step for step, most in zip(steps, alike.amax(1), strict=True) if most < SAME_ACTION]
 
     def _filled(

@@ -33,7 +33,7 @@ class FlowHead(nn.Module):
         self.leave = nn.Sequential(nn.LayerNorm(inside), nn.Linear(inside, width))
 
     def forward(self, noisy: Tensor, time: Tensor, given: Tensor) -> Tensor:
-        """Velocity ``[n, tokens, width]`` of ``noisy`` at ``time [n]`` in [0, 1]."""
+        """Predict the velocity ``[n, tokens, width]`` of ``noisy`` at ``time [n]`` in [0, 1]."""
         context = self.condition(given) + self.time(time[:, None, None])
         vectors = self.enter(noisy)
         for block in self.blocks:
@@ -42,14 +42,14 @@ class FlowHead(nn.Module):
         return found
 
     def loss(self, truth: Tensor, given: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Flow-matching loss of each state, ``[n]``."""
+        """Return the flow-matching loss of each state, ``[n]``."""
         noise = flow.noise_like(truth, seeds)
         time = flow.sample_times(seeds).to(truth)
         found = self(flow.interpolate(truth, noise, time), time, given)
         return cast(Tensor, (found - flow.velocity(truth, noise)).square().flatten(1).mean(1))
 
     def sample(self, given: Tensor, seeds: Sequence[int], *, steps: int) -> Tensor:
-        """States ``[n, tokens, width]``, one for each seed."""
+        """Draw states ``[n, tokens, width]``, one for each seed."""
         width = cast(nn.Linear, self.leave[1]).out_features
         noise = flow.noise_like(given.new_zeros(*given.shape[:2], width), seeds)
         return flow.euler(lambda noisy, time: self(noisy, time, given), noise, steps=steps)

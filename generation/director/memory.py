@@ -5,7 +5,7 @@ it, the language model has to learn what is beyond. Trained on its own stories a
 than it is, so the director is trained on what is recalled of a story when that story is left out.
 
 What a state has beyond its prediction - this kitchen, this light - belongs in part to the whole story. How
-much is told by the correlation of the left-out errors within stories, along each of their principal
+much follows from the correlation of the left-out errors within stories, along each of their principal
 directions; that share is carried on to the next step.
 """
 
@@ -29,11 +29,11 @@ MAX_WIDTH = 4096
 
 
 class Memory(nn.Module):
-    """From what is said in a step, and which step it is, to its standardised state.
+    """Regression from a step's sentence vectors and number to its standardised state.
 
     Args:
         width: of a step's sentence vectors, together.
-        places: step numbers that are told apart; later ones count as the last.
+        places: step numbers that are distinguished; later ones count as the last.
         shape: of a state, ``(tokens, width)``.
         size: steps that are kept, the first ones of the training data; with as many as there are this is
             kernel ridge regression itself, with fewer its approximation by a subset of regressors.
@@ -128,7 +128,7 @@ class Memory(nn.Module):
         self.shares.copy_((near[0] + overall) / 2)
 
     def forward(self, said: Tensor, places: Tensor) -> Tensor:
-        """States ``[n, tokens, width]`` of sentence vectors ``[n, width]`` and step numbers ``[n]``."""
+        """Recall states ``[n, tokens, width]`` of vectors ``[n, width]`` and step numbers ``[n]``."""
         likeness = _likeness(self._inputs(said, places), self.keys)
         return torch.einsum("nk,ktw->ntw", likeness, self.values) + self.mean
 
@@ -138,5 +138,5 @@ class Memory(nn.Module):
 
 
 def _likeness(one: Tensor, other: Tensor) -> Tensor:
-    """``exp(-|a - b|^2)`` of all pairs."""
+    """Return ``exp(-|a - b|^2)`` of all pairs."""
     return torch.exp(-torch.cdist(one, other).square())

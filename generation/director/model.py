@@ -108,7 +108,7 @@ class DirectorModel(Learner):
     # Training
 
     def collate(self, rows: Sequence[Row], seeds: Sequence[int]) -> Batch:
-        """Windows of ``min_context`` to ``max_context`` steps of ``stories`` rows, chosen by the seeds.
+        """Cut windows of ``min_context`` to ``max_context`` steps out of ``stories`` rows, by the seeds.
 
         Returns:
             ``kinds``, ``ids``, ``learned`` ``[batch, length]``; raw ``states``
@@ -148,7 +148,7 @@ class DirectorModel(Learner):
         return {}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss`` and its parts ``text``, ``cosine`` (1 - cos) and ``mse``, or ``text`` and ``flow``."""
+        """Return ``loss`` and its parts: ``text``, ``cosine`` (1 - cos), ``mse``; or ``text``, ``flow``."""
         states, regressed = self.statistics.standardise(batch["states"]), batch["regressed"]
         shown = states.masked_fill(batch["hidden"][:, None, None, None], 0)
         hidden = self._hidden(batch, shown)
@@ -181,7 +181,7 @@ class DirectorModel(Learner):
         }
 
     def preview(self, rows: Sequence[Row], folder: Path, *, seed: int) -> None:
-        """``stories.txt``: for each row the true actions, and those planned for the same goal."""
+        """Write ``stories.txt``: for each row the true actions, and those planned for the same goal."""
         lines: list[str] = []
         for row in rows:
             story = story_of(row)
@@ -204,7 +204,7 @@ class DirectorModel(Learner):
     def predict(
         self, stories: Sequence[Story], *, history: Literal["true", "own"], seed: int = 0
     ) -> list[Tensor]:
-        """States of steps whose texts are known.
+        """Predict states of steps whose texts are known.
 
         Args:
             stories: with texts; history ``true`` needs their raw states, too.
@@ -331,7 +331,7 @@ class DirectorModel(Learner):
         return self.sentences.encode(texts) if self.sentences else torch.zeros(0, 1)
 
     def embed(self, kinds: Tensor, ids: Tensor, states: Tensor, sentences: Tensor) -> Tensor:
-        """Vectors ``[n, length, width]``; ``states [m, tokens, width]`` are standardised, in order."""
+        """Return vectors ``[n, length, width]``; ``states [m, tokens, width]`` are standardised."""
         vectors = self.language.embedding(ids)
         if len(states):
             seen = (self.read_state(self.dropout(states)) * self._scale).flatten(0, 1)
@@ -364,7 +364,7 @@ class DirectorModel(Learner):
         return self.flow_head.sample(gathered, seeds, steps=self.options.sampling.flow_steps)
 
     def _text_loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """Mean cross-entropy over the learned tokens of each sample."""
+        """Return the mean cross-entropy over the learned tokens of each sample."""
         learned = batch["learned"][:, 1:]
         if not self.layouts.writes:
             return hidden.new_zeros(len(hidden))
@@ -377,7 +377,7 @@ class DirectorModel(Learner):
 
 
 def _order_loss(found: Tensor, truth: Tensor, owner: Tensor) -> Tensor:
-    """Of each state ``[n]``: cross-entropy of telling it from the others of its story by cosine."""
+    """Return the cross-entropy of telling each state ``[n]`` from the others of its story by cosine."""
     similarity = F.normalize(found.flatten(1), dim=1) @ F.normalize(truth.flatten(1), dim=1).T
     others = owner[:, None] != owner
     logits = (similarity / ORDER_TEMPERATURE).masked_fill(others, -torch.inf)

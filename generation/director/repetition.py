@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def overlap(text: str, other: str) -> float:
-    """Share of a text's words that stand in the other one, in [0, 1]; 0 for an empty text."""
+    """Return the share of a text's words that stand in the other one; 0 for an empty text."""
     words = set(text.lower().split())
     return len(words & set(other.lower().split())) / len(words) if words else 0.0
 
 
 def apart(state: Tensor, other: Tensor, limit: float) -> Tensor:
-    """The nearest state of the same length whose cosine with another one is at most ``limit``.
+    """Return the nearest state of the same length whose cosine with another is at most ``limit``.
 
     A state that points exactly where the other one does stays as it is: there is no way to turn it.
     """

@@ -34,12 +34,12 @@ class Resampler(nn.Module):
         self.leave = nn.Linear(width, width_out)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """``[n, any, width_in]`` to ``[n, tokens, width_out]``."""
+        """Map ``[n, any, width_in]`` to ``[n, tokens, width_out]``."""
         queries = self.queries.expand(len(vectors), -1, -1)
         found: Tensor = self.leave(self.layers(queries, self.enter(vectors)))
         return found
 
 
 def heads_for(width: int) -> int:
-    """Heads of about 64 numbers each that divide the width."""
+    """Return a number of heads of about 64 numbers each that divides the width."""
     return next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from generation.config import Backbone, Lora
+from generation.encoders.weights import loading
 from models import weights
 
 BYTES = 256
@@ -50,20 +51,20 @@ class Language:
     start: list[int]
 
     def ids(self, text: str) -> list[int]:
-        """Numbers of a text's tokens, with nothing added."""
+        """Return the numbers of a text's tokens, with nothing added."""
         return cast(list[int], self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def words(self, ids: Sequence[int]) -> str:
-        """The text of token numbers."""
+        """Return the text of token numbers."""
         return cast(str, self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Float32 logits ``[..., vocabulary]`` of hidden states ``[..., width]``."""
+        """Return float32 logits ``[..., vocabulary]`` of hidden states ``[..., width]``."""
         return cast(Tensor, self.head(hidden.to(self.head.weight.dtype)).float())
 
 
 def load_backbone(options: Backbone) -> Language:
-    """The language model that the options name, with what is to be trained marked."""
+    """Load the language model that the options name; what is trained requires gradients."""
     dtype = getattr(torch, options.dtype)
     model: Any
     tokenizer: Any
@@ -82,10 +83,11 @@ def load_backbone(options: Backbone) -> Language:
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype)
     else:
         assert options.path is not None
-        tokenizer = AutoTokenizer.from_pretrained(options.path)
-        several = getattr(AutoConfig.from_pretrained(options.path), "vision_config", None) is not None
-        auto = AutoModelForImageTextToText if several else AutoModelForCausalLM
-        model = auto.from_pretrained(options.path, dtype=dtype, use_safetensors=True)
+        with loading(f"director.backbone.path {options.path}"):
+            tokenizer = AutoTokenizer.from_pretrained(options.path)
+            several = getattr(AutoConfig.from_pretrained(options.path), "vision_config", None) is not None
+            auto = AutoModelForImageTextToText if several else AutoModelForCausalLM
+            model = auto.from_pretrained(options.path, dtype=dtype, use_safetensors=True)
     decoder = _language_half(model)
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable()
@@ -123,7 +125,7 @@ def add_lora(transformer: Any, options: Lora) -> Any:
 
 
 def choose(logits: Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
-    """The most probable token at temperature 0, else one drawn from the nucleus."""
+    """Return the most probable token at temperature 0, else one drawn from the nucleus."""
     if temperature == 0:
         return int(logits.argmax())
     probability, order = (logits.cpu() / temperature).softmax(0).sort(descending=True)
@@ -140,7 +142,7 @@ def _start(tokenizer: Any) -> list[int]:
 
 
 def _language_half(model: Any) -> nn.Module:
-    """The text decoder; a vision-language model's pictures do not come in this way."""
+    """Return the text decoder; a director shows a vision-language model no pictures."""
     inner = model.model
     half: nn.Module = getattr(inner, "language_model", inner)
     return half

@@ -71,7 +71,7 @@ class WanDecoder(StateDecoder):
         return from_network(torch.cat([self._paint(state[None], seed) for state in z]))
 
     def _paint(self, state: Tensor, seed: int) -> Tensor:
-        """One picture ``[1, 3, h, w]`` in [-1, 1] of a state ``[1, tokens, width]``."""
+        """Paint one picture ``[1, 3, h, w]`` in [-1, 1] of a state ``[1, tokens, width]``."""
         wan, vae = self._transformer.config, self._vae.config
         frame = torch.zeros(1, 3, 1, self.picture_px, self.picture_px, device=self._device)
         mean = torch.tensor(vae.latents_mean, device=self._device).view(1, -1, 1, 1, 1)
@@ -85,19 +85,19 @@ class WanDecoder(StateDecoder):
         def predict(image: Tensor, t: Tensor) -> Tensor:
             parts = [torch.cat([latents, mask, empty], dim=1), text, image]
             hidden, words, seen = (part.to(self._transformer.dtype) for part in parts)
-            told: Tensor = self._transformer(
+            velocity: Tensor = self._transformer(
                 hidden_states=hidden,
                 timestep=t.expand(1),
                 encoder_hidden_states=words,
                 encoder_hidden_states_image=seen,
             ).sample
-            return told.float()
+            return velocity.float()
 
         self._scheduler.set_timesteps(self._steps, device=self._device)
         for t in self._scheduler.timesteps:
-            told = predict(tokens, t)
+            velocity = predict(tokens, t)
             if self._guidance != 1:
-                told = guided(told, predict(torch.zeros_like(tokens), t), self._guidance)
-            latents = self._scheduler.step(told, t, latents).prev_sample
+                velocity = guided(velocity, predict(torch.zeros_like(tokens), t), self._guidance)
+            latents = self._scheduler.step(velocity, t, latents).prev_sample
         video: Tensor = self._vae.decode(latents * std + mean).sample
         return video[:, :, 0]

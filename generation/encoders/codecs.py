@@ -17,6 +17,7 @@ from torch import Tensor
 
 from generation import config
 from generation.encoders.memory import in_parts
+from generation.encoders.weights import loading
 from pipeline.platform.config import ConfigError
 
 YCC = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
@@ -81,7 +82,7 @@ class VideoCodec(ABC):
         return self.encode_levels(levels)
 
     def latent_shape(self, options: config.GeneratorSettings) -> tuple[int, int, int, int]:
-        """``(channels, f', h', w')`` of a clip of these options.
+        """Return ``(channels, f', h', w')`` of a clip of these options.
 
         Raises:
             ConfigError: the codec cannot make latents of this size.
@@ -199,9 +200,10 @@ class AutoencoderCodec(VideoCodec):
 
     @functools.cached_property
     def _model(self) -> Any:
-        model = self.kind.from_pretrained(
-            self._path, local_files_only=True, use_safetensors=True, torch_dtype=self._dtype
-        )
+        with loading(f"generator.codec.path {self._path}"):
+            model = self.kind.from_pretrained(
+                self._path, local_files_only=True, use_safetensors=True, torch_dtype=self._dtype
+            )
         return model.eval().requires_grad_(False)
 
     @torch.inference_mode()

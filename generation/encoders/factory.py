@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -49,13 +50,15 @@ def state_difference(one: State, other: State) -> str | None:
 
 
 def load_encoder(options: State) -> StateEncoder:
-    """The encoder of ``options.family``.
+    """Load the encoder of ``options.family``.
 
     Raises:
-        ConfigError: ``state.tokens`` or ``state.width`` is not what the weights give.
+        ConfigError: the weights cannot be loaded, or give another number than ``state.tokens`` or
+            ``state.width``.
     """
     new_encoder, _ = _classes(options)
-    encoder = new_encoder(options)
+    with _loading(options):
+        encoder = new_encoder(options)
     if (options.tokens, options.width) != (encoder.tokens, encoder.width):
         raise ConfigError(
             f"state.tokens and state.width are {options.tokens} and {options.width}, but {encoder.name} "
@@ -78,8 +81,17 @@ def load_decoder(options: State, *, trained: Path | None) -> StateDecoder:
     """
     _, new_decoder = _classes(options)
     rolling = options.family == "siglip_flux" and trained is not None and (trained / WEIGHTS).is_file()
-    decoder = _trained(options, trained) if new_decoder is None or rolling else new_decoder(options)
+    with _loading(options):
+        decoder = _trained(options, trained) if new_decoder is None or rolling else new_decoder(options)
     return decoder if options.aspect == 1 else StretchedDecoder(decoder, options.aspect)
+
+
+def _loading(options: State) -> AbstractContextManager[None]:
+    # With PyTorch, which takes a second to import.
+    from generation.encoders.weights import loading
+
+    folders = {"state.path": options.path, "state.base": options.base}
+    return loading(", ".join(f"{key} {folder}" for key, folder in folders.items() if folder) or "state")
 
 
 def _classes(options: State) -> tuple[NewEncoder, NewDecoder | None]:

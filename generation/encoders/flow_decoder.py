@@ -3,9 +3,9 @@
 A diffusers U-Net works on pixels (family imagenet) or on AutoencoderKL's latents (family clip_vae). The
 standardised state reaches it twice: as tokens for its cross-attention, and all together beside the time.
 A share of the states is replaced by learned tokens, which gives the unconditional half of classifier-free
-guidance. The network tells the clean picture and the loss is that of the velocity which follows from it (Li
-and He 2025, arXiv 2511.13720): after minutes of training this paints blurred pictures, where a network that
-tells the velocity itself still paints noise.
+guidance. The network predicts the clean picture, and the loss is that of the velocity that follows from it
+(Li and He 2025, arXiv 2511.13720): after minutes of training this paints blurred pictures, where a network
+that predicts the velocity itself still paints noise.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class FlowDecoder(TrainedDecoder):
         }
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Squared error of the velocity: ``loss`` ``[batch]``. See :meth:`Learner.forward`."""
+        """Return the squared error of the velocity, ``loss [batch]``. See :meth:`Learner.forward`."""
         clean = self._clean(batch["picture"])
         noisy = flow.interpolate(clean, batch["noise"], batch["time"])
-        told = self._told(noisy, batch["time"], self._context(batch["state"], batch["keep"]))
-        error = (told.float() - clean).square().flatten(1).mean(dim=1)
+        found = self._predicted(noisy, batch["time"], self._context(batch["state"], batch["keep"]))
+        error = (found.float() - clean).square().flatten(1).mean(dim=1)
         return {"loss": error / batch["time"].clamp_min(LEAST_TIME).square()}
 
     @torch.no_grad()
@@ -100,7 +100,7 @@ class FlowDecoder(TrainedDecoder):
         return self.decode(torch.stack([torch.as_tensor(row["state"]) for row in rows]), seed=seed)
 
     def _space(self, state: State, options: Decoder) -> tuple[int, int, int]:
-        """Channels, height, width of what is painted."""
+        """Return channels, height and width of the space that is painted in."""
         if self.vae is not None:
             shape = latent_shape(self.vae, state.picture_px)
         else:
@@ -119,7 +119,7 @@ class FlowDecoder(TrainedDecoder):
         return shape
 
     def _clean(self, pictures: Tensor) -> Tensor:
-        """uint8 ``[n, h, w, 3]`` to the space that is painted in."""
+        """Map uint8 ``[n, h, w, 3]`` to the space that is painted in."""
         images = to_network(pictures)
         if self.vae is None:
             return functional.pixel_unshuffle(images, self.options.patch)
@@ -129,25 +129,25 @@ class FlowDecoder(TrainedDecoder):
         return scaled
 
     def _pictures(self, clean: Tensor) -> Pictures:
-        """The inverse of :meth:`_clean`."""
+        """Invert :meth:`_clean`."""
         if self.vae is None:
             return from_network(functional.pixel_shuffle(clean, self.options.patch))
         latents = clean / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
         return from_network(self.vae.decode(latents).sample)
 
     def _context(self, states: Tensor, keep: Tensor) -> Tensor:
-        """Tokens ``[n, tokens x state_tokens, channels]``; where ``keep`` is false, those of no state."""
+        """Return tokens ``[n, tokens x state_tokens, channels]``; without ``keep``, those of no state."""
         tokens = self.project(self.statistics.standardise(states))
         tokens = tokens.reshape(len(states), -1, self.no_state.shape[-1])
         context: Tensor = self.norm(torch.where(keep[:, None, None], tokens, self.no_state))
         return context
 
-    def _told(self, noisy: Tensor, time: Tensor, context: Tensor) -> Tensor:
-        """The clean picture or latents, as far as noise and context tell it."""
-        told: Tensor = self.unet(
+    def _predicted(self, noisy: Tensor, time: Tensor, context: Tensor) -> Tensor:
+        """Predict the clean picture or latents from noise and context."""
+        found: Tensor = self.unet(
             noisy, time * TIME_SCALE, encoder_hidden_states=context, class_labels=context.flatten(1)
         ).sample
-        return told
+        return found
 
     def _paint(self, z: Tensor, seed: int) -> Pictures:
         device = self.no_state.device
@@ -158,11 +158,11 @@ class FlowDecoder(TrainedDecoder):
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             if self.options.guidance == 1:
-                told = self._told(x, t, context[:many])
+                found = self._predicted(x, t, context[:many])
             else:
-                both = self._told(torch.cat([x, x]), torch.cat([t, t]), context)
-                told = flow.guided(both[:many], both[many:], self.options.guidance)
-            return (x - told) / t[0]
+                both = self._predicted(torch.cat([x, x]), torch.cat([t, t]), context)
+                found = flow.guided(both[:many], both[many:], self.options.guidance)
+            return (x - found) / t[0]
 
         training = self.training
         self.eval()
@@ -174,7 +174,7 @@ class FlowDecoder(TrainedDecoder):
 
 
 def _unet(shape: tuple[int, int, int], options: Decoder, *, tokens: int) -> UNet2DConditionModel:
-    """Plain convolutions at the finest level, cross-attention at the others.
+    """Build a U-Net: plain convolutions at the finest level, cross-attention at the others.
 
     ``attention_head_dim`` is the number of heads: the library keeps the name for old weights.
     """

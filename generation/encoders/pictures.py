@@ -33,7 +33,7 @@ def fitted(images: Pictures, height_px: int, width_px: int) -> Pictures:
 
 
 def square(images: Pictures, side_px: int) -> Pictures:
-    """The central squares ``[n, side_px, side_px, 3]`` of pictures of any one size."""
+    """Return the central squares ``[n, side_px, side_px, 3]`` of pictures of any one size."""
     return fitted(images, side_px, side_px)
 
 
@@ -46,11 +46,11 @@ def resized(images: Pictures, height_px: int, width_px: int) -> Pictures:
 
 
 def to_network(images: Pictures | Tensor) -> Tensor:
-    """RGB pictures to float32 ``[n, 3, height, width]`` in [-1, 1]."""
+    """Map RGB pictures to float32 ``[n, 3, height, width]`` in [-1, 1]."""
     return torch.as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def from_network(tensor: Tensor) -> Pictures:
-    """The inverse of :func:`to_network`; what lies outside of [-1, 1] is cut off."""
+    """Invert :func:`to_network`; values outside of [-1, 1] are clipped."""
     levels = ((tensor.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

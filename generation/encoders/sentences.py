@@ -25,7 +25,7 @@ class TextVectors(Protocol):
     width: int
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """``[n, width]``, each of about unit variance."""
+        """Return vectors ``[n, width]``, each of about unit variance."""
 
 
 class Remembered(ABC):
@@ -45,7 +45,7 @@ class Remembered(ABC):
 
     @abstractmethod
     def _read(self, texts: Sequence[str]) -> Tensor:
-        """``[n, width]`` of texts that were not read before."""
+        """Encode texts that were not read before, ``[n, width]``."""
 
 
 class MeanOfMiniLM(Remembered):
@@ -96,13 +96,13 @@ class SideBySide:
 
 @functools.cache
 def load_sentences(name: Literal["minilm", "smollm2", "both"]) -> TextVectors:
-    """The encoder of a recipe's ``director.sentences``; one for the process, with what it remembers."""
+    """Load the encoder of a recipe's ``director.sentences``, once a process; it remembers its texts."""
     if name == "both":
         return SideBySide(MeanOfMiniLM(), SmolLM2())
     return MeanOfMiniLM() if name == "minilm" else SmolLM2()
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    """Length such that the numbers' variance is one."""
+    """Scale vectors so that the variance of their numbers is one."""
     unit: Tensor = F.normalize(vectors, dim=1) * vectors.shape[1] ** 0.5
     return unit

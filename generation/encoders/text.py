@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForTextEncoding, AutoTokenizer, PreTrainedTokenizerBase
 
 from generation import config
+from generation.encoders.weights import loading
 from models.weights import minilm
 from pipeline.platform.config import ConfigError
 
@@ -39,20 +40,22 @@ class CaptionEncoder:
 
     @functools.cached_property
     def _model(self) -> nn.Module:
-        model: nn.Module = AutoModelForTextEncoding.from_pretrained(
-            self._path, local_files_only=True, use_safetensors=True, dtype="auto"
-        )
+        with loading(f"generator.text.path {self._path}"):
+            model: nn.Module = AutoModelForTextEncoding.from_pretrained(
+                self._path, local_files_only=True, use_safetensors=True, dtype="auto"
+            )
         return model.eval().requires_grad_(False)
 
     @functools.cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         beside = self._path.parent / "tokenizer"
         folder = beside if beside.is_dir() else self._path
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with loading(f"generator.text.path {self._path}"):
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     @torch.inference_mode()
     def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens of each caption.
+        """Encode each caption.
 
         Returns:
             float32 tokens ``[n, max_tokens, width]``, zero beyond a caption's end, and the mask
@@ -80,5 +83,5 @@ class CaptionEncoder:
 
 
 def load_text(options: config.TextEncoder, *, device: str | torch.device = "cpu") -> CaptionEncoder:
-    """The text encoder that the recipe names: the packaged MiniLM, or a folder's (UMT5, T5, CLIP, BERT)."""
+    """Return the recipe's text encoder: the packaged MiniLM, or a folder's (UMT5, T5, CLIP, BERT)."""
     return CaptionEncoder(options.path or minilm(), max_tokens=options.max_tokens, device=device)

@@ -20,12 +20,12 @@ SMALLER = "state.path's autoencoder; lower state.picture_px"
 
 
 def load_vae(path: Path) -> AutoencoderKL:
-    """The autoencoder in the folder ``vae`` of a diffusers pipeline, in float32."""
+    """Load the autoencoder in the folder ``vae`` of a diffusers pipeline, in float32."""
     return AutoencoderKL.from_pretrained(path, subfolder="vae", use_safetensors=True, local_files_only=True)
 
 
 def latent_shape(vae: AutoencoderKL, picture_px: int) -> tuple[int, int, int]:
-    """Channels, height and width of a picture's latents.
+    """Return channels, height and width of a picture's latents.
 
     Raises:
         ConfigError: the autoencoder cannot divide ``picture_px``.

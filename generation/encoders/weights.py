@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from models.files import sha256_of
 from pipeline.platform.config import ConfigError
@@ -34,6 +37,20 @@ def description(folder: Path, name: str, *, option: str, of: str) -> dict[str, A
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{option}: {file} is damaged ({error}); put the weights there again") from error
+
+
+@contextmanager
+def loading(option: str) -> Iterator[None]:
+    """Report weights that cannot be loaded under the option that names them.
+
+    Raises:
+        ConfigError: files are missing or damaged.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise ConfigError(f"{option}: cannot be loaded: {first_line}") from error
 
 
 def named(family: str, folder: Path) -> str:

@@ -37,7 +37,7 @@ FORM = Form(
 
 
 def write_film_sheet(films: Sequence[Film], out: Path, *, seed: int) -> str:
-    """A sheet of films, of one system or several, and its key; returns the sheet's identity."""
+    """Write a sheet of films, of one system or several, and its key; return the sheet's identity."""
     items = [
         Item(
             text=film.goal,
@@ -56,7 +56,7 @@ def write_film_sheet(films: Sequence[Film], out: Path, *, seed: int) -> str:
 
 
 def rated_figures(paths: Sequence[Path], key: Path, *, seed: int) -> list[Figure]:
-    """One figure for each system and scale, over all raters; intervals are over films.
+    """Return one figure for each system and scale, over all raters; intervals are over films.
 
     Raises:
         RatingError: see :func:`pipeline.evaluation.rating_sheet.read_ratings`.

@@ -126,7 +126,7 @@ def film_figures(
     clip: ClipModel | None,
     seed: int,
 ) -> list[Figure]:
-    """Figures of the films of one system.
+    """Return figures of the films of one system.
 
     Args:
         network: sees the shots for the consistency between them.

@@ -24,7 +24,7 @@ Features = NDArray[np.floating]
 
 
 def frechet_distance(made: Features, real: Features) -> float:
-    """Squared Fréchet distance of features ``[n, d]`` and ``[m, d]``, as FID and FVD are stated.
+    """Return squared Fréchet distance of features ``[n, d]`` and ``[m, d]``, as FID and FVD are stated.
 
     Raises:
         ValueError: fewer than two samples in a set, different widths, or numbers that are not finite.
@@ -51,7 +51,7 @@ def frechet_distance(made: Features, real: Features) -> float:
 def frechet_estimate(
     made: Features, real: Features, made_groups: Sequence[str], real_groups: Sequence[str], *, seed: int = 0
 ) -> Estimate:
-    """The distance and its interval over groups.
+    """Return the distance and its interval over groups.
 
     Groups that both sets hold (clips made after real ones) are left out of both together.
 
@@ -81,6 +81,6 @@ def few_samples(made: int, real: int, width: int) -> str:
 
 
 def _root(centred: NDArray[np.float64]) -> NDArray[np.float64]:
-    """R ``[min(n, d), d]`` such that R'R is the covariance of centred samples ``[n, d]``."""
+    """Return R ``[min(n, d), d]`` such that R'R is the covariance of centred samples ``[n, d]``."""
     scaled: NDArray[np.float64] = centred / np.sqrt(len(centred) - 1)
     return scaled if len(scaled) <= scaled.shape[1] else np.asarray(np.linalg.qr(scaled, mode="r"))

@@ -75,7 +75,7 @@ class Instruments:
 
 
 def read_clips(rows: Sequence[Row], generator: GeneratorModel) -> list[RealClip]:
-    """Real clips of rows, as the generator's codec shows their latents."""
+    """Return the real clips of rows, as the generator's codec decodes their latents."""
     clips = []
     for row in rows:
         tensors = load(row["tensors"])
@@ -128,7 +128,7 @@ def _absent(variant: str, why: str) -> Figure:
 def make(
     generator: GeneratorModel, clips: Sequence[RealClip], variant: Variant, *, seed: int
 ) -> list[Pictures]:
-    """The clips made again; clip ``i`` is drawn from ``seed + i``."""
+    """Generate the clips again; clip ``i`` is drawn from ``seed + i``."""
     made: list[Pictures] = []
     for start in range(0, len(clips), CLIPS_AT_ONCE):
         some = clips[start : start + CLIPS_AT_ONCE]
@@ -150,7 +150,7 @@ def inverse_figures(
     *,
     seed: int,
 ) -> list[Figure]:
-    """All figures of all variants, after those of the real clips; intervals are over videos."""
+    """Return all figures of all variants, after those of the real clips; intervals are over videos."""
     real = [clip.video for clip in clips]
     asked, figures = variants(generator, clips, foreseen)
     features = [network.features(real) for network in instruments.videos]
@@ -177,7 +177,7 @@ def distance(
     *,
     seed: int,
 ) -> Figure:
-    """A Fréchet distance as a figure, under the name of its network."""
+    """Return a Fréchet distance as a figure, under the name of its network."""
     if min(len(made), len(real)) < 2:
         why = f"needs at least 2 clips on both sides, there are {len(made)} made and {len(real)} real"
         return missing(of, network.distance, why)

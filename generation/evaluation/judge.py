@@ -67,7 +67,7 @@ def question(film: Film) -> Question:
 
 
 def judged_figures(of: str, judgements: Sequence[FilmJudgement], *, judge: str, seed: int) -> list[Figure]:
-    """One figure a scale; films without a usable answer are counted in the note."""
+    """Return one figure a scale; films without a usable answer are counted in the note."""
     judged = {each.film: each.scores for each in judgements if each.scores is not None}
     failed = [f"{each.film}: {each.problem}" for each in judgements if each.scores is None]
     note = f"{LOWEST} to {HIGHEST}, judged by {judge}"
@@ -90,7 +90,7 @@ def judged_figures(of: str, judgements: Sequence[FilmJudgement], *, judge: str, 
 
 
 def scale_name(scale: str, by: str) -> str:
-    """As it stands in the table."""
+    """Return a scale's name in the table."""
     return f"{scale.replace('_', ' ')} ({by})"
 
 

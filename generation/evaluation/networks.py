@@ -24,7 +24,7 @@ class PictureNetwork(Protocol):
     name: str
 
     def encode(self, images: Pictures) -> Tensor:
-        """Features ``[n, ...]`` of pictures ``[n, height, width, 3]``."""
+        """Return features ``[n, ...]`` of pictures ``[n, height, width, 3]``."""
 
 
 class VideoNetwork(Protocol):
@@ -37,7 +37,7 @@ class VideoNetwork(Protocol):
     distance: str
 
     def features(self, videos: Sequence[Pictures]) -> NDArray[np.float64]:
-        """``[n, d]`` of clips, each ``[frames, height, width, 3]`` in RGB, of at least two frames."""
+        """Return features ``[n, d]`` of RGB clips ``[frames, height, width, 3]`` of two frames or more."""
 
 
 class VideoFeatures:

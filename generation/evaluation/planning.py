@@ -74,7 +74,7 @@ def foresee(director: DirectorModel, rows: Sequence[Row], *, seed: int) -> dict[
 def _foresight(
     director: DirectorModel, stories: list[Story], true: list[States], owners: list[str], seed: int
 ) -> list[Figure]:
-    """The true history and the step's texts are given; its state is foreseen."""
+    """Measure the state predicted from the true history and the step's texts."""
     with_truth, alone = [], []
     for start in range(0, len(stories), STORIES_AT_ONCE):
         some = stories[start : start + STORIES_AT_ONCE]
@@ -121,7 +121,7 @@ def _foresight(
 def _plans(
     director: DirectorModel, stories: list[Story], true: list[States], owners: list[str], seed: int
 ) -> list[Figure]:
-    """Only the goal and the number of steps are given."""
+    """Measure plans made from the goal and the number of steps alone."""
     plans = [
         list(director.plan(story.goal, steps=len(story.steps), seed=seed)) for story in stories
     ]  # fmt: skip

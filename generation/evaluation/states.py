@@ -20,7 +20,7 @@ MAX_ASSIGNED = 12
 
 
 def mse(pred: Floats, true: Floats) -> Scores:
-    """Mean squared error of each row, ``[n]``, of ``[n, d]`` and ``[n, d]``."""
+    """Return mean squared error of each row, ``[n]``, of ``[n, d]`` and ``[n, d]``."""
     made, real = _finite(pred), _finite(true)
     _same_shape(made, real)
     difference: Scores = np.square(made - real).mean(axis=-1)
@@ -28,7 +28,7 @@ def mse(pred: Floats, true: Floats) -> Scores:
 
 
 def cosine(pred: Floats, true: Floats) -> Scores:
-    """Cosine of each pair of rows, ``[n]``, of ``[n, d]`` and ``[n, d]``; 0 where either is zero."""
+    """Return cosine of each pair of rows, ``[n]``, of ``[n, d]`` and ``[n, d]``; 0 where either is zero."""
     _same_shape(pred, true)
     similarity: Scores = np.einsum("...d,...d->...", unit(pred), unit(true))
     return similarity
@@ -94,7 +94,7 @@ def assignment_exact(similarity: Floats) -> Scores:
 
 
 def _best_assignments(score: Scores) -> tuple[Scores, Scores]:
-    """Largest sum over permutations of ``[v, k, k]``, and how many permutations reach it, ``[v]`` each.
+    """Return the largest sum over permutations of ``[v, k, k]``, and how many reach it, ``[v]`` each.
 
     Dynamic programming over the sets of columns that the first rows have taken.
     """
@@ -124,7 +124,7 @@ def _places(similarity: Floats, index: NDArray[np.integer]) -> tuple[Scores, Sco
 
 
 def unit(states: Floats) -> Scores:
-    """States ``[..., d]`` of length one; zero stays zero."""
+    """Return states ``[..., d]`` of length one; zero stays zero."""
     values = _finite(states)
     length = np.linalg.norm(values, axis=-1, keepdims=True)
     scaled: Scores = values / np.where(length > 0, length, 1.0)

@@ -31,7 +31,7 @@ class Consistency:
 
 
 def consistency(states: Floats) -> Consistency:
-    """Cross-shot consistency of states ``[steps, d]`` in order."""
+    """Return cross-shot consistency of states ``[steps, d]`` in order."""
     if len(states) < 2:
         return Consistency(None, None)
     first = np.broadcast_to(states[:1], states[1:].shape)
@@ -42,7 +42,7 @@ def consistency(states: Floats) -> Consistency:
 
 
 def state_repetition(states: Floats, *, limit: float = REPEATED_STATE) -> float | None:
-    """Share of the later steps whose state has a cosine of ``limit`` or more with an earlier one.
+    """Return the share of later steps whose state has a cosine of ``limit`` or more with an earlier one.
 
     States are ``[steps, d]``; None of one step.
     """
@@ -55,7 +55,7 @@ def state_repetition(states: Floats, *, limit: float = REPEATED_STATE) -> float 
 
 
 def order(similarity: Floats) -> float | None:
-    """Kendall's tau-b between the order of the predicted steps and of the true steps they resemble most.
+    """Return Kendall's tau-b of the predicted steps and of the true steps they resemble most.
 
     Each predicted step stands where its most similar true step stands, at the mean place of several that
     are equally similar. Predictions that all stand at one place have no order and get 0.
@@ -86,7 +86,7 @@ def coherence_figures(
     note: str,
     seed: int,
 ) -> list[Figure]:
-    """Consistency and repetition of several stories.
+    """Return consistency and repetition of several stories.
 
     Args:
         actions: of each story's steps.

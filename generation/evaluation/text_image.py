@@ -52,13 +52,13 @@ class ClipModel:
         self._model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
 
     def encode(self, images: Pictures) -> Tensor:
-        """Unit embeddings ``[n, d]`` of pictures ``[n, height, width, 3]``."""
+        """Return unit embeddings ``[n, d]`` of pictures ``[n, height, width, 3]``."""
         with torch.inference_mode():
             pixels = self._prepare(list(images), return_tensors="pt")
             return _unit(self._model.get_image_features(**pixels).pooler_output)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit embeddings ``[n, d]``; what is longer than the model reads is cut, see :meth:`cut`."""
+        """Return unit embeddings ``[n, d]``; texts longer than the model reads are cut, see :meth:`cut`."""
         tokens = self._tokenizer(
             list(texts),
             padding=self._padding,
@@ -79,12 +79,12 @@ class ClipModel:
         return self.name + (f"; {cut} of {len(texts)} texts longer than it reads" if cut else "")
 
     def frames(self, video: Pictures) -> Tensor:
-        """Unit embeddings ``[FRAMES, d]`` of frames spread over a clip ``[f, height, width, 3]``."""
+        """Return unit embeddings ``[FRAMES, d]`` of frames spread over a clip ``[f, height, width, 3]``."""
         return self.encode(video[evenly(len(video), FRAMES)])
 
 
 def clip_t(clip: ClipModel, texts: Sequence[str], videos: Sequence[Pictures]) -> NDArray[np.float64]:
-    """CLIP-T of each clip, ``[n]``: mean over frames of 100 x cosine with its text."""
+    """Return CLIP-T of each clip, ``[n]``: mean over frames of 100 x cosine with its text."""
     found = [
         (clip.frames(video) @ words).mean()
         for video, words in zip(videos, clip.encode_texts(texts), strict=True)
@@ -93,7 +93,7 @@ def clip_t(clip: ClipModel, texts: Sequence[str], videos: Sequence[Pictures]) ->
 
 
 def clip_i(clip: ClipModel, made: Sequence[Pictures], real: Sequence[Pictures]) -> NDArray[np.float64]:
-    """CLIP-I of each pair of clips, ``[n]``: mean over frames at the same place of 100 x cosine.
+    """Return CLIP-I of each pair, ``[n]``: mean over frames at the same place of 100 x cosine.
 
     A single picture is a clip of one frame: every frame of the other clip is compared with it.
     """

@@ -81,7 +81,7 @@ def write_clip(
 
 
 def mp4_key(path: Path) -> str | None:
-    """The key of a file of ours; None where there is none."""
+    """Return the key of a file of ours; None where there is none."""
     try:
         with open_media(path) as container:
             return container.metadata.get(KEY)
@@ -90,14 +90,14 @@ def mp4_key(path: Path) -> str | None:
 
 
 def duration_of(path: Path) -> float:
-    """Length of a clip's pictures in seconds."""
+    """Return length of a clip's pictures in seconds."""
     with open_media(path) as container:
         stream = container.streams.video[0]
         return float((stream.duration or 0) * (stream.time_base or 0))
 
 
 def clip_frames(path: Path) -> list[Picture]:
-    """All frames of a clip, RGB."""
+    """Return all frames of a clip, RGB."""
     with open_media(path) as container:
         arrays = (frame.picture.to_ndarray(format="rgb24") for frame in frames(container))
         return [array.astype(np.uint8, copy=False) for array in arrays]
@@ -168,7 +168,7 @@ def _join_sound(
 
 
 def as_srt(chapters: Sequence[Chapter]) -> str:
-    """The subtitles as a SubRip file."""
+    """Return the subtitles as a SubRip file."""
     blocks = (
         f"{number}\n{_clock(chapter.start_s)} --> {_clock(chapter.end_s)}\n{chapter.text}\n"
         for number, chapter in enumerate(chapters, start=1)

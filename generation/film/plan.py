@@ -149,7 +149,7 @@ class Plan:
         if not (step.edited and step.action == action):
             step.action, step.caption, step.edited = action, "", True
             self.film = None
-            # States are predicted anew from the edited step on, so its pictures and those after it are old.
+            # From the edited step on, states are predicted again and pictures are outdated.
             for later in self.steps[number - 1 :]:
                 later.keyframe, later.clips = None, []
 

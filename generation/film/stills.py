@@ -1,4 +1,4 @@
-"""Still pictures: opening those of strangers, keeping key frames, and the contact sheet of a film."""
+"""Still pictures: untrusted ones, key frames with their keys, and the contact sheet of a film."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def write_png(path: Path, picture: Picture, key: str) -> None:
 
 
 def png_key(path: Path) -> str | None:
-    """The key of a picture of ours; None where there is none."""
+    """Return the key of a picture of ours; None where there is none."""
     try:
         with Image.open(path, formats=("PNG",)) as image:
             key = image.info.get(KEY)
@@ -99,7 +99,7 @@ class SheetRow:
 
 
 def contact_sheet(heading: str, rows: Sequence[SheetRow]) -> Picture:
-    """One picture of a whole film: a row for each step, its pictures under its words."""
+    """Draw one picture of a whole film: a row for each step, its pictures under its words."""
     font, small = ImageFont.load_default(TEXT_PX + 2), ImageFont.load_default(TEXT_PX)
     most = max(len(row.pictures) for row in rows)
     width = MARGIN_PX + most * (TILE_PX + MARGIN_PX)

@@ -16,7 +16,7 @@ from generation.core.flow import noise_like, stream
 
 
 def regularise(z: Tensor, seeds: Sequence[int], options: config.Regulariser, *, group: int) -> Tensor:
-    """``S(M(z + eps))`` of standardised states; for training only.
+    """Return ``S(M(z + eps))`` of standardised states; for training only.
 
     It acts on the states themselves, before any learned projection, which could undo it.
 
@@ -60,14 +60,14 @@ def regularise(z: Tensor, seeds: Sequence[int], options: config.Regulariser, *, 
 
 
 def _chosen(z: Tensor, seeds: Sequence[int], purpose: str, share: float, of: str) -> Tensor:
-    """Bool ``[n, tokens]``, drawn for each token or for each sample as a whole."""
+    """Draw a bool ``[n, tokens]``, for each token or for each sample as a whole."""
     count = z.shape[1] if of == "tokens" else 1
     rows = [torch.rand(count, generator=stream(seed, purpose)) < share for seed in seeds]
     return torch.stack(rows).expand(-1, z.shape[1])
 
 
 def _cycle(places: Tensor, generator: torch.Generator) -> Tensor:
-    """For each place another one, all on one random cycle; a single place keeps its own."""
+    """Return another place for each, all on one random cycle; a single place keeps its own."""
     order = torch.randperm(len(places), generator=generator)
     source = torch.empty_like(places)
     source[order] = places[order.roll(1)]

@@ -9,7 +9,7 @@ from typing import Any
 from generation import config
 from generation.encoders.backbones import add_lora
 from generation.encoders.codecs import VideoCodec
-from generation.encoders.weights import description
+from generation.encoders.weights import description, loading
 from generation.generator.backbone import VideoBackbone
 from generation.generator.ltx import LtxBackbone
 from generation.generator.wan import NewWan, WanBackbone
@@ -57,7 +57,9 @@ def _loaded(
             options.transformer, codec, latent_shape,
             text_width=text_width, keyframe=options.condition == "keyframe",
         )  # fmt: skip
-    return FAMILIES[_loaded_class(folder)](options, codec)
+    load = FAMILIES[_loaded_class(folder)]
+    with loading(f"generator.transformer.path {folder}"):
+        return load(options, codec)
 
 
 def _loaded_class(folder: Path) -> str:

@@ -138,7 +138,7 @@ class GeneratorModel(Learner):
         return batch
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Squared error of the velocity, mean over each clip's latents."""
+        """Return squared error of the velocity, mean over each clip's latents."""
         self._fill_constants()
         # Sharded training casts its inputs; times and targets stay exact.
         latents, seeds = batch["latents"].float(), batch["seeds"].tolist()
@@ -174,7 +174,7 @@ class GeneratorModel(Learner):
         start: Tensor | None = None,
         start_share: float = 0.5,
     ) -> Videos:
-        """Clips ``[n, frames, height, width, 3]`` in RGB.
+        """Generate clips ``[n, frames, height, width, 3]`` in RGB.
 
         Args:
             captions: one for each clip.
@@ -241,7 +241,7 @@ class GeneratorModel(Learner):
         return clip, None
 
     def preview(self, rows: Sequence[Row], folder: Path, *, seed: int) -> None:
-        """One mp4 a row, named by its ``clip_id``: left the true clip, right the generated one."""
+        """Write an mp4 a row, named by its ``clip_id``: left the true clip, right the generated one."""
         batch = self.collate(rows, range(seed, seed + len(rows)))
         self.codec.device = device = self.null_text.device
         latents = batch["latents"].to(device)
@@ -412,5 +412,5 @@ def _check(
 
 
 def _group(options: config.GeneratorSettings) -> int:
-    """Rows that are together whatever the number of processes is: of one lane, in one accumulated part."""
+    """Return how many rows of one lane are together in a part, whatever the number of processes."""
     return options.train.batch_size // (options.train.lanes * options.train.accumulate)

@@ -58,7 +58,7 @@ class Batches(Protocol):
 
 
 def row_seed(*parts: int) -> int:
-    """A seed below 2^63 from some numbers; any change of them gives an unrelated one."""
+    """Return a seed below 2^63 from some numbers; any change of them gives an unrelated one."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -451,7 +451,7 @@ def refuse_changed(checkpoint: Path, before: Mapping[str, Any], after: Mapping[s
     if changed:
         raise ConfigError(
             f"{checkpoint} was made with another recipe ({'; '.join(changed[:5])}): name another "
-            f"folder for MODELS, or delete {checkpoint.parent} to start anew"
+            f"folder for MODELS, or delete {checkpoint.parent} to start again"
         )
 
 
@@ -472,7 +472,7 @@ class _Collated(Dataset[list[Batch]]):
 
 
 def _rate(step: int, options: Train) -> float:
-    """Share of ``lr``: linear warm-up, then half a cosine down to 0."""
+    """Return share of ``lr``: linear warm-up, then half a cosine down to 0."""
     if step < options.warmup_steps:
         return step / options.warmup_steps
     share = (step - options.warmup_steps) / max(1, options.steps - options.warmup_steps)

@@ -70,7 +70,7 @@ def train_on_ray(work: Callable[[], None], options: Train, folder: Path) -> None
                     raise cause from None
             raise
         finally:
-            # Ray Train leaves its own handler behind, which starts Ray anew at the next Ctrl-C.
+            # Ray Train leaves its own handler behind, which starts Ray again at the next Ctrl-C.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, interrupts)
 

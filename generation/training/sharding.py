@@ -20,7 +20,7 @@ from generation.core.shards import load_shards, save_shards, shapes_in
 
 
 def sharded(learner: Learner, options: Train) -> Any:
-    """FSDP: a group for each layer that its library calls indivisible, one for the rest."""
+    """Shard by FSDP: a group for each layer that its library calls indivisible, one for the rest."""
     # Takes seconds to import, and few runs need it.
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 

@@ -16,6 +16,13 @@ def test_setting_one_value_of_a_training_leaves_the_others(model: str) -> None:
     assert changed == usual.model_copy(update={"steps": 7})
 
 
+def test_words_that_yaml_reads_as_false_are_words_here() -> None:
+    settings = ["generator.retrieval=off", "generator.train.precision=no", "captioner.precision=no"]
+    recipe = load(None, settings, Recipe).config
+    assert (recipe.generator.retrieval, recipe.generator.train.precision) == ("off", "no")
+    assert recipe.captioner.precision == "no"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

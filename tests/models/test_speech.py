@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
 from examples.media import SAMPLE_RATE as VOICE_RATE
 from examples.media import speak
-from models.speech import FasterWhisper, divided, snap_to_voice
+from models.errors import MissingWeightsError
+from models.speech import FasterWhisper, divided, model_folder, snap_to_voice
 from models.spoken import Heard, SpokenWord
 
 VOICE = [(1.0, 3.0), (5.0, 8.0), (8.5, 9.0)]
@@ -98,6 +101,12 @@ def said(text: str, voice: str = "en-us") -> np.ndarray:
 )
 def test_where_nobody_speaks_no_word_is_made_up(samples: np.ndarray, recogniser: FasterWhisper) -> None:
     assert recogniser.hear(samples) == Heard(language="", words=[])
+
+
+def test_a_model_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(MissingWeightsError, match=r"transcribe\.model .*nowhere: .* base or tiny\.en"):
+        model_folder(str(tmp_path / "nowhere"))
+    assert model_folder(str(tmp_path)) == tmp_path
 
 
 def test_what_is_written_for_a_tune_is_taken_out_again(multilingual: FasterWhisper) -> None:

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 import torch
+from ray.exceptions import RayTaskError
 from safetensors.torch import load
 
 from generation.config import Features, GeneratorSettings, Recipe, State
 from generation.core.states import Statistics
 from generation.core.story import prompt_of
 from generation.data import maker as feature_maker
+from generation.data import ray_features
 from generation.data.features import make_features
 from generation.data.files import pack, unpack
 from generation.data.maker import clip_times
@@ -158,6 +161,25 @@ def test_videos_are_held_out_as_a_whole_and_out_of_the_statistics(dataset: Path,
     states = [load(row["tensors"])["state"].float() for row in read_rows(made, TRAIN)]
     statistics = Statistics.load(made / "statistics.safetensors")
     torch.testing.assert_close(statistics.mean, torch.stack(states).mean(dim=0))
+
+
+def test_weights_that_are_not_there_are_named_and_no_video_is_blamed(dataset: Path, tmp_path: Path) -> None:
+    state = State(family="clip_unclip", path=tmp_path / "nowhere", width=24)
+    recipe = RECIPE.model_copy(update={"state": state})
+    with pytest.raises(ConfigError, match=r"state\.path .*nowhere: cannot be loaded"):
+        make_features("director", dataset, tmp_path, recipe, runner="local")
+
+
+def test_an_error_of_a_ray_worker_is_reported_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    cause = ConfigError("state.path /nowhere: cannot be loaded")
+
+    def failed(result: object) -> object:
+        raise RayTaskError("make", "Traceback of the worker", cause)
+
+    monkeypatch.setattr(ray, "get", failed)
+    with pytest.raises(FeatureError) as caught:
+        ray_features._get(None)
+    assert str(caught.value) == str(cause)
 
 
 def test_holding_all_videos_out_names_the_option(dataset: Path, tmp_path: Path) -> None:
