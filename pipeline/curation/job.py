@@ -163,6 +163,7 @@ class _Job:
     ) -> None:
         self.spent: str | None = None
         self._output, self._config, self._run, self._version = output, config, run, version
+        self._scratch = output / SCRATCH
         self._started = started
         self._ledger = Ledger(output / LEDGER)
         # The budget may be larger than that of the run which spent it.
@@ -189,17 +190,16 @@ class _Job:
             else:
                 rows.add(source.video())
                 self._run.done += 1
-        scratch = self._output / SCRATCH
         folders = Folders(
-            scratch=scratch.resolve(),
+            scratch=self._scratch.resolve(),
             memo=place.resolve() if isinstance(place, Path) else place,
             ledger=(self._output / LEDGER).resolve(),
         )
         stages = [stage.name for stage in build_stages(self._config)]
         spent = _spent(self._ledger)
         with (
-            Tally(stages, len(waiting), scratch, budget=self._config.budget, spent=spent) as tally,
-            Engine(self._config, folders, memo, _Sink(tally, scratch, self._run.redact)) as engine,
+            Tally(stages, len(waiting), self._scratch, budget=self._config.budget, spent=spent) as tally,
+            Engine(self._config, folders, memo, _Sink(tally, self._scratch, self._run.redact)) as engine,
             closing(engine.curate(source.video() for source in waiting)) as curated,
         ):
             for video in curated:
@@ -232,7 +232,7 @@ class _Job:
         """Remove the packed frames of a finished video, unless they are asked for or among the report's."""
         if self._config.run.keep_frames or video.video_id in self._unfinished:
             return
-        frames = packed_frames(self._output / SCRATCH, video.video_id)
+        frames = packed_frames(self._scratch, video.video_id)
         if self._with_frames < FRAMES_FOR_REPORT:
             self._with_frames += frames.is_file()
         else:
@@ -261,13 +261,13 @@ class _Job:
             seconds = round(time.perf_counter() - self._started, 3)
             summary = summarise(version.folder, counts, self._stages, self._ledger.totals(), seconds)
             write_card(version.folder, summary)
-            pictures = Pictures(scratch=self._output / SCRATCH, input_root=root)
+            pictures = Pictures(scratch=self._scratch, input_root=root)
             write_report(version.folder, summary, pictures=pictures, run=run.asked)
             status = "budget_spent" if self.spent else "done"
             run.finish(version.folder / RUN_FILE, status, **made, **summary)
             version.commit()
             if not self._config.run.keep_frames:
-                remove_frames(self._output / SCRATCH, kept=self._unfinished)
+                remove_frames(self._scratch, kept=self._unfinished)
         except OSError as error:
             raise unwritable(self._output, error) from error
         return summary

@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -160,8 +161,7 @@ class _Spool:
             return
         # All are of one video.
         names = [name for name in ORDER[1:] if name in rows[0]] if len(rows) > 1 else []
-        ordered = sorted(rows, key=partial(_sort_key, names=names)) if names else rows
-        data = _LINES.encode_lines(ordered)
+        data = _LINES.encode_lines(_sorted(rows, names) if names else rows)
         self._file.write(data)
         self.ids.append(rows[0]["video_id"])
         self._offsets.append(self._end)
@@ -186,6 +186,15 @@ class _Spool:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _sorted(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """Return rows in order of some columns; null comes first."""
+    try:
+        return sorted(rows, key=itemgetter(*names))
+    except TypeError:
+        # Null cannot be compared; a key that can takes far longer.
+        return sorted(rows, key=partial(_sort_key, names=names))
 
 
 def _sort_key(row: Row, names: Sequence[str] = ORDER) -> tuple[tuple[bool, Any], ...]:

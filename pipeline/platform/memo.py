@@ -22,7 +22,9 @@ from models.errors import UsageError
 from models.files import is_locked, whole_file
 from pipeline.platform.memo_index import MemoIndex, Place
 
-CHECKSUM_DIGITS = 8
+CHECKSUM = b" %08x "
+"""Text between the key and the JSON of a record, always as long."""
+CHECKSUM_BYTES = len(CHECKSUM % 0)
 STALE_S = 1.0
 """Age of the index from which on a missed key has it brought up to date in any case."""
 
@@ -65,7 +67,7 @@ class Memo:
         record, head = reader.read(place.length), f"{key} ".encode()
         if not record.startswith(head):
             return None
-        return record[len(head) + CHECKSUM_DIGITS + 1 :].decode()
+        return record[len(head) - 1 + CHECKSUM_BYTES :].decode()
 
     def put(self, key: str, value: str, *, durable: bool = True) -> None:
         """Append a record; a killed process does not lose it.
@@ -83,7 +85,7 @@ class Memo:
             self._own = f"{uuid.uuid4().hex}.seg"
             self._segment = self._new_segment(self._folder / self._own)
         data = value.encode()
-        line = b"%s %08x %s\n" % (key.encode(), zlib.crc32(data), data)
+        line = b"".join((key.encode(), CHECKSUM % zlib.crc32(data), data, b"\n"))
         try:
             self._segment.write(line)
             self._segment.flush()
@@ -164,12 +166,10 @@ class Memo:
                 self._read_to[name] = offset
 
     def _note(self, name: str, offset: int, line: bytes) -> None:
-        key, _, rest = line.rstrip(b"\n").partition(b" ")
-        checksum, _, data = rest.partition(b" ")
-        if checksum != b"%08x" % zlib.crc32(data):
-            return
-        # The first answer stands, so that every reader sees the same one.
-        self._index.add(key.decode(errors="replace"), Place(name, offset, len(line) - 1))
+        key = _key_of(line)
+        if key is not None:
+            # The first answer stands, so that every reader sees the same one.
+            self._index.add(key.decode(errors="replace"), Place(name, offset, len(line) - 1))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -236,6 +236,8 @@ def _wanted_lines(
 
 def _key_of(line: bytes) -> bytes | None:
     """Return the key of a whole record; None for a torn or damaged line."""
-    key, _, rest = line.removesuffix(b"\n").partition(b" ")
-    checksum, _, data = rest.partition(b" ")
-    return key if line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(data) else None
+    at = line.find(b" ")
+    end = at + CHECKSUM_BYTES
+    # The data, which is most of the line, is not copied.
+    whole = line.endswith(b"\n") and line[at:end] == CHECKSUM % zlib.crc32(memoryview(line)[end:-1])
+    return line[:at] if whole else None

@@ -219,6 +219,16 @@ def test_tables_are_sorted_by_video_and_time(tmp_path: Path) -> None:
     assert ids == sorted(ids)
 
 
+def test_rejects_without_a_time_come_before_those_with_one(tmp_path: Path) -> None:
+    film = random_video(1, Reason.TOO_FEW_STEPS)
+    written(tmp_path, [rows_of(source_of(film), film)])
+    times_s = [row["start_s"] for row in table(tmp_path, "rejects")]
+    known_s = [time_s for time_s in times_s if time_s is not None]
+    unknown = len(times_s) - len(known_s)
+    assert min(unknown, len(known_s)) > 0
+    assert times_s == [None] * unknown + sorted(known_s)
+
+
 def test_small_shards_hold_the_same_rows_and_split_no_video(tmp_path: Path) -> None:
     rows = dataset(100)
     written(tmp_path / "whole", rows)

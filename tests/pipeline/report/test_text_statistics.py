@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pytest
+
 from pipeline.curation.ingest import Source
 from pipeline.curation.rows import rows_of
 from pipeline.dataset.tables import write_tables
+from pipeline.report import text_statistics as text_statistics_module
 from pipeline.report.text_statistics import text_statistics
 from stages.records import Action, Caption, Clip, Match, Narrative, Step, Video
 
@@ -58,3 +62,14 @@ def test_nothing_has_no_mean(tmp_path: Path) -> None:
     found = statistics(tmp_path)
     assert found.pop("repeated_steps") == 0
     assert set(found.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", 0), (" \t\n", 0), ("a", 1), (" a  b\r\nc ", 3), ("日本\u3000語", 1), (None, 0)],
+)
+def test_words_stand_between_white_space(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, words: int
+) -> None:
+    monkeypatch.setattr(text_statistics_module, "PIECE_TEXTS", 2)
+    assert text_statistics_module._words(pa.array([text, "two words", text], pa.string())) == 2 * words + 2
