@@ -26,5 +26,8 @@ def _check(parsed: argparse.Namespace) -> int:
     for problem in report.problems:
         print(problem)
     rows = ", ".join(f"{count} {name}" for name, count in report.rows.items())
-    print(f"{parsed.output}: {rows}; {'sound' if not report.problems else 'damaged'}")
+    verdict = "damaged" if report.problems else "sound"
+    if not report.has_checksums:
+        verdict += "; no manifest.json in it, so no checksum was verified"
+    print(f"{parsed.output}: {rows}; {verdict}")
     return FAILED if report.problems else DONE

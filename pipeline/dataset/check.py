@@ -43,10 +43,12 @@ class Report:
     Attributes:
         rows: by table.
         problems: in words, the first of each kind; empty if the dataset is sound.
+        has_checksums: whether there was a manifest to verify the files against.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    has_checksums: bool = True
     _counts: Counter[str] = field(default_factory=Counter)
 
     def found(self, kind: str, detail: str) -> None:
@@ -69,7 +71,7 @@ def check_dataset(place: Path | str) -> Report:
 
 
 def _checked(dataset: Dataset) -> Report:
-    report = Report()
+    report = Report(has_checksums=dataset.manifest is not None)
     if dataset.manifest is not None:
         for file in dataset.manifest.all_files():
             _check_file(dataset, file, report)

@@ -50,7 +50,16 @@ def test_a_sound_dataset_passes(output: Path, capsys: pytest.CaptureFixture[str]
         ("clips", "actions", "matches", "rejects"), 24
     )
     assert main(["check", str(output)]) == 0
-    assert "24 clips" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "24 clips" in printed and printed.endswith("; sound\n")
+
+
+def test_without_a_manifest_the_verdict_says_that_no_checksum_was_verified(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(output, "clips", lambda rows: None)
+    assert main(["check", str(output)]) == 0
+    assert "; sound; no manifest.json in it, so no checksum was verified" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
