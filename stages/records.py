@@ -108,6 +108,7 @@ class Evidence:
         shakes: in bursts of consecutive pictures; empty where shake is not asked for.
         num_frames: frames decoded.
         num_lost: pictures that could not be decoded, or whose time stamps do not advance.
+        num_unplaced: the latter of these.
         gaps: stretches where pictures are lost or smeared by damage; no clip may touch them.
         announced_s: length that the file announced.
         reached_s: end of the last packet of any stream, sound included.
@@ -120,6 +121,7 @@ class Evidence:
     motion: list[float]
     num_frames: int
     num_lost: int = 0
+    num_unplaced: int = 0
     gaps: list[Interval] = field(default_factory=list)
     announced_s: float = 0.0
     reached_s: float = 0.0

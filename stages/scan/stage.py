@@ -148,6 +148,7 @@ class Scan(Stage):
             evidence=replace(
                 evidence,
                 num_lost=losses.num_lost,
+                num_unplaced=losses.skipped,
                 gaps=[
                     Interval(start_s=a, end_s=min(b, end_s)) for a, b in losses.gaps(origin_s) if a < end_s
                 ],
@@ -222,8 +223,11 @@ class Scan(Stage):
             detail = f"pictures end at {facts.end_s:.2f} s of {seen.announced_s:.2f} s"
             return video.reject(self.name, Reason.TRUNCATED, detail)
         if share > self.settings.max_missing_share:
-            number = f"{seen.num_lost} of {seen.num_lost + seen.num_frames}"
-            detail = f"{number} pictures are damaged, missing or out of order"
+            whole = seen.num_lost + seen.num_frames
+            if seen.num_unplaced > seen.num_lost / 2:
+                detail = f"time stamps of {seen.num_unplaced} of {whole} pictures go back"
+                return video.reject(self.name, Reason.BAD_TIMESTAMPS, detail)
+            detail = f"{seen.num_lost} of {whole} pictures are damaged, missing or out of order"
             return video.reject(self.name, Reason.CORRUPT, detail)
         if facts.duration_s > self.bounds.max_span_s:
             detail = f"{facts.duration_s:.0f} s; probe.max_duration_s is {self.bounds.max_span_s:g}"

@@ -88,6 +88,12 @@ def without(numbers: range, number: int, packet: AnyPacket) -> AnyPacket | None:
     return None if number in numbers else packet
 
 
+def twice(path: Path) -> None:
+    """Write a transport stream and append it to itself."""
+    write_film(path)
+    path.write_bytes(2 * path.read_bytes())
+
+
 def cut_off(path: Path) -> None:
     """Write a file whose index comes first, and leave out its second half."""
     copied(path, movflags="faststart")
@@ -172,6 +178,11 @@ ODD: dict[str, Odd] = {
         make=partial(copied, later_s=5000),
         suffix=".mkv",
         found="160 x 96 px; 75 pictures from 0 to 3 s; cuts at 1, 2; luma 0.51",
+    ),
+    "appended to itself": Odd(
+        make=twice,
+        suffix=".ts",
+        found="rejected, bad_timestamps: time stamps of 75 of 150 pictures go back",
     ),
     "every second time missing": Odd(
         make=odd_files.write_without_times,
