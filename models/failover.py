@@ -213,8 +213,10 @@ class Failover:
         from openai import AsyncOpenAI
 
         key = (os.environ.get(place.api_key_env) or "none").strip()
-        if not key.isascii():
-            raise EndpointError(f"the key in {place.api_key_env} is not plain ASCII")
+        if not (key.isascii() and key.isprintable()):
+            raise EndpointError(
+                f"the key in {place.api_key_env} holds characters that no HTTP header carries; set it again"
+            )
         try:
             connections = httpx2.AsyncClient(
                 timeout=None,

@@ -253,6 +253,18 @@ def test_a_key_that_a_server_puts_into_its_answer_is_not_kept(monkeypatch: pytes
     assert "[redacted]" in stored and "tr0ub4dor" not in stored
 
 
+@pytest.mark.parametrize("key", ["sk-first\nsk-second", "sk-\x07bell", "sk-schlüssel"])
+def test_a_key_that_no_header_can_carry_is_refused_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("SOME_KEY", key)
+    with ChatServer(replies(completion("{}"))) as server:
+        client = LanguageClient(endpoint(server, api_key_env="SOME_KEY"), Store())
+        with pytest.raises(EndpointError, match="the key in SOME_KEY") as caught:
+            client.ask([Question(instructions="Tell.", material="it", schema=SCHEMA)])
+        assert server.requests == [] and "sk-" not in str(caught.value)
+
+
 def test_an_object_in_a_fence_is_taken() -> None:
     with ChatServer(replies(completion('Here it is:\n```json\n{"n": 1}\n```\nBye.'))) as server:
         assert LanguageClient(endpoint(server), Store()).ask([question("one")]) == [said(1)]
