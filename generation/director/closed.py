@@ -199,7 +199,7 @@ class ClosedFormDirector(Learner):
         if relevance[best] >= RELEVANT:
             steps = self._new(library[best][1], known_actions)
         else:
-            written = outline(goal, count or sampling.max_steps // 2)
+            written = outline(goal, count or max(1, sampling.max_steps // 2))
             steps = self._new([(action, "") for action in written], known_actions)
         count = min(len(steps), sampling.max_steps - len(known_actions)) if count is None else count
         if count <= len(steps):

@@ -19,14 +19,19 @@ PROMPT = (
     "<|im_start|>user\n{goal} Give {count} steps.<|im_end|>\n<|im_start|>assistant\n1."
 )
 TOKENS_A_STEP = 24
+GOAL_CHARACTERS = 1000
+"""Read of a question; the model's memory grows with the square of its length."""
+MOST_STEPS = 40
+"""Written at a time, so that prompt and answer fit the model's context."""
 ITEM = re.compile(r"^\s*\d+[.)]\s*(.+)$")
 
 
 @torch.inference_mode()
 def outline(goal: str, count: int) -> list[str]:
     """Return at most ``count`` actions, by greedy decoding; the same question gives the same steps."""
-    language = _language()
-    ids = language.ids(PROMPT.format(goal=" ".join(goal.split()), count=count))
+    count = min(count, MOST_STEPS)
+    language, asked = _language(), " ".join(goal.split())[:GOAL_CHARACTERS]
+    ids = language.ids(PROMPT.format(goal=asked, count=count))
     made = language.model.generate(  # type: ignore[operator]
         torch.tensor([ids]), max_new_tokens=TOKENS_A_STEP * count, do_sample=False,
         repetition_penalty=1.1, pad_token_id=language.end, eos_token_id=language.end,

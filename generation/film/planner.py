@@ -86,6 +86,9 @@ class EndpointDirector:
         )  # fmt: skip
         answer = self._client.ask([question])[0]
         if answer.content is None:
-            raise FilmError(f"{self.identity} gives no plan for {request['goal']!r}: {answer.problem}")
+            raise FilmError(
+                f"{self.identity} gives no plan of {count} steps for {request['goal']!r:.200}: "
+                f"{answer.problem}; ask for fewer --steps, or name another model in stock.planner"
+            )
         found: list[dict[str, str]] = answer.content["steps"]
         return found

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save
 
 from generation import config
-from generation.config import Recipe
+from generation.config import Recipe, Sampling
 from generation.core.states import Statistics
 from generation.core.story import Step
-from generation.director import closed
+from generation.director import closed, outline
 from generation.director.closed import ClosedFormDirector
 from generation.store import load_director, save_learner
 
@@ -95,6 +95,25 @@ def test_a_question_that_no_story_answers_gets_an_outline(
     assert [step.action for step in steps] == ["Wash it."] and asked == [
         ("What is the capital of France?", 1)
     ]
+    # A film of one step at most has one, and not none.
+    monkeypatch.setattr(director, "options", OPTIONS.model_copy(update={"sampling": Sampling(max_steps=1)}))
+    assert len(list(director.plan("What is the capital of France?"))) == 1 and asked[-1][1] == 1
+
+
+def test_an_outline_is_bounded_however_long_the_question_and_the_story(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompts: list[tuple[int, int]] = []
+    language = outline._language()
+
+    def generate(ids: torch.Tensor, *, max_new_tokens: int, **_: Any) -> torch.Tensor:
+        prompts.append((ids.shape[1], max_new_tokens))
+        return ids
+
+    monkeypatch.setattr(language.model, "generate", generate)
+    outline.outline("How to " + "boil water and " * 10_000, 10_000)
+    ((read, written),) = prompts
+    assert read < 1000 and read + written < 2048
 
 
 def test_saved_and_loaded_it_plans_the_same(director: ClosedFormDirector, tmp_path: Path) -> None:
