@@ -2,7 +2,8 @@
 
 A cut is a change that stands out from the changes around it, that lasts, and after which colours and shapes
 are others. So a flash is no cut (the picture returns), a fast pan or a shaking camera is none (the changes
-around are as large), a jump in time within one shot is none (colours and shapes stay).
+around are as large), a jump in time within one shot is none (colours and shapes stay). Nor is it a cut
+when a hand that fills the picture leaves it: each part behind it was seen in one of the pictures before.
 
 A small network weighs the evidence; ``python -m benchmarks.train_shots`` fits it.
 """
@@ -43,7 +44,7 @@ SEEN_S = 0.5
 MOST_SEEN = 8
 """Time around a change within which parts of a picture may be seen again, and most pictures searched."""
 CALM_SHARES = (0.15, 0.5)
-"""Shares of the blocks of a picture, of which the largest change is evidence."""
+"""Shares of the blocks of a picture, the calmest first, whose largest change is evidence."""
 LOST_S = (0.1, 0.5)
 """Distances of two pictures between which others may have been lost; a longer one is a still picture."""
 ALONE_S = 0.045
@@ -170,7 +171,7 @@ def weigh(changes: Sequence[Change], index: int) -> Evidence | None:
 def returning(
     changes: Sequence[Change], index: int, before: Thumbnail, after: Thumbnail
 ) -> tuple[float, ...]:
-    """Return how little the parts of a picture differ from those seen before; small if they return.
+    """Return how much the calm blocks after a change differ from all pictures before it, and vice versa.
 
     Where a hand leaves, the parts behind it were seen in several of the pictures before, each at some time.
     Where it enters, they are seen again afterwards. The shot after a cut shows nothing of the one before.
@@ -179,12 +180,11 @@ def returning(
     earlier = [c.thumbnail for c in changes[:index] if c.time_s >= now_s - SEEN_S]
     later = [c.thumbnail for c in changes[index:] if c.time_s <= now_s + SEEN_S]
     area = active_area(before, after)
-    parts = (
-        least_changes(after, spread(before, earlier[::-1]), area),
-        least_changes(before, spread(after, later), area),
-    )
-    least = np.minimum(*(np.sort(part, axis=None) for part in parts))
-    return tuple(math.log(int(least[int(share * least.size)]) + 1) for share in CALM_SHARES)
+    found = []
+    for one, others in ((after, spread(before, earlier[::-1])), (before, spread(after, later))):
+        ordered = np.sort(least_changes(one, others, area), axis=None)
+        found += [math.log(int(ordered[int(share * ordered.size)]) + 1) for share in CALM_SHARES]
+    return tuple(found)
 
 
 def spread(nearest: Thumbnail, pictures: Sequence[Thumbnail]) -> Sequence[Thumbnail]:

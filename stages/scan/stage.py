@@ -87,7 +87,7 @@ class Scan(Stage):
     """
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "facts")
     writes = ("facts", "evidence")

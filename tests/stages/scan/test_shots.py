@@ -185,8 +185,8 @@ def test_a_hand_that_fills_the_picture_for_a_moment_is_no_cut(bars: bool) -> Non
     behind, hand = scene(1, speed=0), scene(2, speed=20)
 
     def passes(time_s: float) -> Pixels:
-        # It enters from the left within 0.2 s, and is gone from one picture to the next.
-        covered = round(WIDTH * np.clip((time_s - 2.66) / 0.2, 0, 1)) if time_s < 3.14 else 0
+        # It enters from the left within 0.3 s, and is gone from one picture to the next.
+        covered = round(WIDTH * np.clip((time_s - 2.66) / 0.3, 0, 1)) if time_s < 3.14 else 0
         pixels = behind(time_s)
         for start, width in ((0, covered // 2), (WIDTH // 2, covered // 2)):
             pixels[HEIGHT:, start : start + width] = hand(time_s)[HEIGHT:, start : start + width]
