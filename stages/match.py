@@ -139,18 +139,23 @@ def match(
         Match(
             clip_id=clips[clip].clip_id,
             action_id=actions[action].action_id,
-            iou=round(float(iou), 6),
-            start_diff_s=round(float(apart), 6),
+            iou=round(iou, 6),
+            start_diff_s=round(apart, 6),
             rule="start" if by_start else "iou",
         )
         for clip, action, iou, apart, by_start in zip(
-            kept.clips, kept.actions, kept.iou, kept.start_diff_s, kept.by_start, strict=True
+            kept.clips.tolist(),
+            kept.actions.tolist(),
+            kept.iou.tolist(),
+            kept.start_diff_s.tolist(),
+            kept.by_start.tolist(),
+            strict=True,
         )
     ]
     with_action, with_clip = set(kept.clips.tolist()), set(kept.actions.tolist())
     unmatched = [
-        *(why_unmatched(clip, actions, rule) for n, clip in enumerate(clips) if n not in with_action),
-        *(why_unmatched(action, clips, rule) for n, action in enumerate(actions) if n not in with_clip),
+        *why_unmatched([clip for n, clip in enumerate(clips) if n not in with_action], actions, rule),
+        *why_unmatched([action for n, action in enumerate(actions) if n not in with_clip], clips, rule),
     ]
     return matches, unmatched
 
@@ -177,13 +182,15 @@ def find_pairs(
     first = np.searchsorted(np.maximum.accumulate(action_end_s[order]), clip_start_s, side="right")
     # ... to the last that starts before its end.
     past = np.searchsorted(action_start_s[order], clip_end_s, side="left")
-    found = [held_against((), (), (), (), rule)]
+    found: list[Pairs] = []
     for clips, within in _windows(first, np.maximum(past - first, 0)):
         actions = order[within]
         pairs = held_against(
             clip_start_s[clips], clip_end_s[clips], action_start_s[actions], action_end_s[actions], rule
         )
         found.append(replace(pairs, clips=clips, actions=actions).take(pairs.valid))
+    if not found:
+        return held_against((), (), (), (), rule)
     every = Pairs(**{name: np.concatenate([getattr(p, name) for p in found]) for name in Pairs.__slots__})
     return every.take(np.lexsort((every.actions, every.clips)))
 
@@ -263,9 +270,9 @@ def assigned(pairs: Pairs) -> Pairs:
 
 
 def why_unmatched(
-    item: Clip | Action, others: Sequence[Clip] | Sequence[Action], rule: MatchRule
-) -> Unmatched:
-    """Return the first condition of the rule that the nearest partner fails.
+    items: Sequence[Clip | Action], others: Sequence[Clip | Action], rule: MatchRule
+) -> Iterator[Unmatched]:
+    """Yield, for each item, the first condition of the rule that its nearest partner fails.
 
     Nearest is the one of highest IoU, then with the smaller distance of starts, then the first; where
     the rule holds for some, and an assignment gave them to others, one of those. In order:
@@ -276,29 +283,52 @@ def why_unmatched(
     - ``overlap_too_small``: the IoU is not above ``min_iou``;
     - ``taken``: the rule holds, and the partner went to another.
     """
-    item_id, kind = (item.clip_id, "action") if isinstance(item, Clip) else (item.action_id, "clip")
-    if not others:
-        return Unmatched(item_id=item_id, cause=NoMatch.NOTHING_NEAR, detail=f"the video has no {kind}s")
-    own, theirs = _times([item] * len(others)), _times(others)
-    is_clip = isinstance(item, Clip)
-    pairs = held_against(*own, *theirs, rule) if is_clip else held_against(*theirs, *own, rule)
-    nearest = np.lexsort((pairs.start_diff_s, -pairs.iou, ~pairs.valid))[0]
-    other, iou = others[nearest], pairs.iou[nearest]
-    far = pairs.start_diff_s[nearest] >= rule.max_start_diff_s
-    clip, action = (item, other) if is_clip else (other, item)
-    if pairs.valid[nearest]:
-        cause = NoMatch.TAKEN
-    elif far:
-        cause = NoMatch.TOO_FAR if iou > 0 else NoMatch.NOTHING_NEAR
-    elif clip.end_s <= action.end_s:
-        cause = NoMatch.ENDS_EARLY
+    if others:
+        block = max(1, BLOCK_PAIRS // len(others))
+        for at in range(0, len(items), block):
+            yield from _why_unmatched(items[at : at + block], others, rule)
+        return
+    for item in items:
+        detail = f"the video has no {'actions' if isinstance(item, Clip) else 'clips'}"
+        yield Unmatched(item_id=_id_of(item), cause=NoMatch.NOTHING_NEAR, detail=detail)
+
+
+def _why_unmatched(
+    items: Sequence[Clip | Action], others: Sequence[Clip | Action], rule: MatchRule
+) -> Iterator[Unmatched]:
+    """Yield the same for some items, each checked against all others at once."""
+    own_start, own_end = (np.repeat(times_s, len(others)) for times_s in _times(items))
+    start, end = (np.tile(times_s, len(items)) for times_s in _times(others))
+    is_clip = isinstance(items[0], Clip)
+    if is_clip:
+        pairs = held_against(own_start, own_end, start, end, rule)
     else:
-        cause = NoMatch.OVERLAP_TOO_SMALL
-    detail = (
-        f"nearest {kind} starts {other.start_s - item.start_s:+.2f} s and ends "
-        f"{other.end_s - item.end_s:+.2f} s from it, IoU {iou:.3f}"
+        pairs = held_against(start, end, own_start, own_end, rule)
+    valid, iou, apart = (
+        each.reshape(len(items), len(others)) for each in (pairs.valid, pairs.iou, pairs.start_diff_s)
     )
-    return Unmatched(item_id=item_id, cause=cause, detail=detail)
+    best = np.where(valid == valid.any(axis=1, keepdims=True), iou, -1.0)
+    nearest = np.where(best == best.max(axis=1, keepdims=True), apart, np.inf).argmin(axis=1)
+    for row, (item, place) in enumerate(zip(items, nearest.tolist(), strict=True)):
+        other = others[place]
+        clip, action = (item, other) if is_clip else (other, item)
+        if valid[row, place]:
+            cause = NoMatch.TAKEN
+        elif apart[row, place] >= rule.max_start_diff_s:
+            cause = NoMatch.TOO_FAR if iou[row, place] > 0 else NoMatch.NOTHING_NEAR
+        elif clip.end_s <= action.end_s:
+            cause = NoMatch.ENDS_EARLY
+        else:
+            cause = NoMatch.OVERLAP_TOO_SMALL
+        detail = (
+            f"nearest {'action' if is_clip else 'clip'} starts {other.start_s - item.start_s:+.2f} s and "
+            f"ends {other.end_s - item.end_s:+.2f} s from it, IoU {iou[row, place]:.3f}"
+        )
+        yield Unmatched(item_id=_id_of(item), cause=cause, detail=detail)
+
+
+def _id_of(item: Clip | Action) -> str:
+    return item.clip_id if isinstance(item, Clip) else item.action_id
 
 
 def best_matches(matches: list[Match]) -> dict[str, Match]:
