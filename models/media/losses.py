@@ -59,7 +59,7 @@ class Losses:
         self._base: Fraction | None = None
         self._place: tuple[int, int] | None = None
         self._hole = 0
-        self._holes: list[tuple[int, int, float]] = []
+        self._holes: list[tuple[float, float, float]] = []
         self._shown = array("q")
         self._latest = 0
         self._last_came: int | None = None
@@ -104,7 +104,7 @@ class Losses:
         self._look_for_hole(pts)
         self._waiting[pts] = None
         if len(self._waiting) > MAX_WAITING:
-            del self._waiting[next(iter(self._waiting))]
+            self._silent_at([next(iter(self._waiting))])
         if packet.is_keyframe:
             self._keys.append(pts)
         if packet.is_corrupt:
@@ -114,7 +114,9 @@ class Losses:
     def _look_for_hole(self, pts: int) -> None:
         """Record a hole before a picture."""
         if self._shown and self._hole:
-            self._holes.append((self._latest, pts, self._usual))
+            reach = HOLE_REACH * self._usual
+            low, high = sorted((self._latest, pts))
+            self._holes.append((low - reach, high + reach, self._usual))
         self._hole = max(0, self._hole - 1)
         self._latest = max(self._latest, pts) if self._shown else pts
         self._shown.append(pts)
@@ -131,16 +133,17 @@ class Losses:
 
     def _missing(self) -> dict[int, tuple[int, int]]:
         """Return (first, number) of pictures whose packets were not found, by the picture before."""
-        assert self._base is not None or not self._holes
         shown = sorted(self._shown) if self._holes else []
         found = {}
-        for first, last, usual in self._holes:
+        done = 0
+        for low, high, usual in sorted(self._holes):
             least = max(HOLE_PICTURES * usual, HOLE_S / (self._base or 1))
-            low, high = min(first, last) - HOLE_REACH * usual, max(first, last) + HOLE_REACH * usual
-            around = shown[bisect_left(shown, low) : bisect_right(shown, high)]
-            for before, after in pairwise(around):
+            # Stretches around holes overlap: each picture is looked at once.
+            start, end = max(done, bisect_left(shown, low)), bisect_right(shown, high)
+            for before, after in pairwise(shown[start:end]):
                 if after - before > least:
                     found[before] = before + max(1, round(usual)), round((after - before) / usual) - 1
+            done = max(done, end - 1)
         return found
 
     def failed(self) -> None:
@@ -153,8 +156,7 @@ class Losses:
         if frame.pts is None:
             return
         self._waiting.pop(frame.pts, None)
-        if self._last_came is not None:
-            self._look_for_silence(self._last_came, frame.pts)
+        self._look_for_silence(frame.pts)
         self._last_came = frame.pts
         if frame.is_corrupt:
             self._lost.add(frame.pts)
@@ -163,15 +165,25 @@ class Losses:
 
     def ended(self) -> None:
         """Record that the decoder has no more frames."""
-        if self._last_came is not None and self._shown:
-            self._look_for_silence(self._last_came, self._latest + 1)
+        self._look_for_silence(self._latest + 1)
 
-    def _look_for_silence(self, last: int, following: int) -> None:
-        """Record pictures that were sent for the time between two others, after an error."""
-        if self.failed_packets and following - last > HOLE_PICTURES * self._usual:
-            silent = [pts for pts in self._shown if last < pts < following]
-            self._silent += len(silent)
-            self._lost.update(silent)
+    def _look_for_silence(self, following: int) -> None:
+        """Record pictures that did not come out before another one, which is shown later."""
+        # Frames come out in the order in which they are shown.
+        over = [pts for pts in self._waiting if pts < following]
+        silent_for = following - (following if self._last_came is None else self._last_came)
+        if over and silent_for > HOLE_PICTURES * self._usual:
+            self._silent_at(over)
+        for pts in over:
+            self._waiting.pop(pts, None)
+
+    def _silent_at(self, times: list[int]) -> None:
+        """Record pictures that will not come out; only after an error are they lost."""
+        for pts in times:
+            del self._waiting[pts]
+        if self.failed_packets:
+            self._silent += len(times)
+            self._lost.update(times)
 
     def gaps(self, origin_s: float) -> list[Gap]:
         """Stretches of lost or smeared pictures, in order, without overlap.

@@ -246,7 +246,7 @@ ODD: dict[str, Odd] = {
         make=partial(holed, size=2820, place=0.55),
         suffix=".ts",
         found="160 x 96 px; 145 pictures from 0 to 6 s; cuts at 1, 2, 3, 4, 5; luma 0.51; "
-        "4 lost, gaps: 3.0421 to 4 s",
+        "4 lost, gaps: 3.04 to 4 s",
     ),
     "zeros over packets and their headers, FLV": Odd(
         make=partial(holed, size=700, place=0.6),
