@@ -54,9 +54,11 @@ class FramePacker:
 
     def add(self, time_s: float, image: NDArray[np.uint8], quality: int) -> None:
         """Append one BGR picture ``[h, w, 3]``."""
-        _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        entry = zipfile.ZipInfo(frame_name(time_s), ZIP_DATE)
-        self._zip.writestr(entry, jpeg.tobytes())
+        self.append(time_s, encoded(image, quality))
+
+    def append(self, time_s: float, jpeg: bytes) -> None:
+        """Append one picture as a JPEG file."""
+        self._zip.writestr(zipfile.ZipInfo(frame_name(time_s), ZIP_DATE), jpeg)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         handle = self._zip.fp
@@ -67,6 +69,12 @@ class FramePacker:
             self._part.replace(self._target)
         else:
             self._part.unlink(missing_ok=True)
+
+
+def encoded(image: NDArray[np.uint8], quality: int) -> bytes:
+    """Return a BGR picture ``[h, w, 3]`` as a JPEG file."""
+    _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return jpeg.tobytes()
 
 
 def frame_name(time_s: float) -> str:

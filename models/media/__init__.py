@@ -1,5 +1,6 @@
 """Reading video files that come from strangers, and writing our own."""
 
+from models.media.again import read_again
 from models.media.ahead import read_ahead
 from models.media.container import (
     FORMATS,
@@ -15,8 +16,9 @@ from models.media.hardware import nvidia_decoder
 from models.media.languages import language_of
 from models.media.losses import Losses
 from models.media.pictures import Bounds, Frame, GrayScaler, Scaler, Timeline, frames
+from models.media.sections import InOrderError, Reduced, decoders_for, side_by_side
 from models.media.sound import SAMPLE_RATE, AudioTrack, audio_tracks, read_audio
-from models.media.sparse import NotSparseError, Skipped, read_again, sparse_frames
+from models.media.sparse import Choice, Skipped
 from models.media.writer import write_video
 
 __all__ = [
@@ -26,15 +28,18 @@ __all__ = [
     "VIDEO_CODECS",
     "AudioTrack",
     "Bounds",
+    "Choice",
     "Frame",
     "GrayScaler",
+    "InOrderError",
     "Losses",
-    "NotSparseError",
+    "Reduced",
     "Scaler",
     "Skipped",
     "Timeline",
     "audio_tracks",
     "decoded",
+    "decoders_for",
     "frames",
     "language_of",
     "looks_like_video",
@@ -44,7 +49,7 @@ __all__ = [
     "read_again",
     "read_ahead",
     "read_audio",
-    "sparse_frames",
+    "side_by_side",
     "start_of",
     "write_video",
 ]

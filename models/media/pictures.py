@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from av.container import InputContainer
@@ -112,16 +113,33 @@ class Timeline:
         Raises:
             MediaError: it exceeds a bound.
         """
+        pts, base = self._pts(picture), picture.time_base
+        if pts is None or base is None:
+            self._add()
+            return None
+        frame = placed(picture, pts, base, self.origin_s)
+        return frame if self.follows(pts, frame.time_s) else None
+
+    def follows(self, pts: int, time_s: float) -> bool:
+        """Record the next picture, by its time in the stream's units and in seconds.
+
+        Returns:
+            Whether it advances.
+
+        Raises:
+            MediaError: it exceeds a bound.
+        """
+        self._add()
+        if self._last_pts is not None and pts <= self._last_pts:
+            return False
+        self._last_pts = pts
+        self._check(time_s)
+        return True
+
+    def _add(self) -> None:
         self._count += 1
         if self._count > self._bounds.max_pictures:
             raise MediaError(f"more than {self._bounds.max_pictures} pictures", "too_long")
-        pts, base, last = self._pts(picture), picture.time_base, self._last_pts
-        if pts is None or base is None or (last is not None and pts <= last):
-            return None
-        self._last_pts = pts
-        time_s = round(float(pts * base) - self.origin_s, 6)
-        self._check(time_s)
-        return Frame(time_s=time_s, duration_s=float((picture.duration or 0) * base), picture=picture)
 
     def _pts(self, picture: VideoFrame) -> int | None:
         pts, dts = picture.pts, picture.dts
@@ -148,6 +166,21 @@ class Timeline:
         elif time_s - self._first_s > self._bounds.max_span_s:
             raise MediaError(f"pictures go on after {self._bounds.max_span_s:g} s", "too_long")
         self._last_s = time_s
+
+
+def placed(picture: VideoFrame, pts: int, base: Fraction, origin_s: float) -> Frame:
+    """Return a picture with its times, given in units of a base."""
+    duration_s = float((picture.duration or 0) * base)
+    return Frame(time_s=seconds(pts, base, origin_s), duration_s=duration_s, picture=picture)
+
+
+def seconds(pts: int, base: Fraction, origin_s: float) -> float:
+    """Return a time of presentation in seconds.
+
+    Args:
+        origin_s: the time that counts as 0.
+    """
+    return round(float(pts * base) - origin_s, 6)
 
 
 def frames(

@@ -1,14 +1,14 @@
 """Pictures on a fixed grid: packed as JPEG and measured.
 
-All of it runs in a thread beside the decoder.
+What is dear - scaling and JPEG - runs in the threads of the decoders, or in one beside a single decoder.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Annotated
 
 import cv2
@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.media import Frame, GrayScaler, Scaler, Skipped
+from models.media import Frame, GrayScaler, Scaler
 from models.settings import Section
-from stages.frames import FramePacker
+from stages.frames import FramePacker, encoded
 from stages.records import Box, Facts, Shake
-from stages.scan.shake import ShakeMeter
+from stages.scan.shake import Gray, ShakeMeter, ShakeScaler
 
 METER_WIDTH_PX = 256
 BAR_LEVEL = 16
@@ -48,8 +48,78 @@ class GridSettings(Section):
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What is kept of a sampled picture.
+
+    Attributes:
+        jpeg: the packed frame; None for a picture between those of the grid.
+        gray: what is measured of it, ``[h, w]``.
+        shaking: what shows the shake of the camera, ``[h, w]``; None outside its bursts.
+    """
+
+    time_s: float
+    jpeg: bytes | None
+    gray: NDArray[np.uint8] | None
+    shaking: Gray | None
+
+
+class Grid:
+    """Times of the pictures that are sampled.
+
+    Args:
+        fps: pictures a second.
+        shake: whether those are sampled, too, that show the shake of the camera.
+    """
+
+    def __init__(self, fps: float, *, shake: bool) -> None:
+        self._fps, self.shake = fps, shake
+        self._start_s: float | None = None
+
+    def begin(self, time_s: float) -> None:
+        """Begin with the first picture; later ones change nothing."""
+        if self._start_s is None:
+            self._start_s = time_s
+
+    def holds(self, before_s: float, time_s: float) -> bool:
+        """Return whether a picture is on the grid, by its time and that of the one before."""
+        if self._start_s is None or before_s < self._start_s:
+            return True
+        steps = int((before_s - self._start_s) * self._fps + 1e-6) + 1
+        return time_s >= self._start_s + steps / self._fps - 1e-6
+
+    def wants(self, before_s: float, time_s: float) -> bool:
+        """Return whether a picture is sampled, likewise."""
+        return self.holds(before_s, time_s) or (self.shake and ShakeMeter.wants(time_s))
+
+
+class SampleMaker:
+    """Makes samples of the pictures of one stream; one for each thread."""
+
+    def __init__(self, facts: Facts, settings: GridSettings, grid: Grid) -> None:
+        short_side_px = min(facts.width_px, facts.height_px)
+        self._scale = Scaler(*scaled(facts, settings.short_side_px / short_side_px))
+        self._shrink = GrayScaler(*scaled(facts, METER_WIDTH_PX / facts.width_px))
+        self._scale_shaking = ShakeScaler()
+        self._quality, self._grid = settings.jpeg_quality, grid
+
+    def __call__(self, frame: Frame, before_s: float) -> Sample | None:
+        """Return the sample of a picture, if it is sampled, by the time of the one before."""
+        self._grid.begin(frame.time_s)
+        if not self._grid.wants(before_s, frame.time_s):
+            return None
+        jpeg = gray = shaking = None
+        if self._grid.holds(before_s, frame.time_s):
+            picture = self._scale(frame.picture)
+            jpeg = encoded(picture, self._quality)
+            gray = self._shrink(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8))
+        if self._grid.shake and ShakeMeter.wants(frame.time_s):
+            shaking = self._scale_shaking(frame.picture)
+        return Sample(time_s=frame.time_s, jpeg=jpeg, gray=gray, shaking=shaking)
+
+
 class Sampler:
-    """Packs and measures sampled pictures, in a thread of its own.
+    """Packs and measures samples, in order.
 
     Args:
         shake: whether the shake of the camera is measured, on pictures between those of the grid.
@@ -58,69 +128,52 @@ class Sampler:
     def __init__(
         self, facts: Facts, settings: GridSettings, packer: FramePacker, *, shake: bool = False
     ) -> None:
-        short_side_px = min(facts.width_px, facts.height_px)
-        self._meter = Meter()
-        self._scale = Scaler(*scaled(facts, settings.short_side_px / short_side_px))
-        self._shrink = GrayScaler(*scaled(facts, METER_WIDTH_PX / facts.width_px))
-        self._packer, self._quality, self._fps = packer, settings.jpeg_quality, settings.grid_fps
-        self._shake = ShakeMeter() if shake else None
-        self._start_s: float | None = None
-        self._next_s = -math.inf
+        self._facts, self._settings, self._packer = facts, settings, packer
+        self._grid = Grid(settings.grid_fps, shake=shake)
+        self.wants = self._grid.wants
+        self._meter, self._shake = Meter(), ShakeMeter()
+        self._make = self.maker()
+        self._before_s = -math.inf
         self._thread = ThreadPoolExecutor(1)
         self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> Sampler:
         return self
 
-    def wants(self, before_s: float, time_s: float) -> bool:
-        """Return whether a picture is sampled, by its time and that of the one before."""
-        if self._start_s is None or (self._shake and self._shake.wants(time_s)):
-            return True
-        steps = int((before_s - self._start_s) * self._fps + 1e-6) + 1
-        return time_s >= self._point(self._start_s, steps)
+    def maker(self) -> SampleMaker:
+        """Return one for another thread."""
+        return SampleMaker(self._facts, self._settings, self._grid)
 
-    def begun(self, pictures: Iterable[Frame | Skipped]) -> Iterator[Frame | Skipped]:
-        """Pass pictures on; the grid begins with the first, as soon as it is decoded."""
-        for picture in pictures:
-            if self._start_s is None:
-                self._start_s = picture.time_s
-            yield picture
-
-    def _point(self, start_s: float, steps: int) -> float:
-        return start_s + steps / self._fps - 1e-6
+    def record(self, sample: Sample) -> None:
+        """Pack and measure the next sample."""
+        if sample.jpeg is not None and sample.gray is not None:
+            self._packer.append(sample.time_s, sample.jpeg)
+            self._meter.add(sample.time_s, sample.gray)
+        if sample.shaking is not None:
+            self._shake.add(sample.time_s, sample.shaking)
 
     def add(self, frame: Frame) -> None:
-        """Hand a picture to the thread if it is sampled, and wait while the thread is behind."""
-        if frame.time_s >= self._next_s:
-            if self._start_s is None:
-                self._start_s = frame.time_s
-            steps = int((frame.time_s - self._start_s) * self._fps + 1e-6) + 1
-            self._next_s = self._point(self._start_s, steps)
-            self._submit(self._take, frame)
-        if self._shake and self._shake.wants(frame.time_s):
-            self._submit(self._shake.add, frame)
+        """Sample the next picture if it is wanted, in a thread, and wait while the thread is behind."""
+        self._grid.begin(frame.time_s)
+        if self.wants(self._before_s, frame.time_s):
+            self._waiting.append(self._thread.submit(self._take, frame, self._before_s))
+            if len(self._waiting) > MAX_WAITING:
+                self._waiting.popleft().result()
+        self._before_s = frame.time_s
 
-    def _submit(self, work: Callable[[Frame], None], frame: Frame) -> None:
-        self._waiting.append(self._thread.submit(work, frame))
-        if len(self._waiting) > MAX_WAITING:
-            self._waiting.popleft().result()
+    def _take(self, frame: Frame, before_s: float) -> None:
+        if (sample := self._make(frame, before_s)) is not None:
+            self.record(sample)
 
     def result(self) -> Meter:
         """Return the measurements, after the last picture."""
         while self._waiting:
             self._waiting.popleft().result()
-        if self._shake:
-            self._meter.shakes = self._shake.result()
+        self._meter.shakes = self._shake.result()
         return self._meter
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)
-
-    def _take(self, frame: Frame) -> None:
-        picture = self._scale(frame.picture)
-        self._packer.add(frame.time_s, picture, self._quality)
-        gray = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
-        self._meter.add(frame.time_s, self._shrink(gray))
 
 
 class Meter:

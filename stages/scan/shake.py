@@ -16,7 +16,6 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from models.media import Frame
 from stages.records import Shake
 
 Gray = NDArray[np.float32]
@@ -39,11 +38,24 @@ BAR_SHARE = 0.04
 """Grey level up to which a pixel is black, and share of other pixels in a line of a black bar, at most."""
 
 
+class ShakeScaler:
+    """Scales pictures to the grey ones that are compared."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, picture: VideoFrame) -> Gray:
+        """Return a picture as ``[h, w]``."""
+        factor = min(1.0, LONG_SIDE_PX / max(picture.width, picture.height))
+        width, height = (max(2, round(side * factor)) for side in (picture.width, picture.height))
+        small = self._reformatter.reformat(picture, width, height, "gray", interpolation="AREA", threads=1)
+        return np.asarray(small.to_ndarray(), np.float32)
+
+
 class ShakeMeter:
     """Shake of the camera in each burst."""
 
     def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
         self._burst = -1
         self._times_s: list[float] = []
         self._steps: list[tuple[float, float]] = []
@@ -56,33 +68,30 @@ class ShakeMeter:
         """Return whether a picture is part of a burst."""
         return time_s % EVERY_S < LASTS_S
 
-    def add(self, frame: Frame) -> None:
-        """Measure the next picture; one outside the bursts is ignored."""
-        if not self.wants(frame.time_s):
+    def add(self, time_s: float, gray: Gray) -> None:
+        """Measure the next picture; one outside the bursts is ignored.
+
+        Args:
+            gray: made by :class:`ShakeScaler`.
+        """
+        if not self.wants(time_s):
             return
-        burst = int(frame.time_s // EVERY_S)
+        burst = int(time_s // EVERY_S)
         if burst != self._burst:
             self._finish()
             self._burst = burst
-        gray = self._gray(frame.picture)
         if self._last is None:
             self._area = inside_bars(gray)
         gray = np.ascontiguousarray(gray[self._area])
         if self._last is not None:
             self._steps.append(shift(self._last, gray))
         self._last = gray
-        self._times_s.append(frame.time_s)
+        self._times_s.append(time_s)
 
     def result(self) -> list[Shake]:
         """Return the shake of every burst that could be measured, after the last picture."""
         self._finish()
         return self._found
-
-    def _gray(self, picture: VideoFrame) -> Gray:
-        factor = min(1.0, LONG_SIDE_PX / max(picture.width, picture.height))
-        width, height = (max(2, round(side * factor)) for side in (picture.width, picture.height))
-        small = self._reformatter.reformat(picture, width, height, "gray", interpolation="AREA", threads=1)
-        return np.asarray(small.to_ndarray(), np.float32)
 
     def _finish(self) -> None:
         """Record the burst that ends."""

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Generic, TypeAlias, TypeVar
 
-from models.media import Frame, NotSparseError, Skipped
+from models.media import InOrderError, Skipped
 from models.media.sparse import NEAR_S, is_near
 from stages.records import Interval
 from stages.scan.cuts import CutFinder
 from stages.scan.gradual import SAMPLE_S, GradualFinder
 from stages.scan.shots import Boundaries, ShotSettings, joined, log_odds
-from stages.scan.thumbnails import Thumbnail, ThumbnailMaker
+from stages.scan.thumbnails import Thumbnail
 
 Span: TypeAlias = tuple[float, float]
 """Start and end in seconds of presentation time, both included."""
@@ -65,10 +65,10 @@ class _Look(Generic[Finder]):
             self._count += 1
 
     def check(self) -> None:
-        """Raise :class:`NotSparseError` if pictures were missing."""
+        """Raise :class:`InOrderError` if pictures were missing."""
         if self._count < len(self.times_s):
             start_s, end_s = self.span
-            raise NotSparseError(f"pictures are lost between {start_s:.2f} and {end_s:.2f} s")
+            raise InOrderError(f"pictures are lost between {start_s:.2f} and {end_s:.2f} s")
 
 
 AnyLook: TypeAlias = _Look[CutFinder] | _Look[GradualFinder]
@@ -80,7 +80,6 @@ class SparseShots:
     def __init__(self, settings: ShotSettings) -> None:
         self._settings = settings
         self._least = log_odds(settings.cut_confidence)
-        self._thumbnail = ThumbnailMaker()
         self._cuts, self._gradual = CutFinder(), GradualFinder()
         self._times_s, self._samples_s = array("d"), array("d")
         self._decoded = bytearray()
@@ -91,16 +90,15 @@ class SparseShots:
         self._gradual_looks: list[_Look[GradualFinder]] = []
         self._together: list[list[AnyLook]] = []
 
-    def add(self, frame: Frame | Skipped) -> None:
+    def add(self, picture: Thumbnail | Skipped) -> None:
         """Look at the next picture."""
-        self._times_s.append(frame.time_s)
-        self._decoded.append(isinstance(frame, Frame))
-        if not self._samples_s or frame.time_s >= self._samples_s[-1] + SAMPLE_S - 1e-6:
-            self._samples_s.append(frame.time_s)
-        if isinstance(frame, Frame):
-            thumbnail = self._thumbnail(frame.time_s, frame.picture)
-            self._cuts.add(thumbnail)
-            self._gradual.add(thumbnail)
+        self._times_s.append(picture.time_s)
+        self._decoded.append(isinstance(picture, Thumbnail))
+        if not self._samples_s or picture.time_s >= self._samples_s[-1] + SAMPLE_S - 1e-6:
+            self._samples_s.append(picture.time_s)
+        if isinstance(picture, Thumbnail):
+            self._cuts.add(picture)
+            self._gradual.add(picture)
 
     def wanted(self) -> list[list[float]]:
         """Return the times of the pictures to look at again, after the last picture.
@@ -160,9 +158,8 @@ class SparseShots:
         before_s, after_s = self._times_s[before], self._times_s[after]
         return before_s, after_s, before == after - 1 and after_s - before_s < LONG_S
 
-    def look(self, number: int, frame: Frame) -> None:
+    def look(self, number: int, thumbnail: Thumbnail) -> None:
         """Look at the next picture of a stretch."""
-        thumbnail = self._thumbnail(frame.time_s, frame.picture)
         for look in self._together[number]:
             look.add(thumbnail)
 
@@ -170,7 +167,7 @@ class SparseShots:
         """Return the boundaries, after the last picture of the last span.
 
         Raises:
-            NotSparseError: there were fewer pictures than the first pass named.
+            InOrderError: there were fewer pictures than the first pass named.
         """
         for some in self._together:
             for each in some:

@@ -1,8 +1,9 @@
 """One pass over the pictures.
 
 The pictures feed the shot detector; those on a fixed grid also feed the measurements and are packed, as
-JPEG, into one indexed file that later stages choose from. Pictures to which no other refers are not
-decoded, except on the grid and where a boundary is possible. A damaged file is decoded in full.
+JPEG, into one indexed file that later stages choose from. Several decoders work side by side, each on
+another section of the file. Of large pictures, those to which no other refers are not decoded, except on
+the grid and where a boundary is possible. A damaged file is decoded in full and in order.
 """
 
 from __future__ import annotations
@@ -13,35 +14,42 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from av.container import InputContainer
 
 from models.media import (
     MAX_PIXELS,
     Bounds,
+    Choice,
     Frame,
+    InOrderError,
     Losses,
-    NotSparseError,
+    Reduced,
     Skipped,
+    decoders_for,
     frames,
     nvidia_decoder,
     open_media,
     read_again,
     read_ahead,
-    sparse_frames,
+    side_by_side,
     start_of,
 )
+from models.media.losses import AnyPacket
+from models.media.sections import OpenAgain
 from models.settings import Share
 from stages.base import BadInputError, Pool, Stage
 from stages.frames import FramePacker
 from stages.reasons import Reason
 from stages.records import Evidence, Facts, Interval, Video
 from stages.scan.detectors import shot_finder
-from stages.scan.sampler import GridSettings, Meter, Sampler
+from stages.scan.sampler import GridSettings, Meter, Sample, Sampler
 from stages.scan.shots import Boundaries, ShotSettings
 from stages.scan.sparse import SparseShots
+from stages.scan.thumbnails import Thumbnail, ThumbnailMaker
 from stages.view import file_of
 
 MIN_SPARSE_FPS = 15.0
@@ -49,12 +57,12 @@ MIN_SPARSE_FPS = 15.0
 AHEAD = 9
 AHEAD_PX = 10_000_000
 """Pictures that may be decoded before they are looked at, and a bound on their pixels together."""
-SPARSE_FROM_PX = 1_000_000
+SPARSE_FROM_PX = 600_000
 """Pixels of a picture from which it pays not to decode all: of smaller ones the decode costs little, and
-what is decoded again costs as much as was saved."""
+much of what was saved is spent on decoding some again."""
 MAX_START_S = 600.0
 """First picture's latest time: all before it would be read as sound."""
-Reading: TypeAlias = Callable[[InputContainer, Facts, Sampler, Losses], Evidence]
+Reading: TypeAlias = Callable[[InputContainer, OpenAgain, Facts, Sampler, Losses], Evidence]
 
 
 class ScanMeasuring(GridSettings, ShotSettings):
@@ -65,9 +73,10 @@ class ScanSettings(ScanMeasuring):
     """The one decoding pass.
 
     Attributes:
-        decode: ``needed`` leaves out pictures that no other refers to, away from possible boundaries, where
-            pictures are large and come 15 times a second or more, with the detector ``own``; ``all``
-            decodes every picture. Boundaries and packed frames are the same.
+        decode: ``needed`` decodes sections of the file side by side, and leaves out pictures that no other
+            refers to, away from possible boundaries, where pictures are large and come 15 times a second or
+            more; both with the detector ``own``. ``all`` decodes every picture in order. Boundaries and
+            packed frames are the same.
         decoder: ``cuda`` decodes on an NVIDIA card where there is one; else the processor does.
         max_missing_share: a video that ends earlier than announced by more is truncated.
     """
@@ -132,11 +141,11 @@ class Scan(Stage):
         target = self.workspace.frames_path(video)
         target.parent.mkdir(parents=True, exist_ok=True)
         evidence = losses = None
-        if self._leaves_out(video.facts):
-            with suppress(NotSparseError):
-                evidence, losses, origin_s = self._decode(video, target, self._some)
+        if self.settings.decode == "needed" and self.settings.detector == "own":
+            with suppress(InOrderError):
+                evidence, losses, origin_s = self._decode(video, target, self._side_by_side)
         if evidence is None or losses is None:
-            evidence, losses, origin_s = self._decode(video, target, self._all)
+            evidence, losses, origin_s = self._decode(video, target, self._in_order)
         start_s, end_s = evidence.shots[0].start_s, evidence.shots[-1].end_s
         return video.with_results(
             facts=replace(
@@ -157,27 +166,24 @@ class Scan(Stage):
             ),
         )
 
-    def _leaves_out(self, facts: Facts) -> bool:
-        """Return whether pictures are left out."""
-        large = facts.width_px * facts.height_px >= SPARSE_FROM_PX
-        few = 0 < facts.fps < MIN_SPARSE_FPS
-        return large and not few and self.settings.decode == "needed" and self.settings.detector == "own"
-
     def _decode(self, video: Video, target: Path, read: Reading) -> tuple[Evidence, Losses, float]:
         """Read the pictures in one of two ways: evidence, what was lost, and the time that counts as 0."""
         assert video.facts is not None
         losses = Losses()
         decoder = nvidia_decoder() if self.settings.decoder == "cuda" else None
+        open_file = partial(open_media, file_of(video), max_pixels=self.max_pixels, decoder=decoder)
         with (
-            open_media(file_of(video), max_pixels=self.max_pixels, decoder=decoder) as container,
+            open_file() as container,
             FramePacker(target, self._label()) as packer,
             Sampler(video.facts, self.settings, packer, shake=self.shake) as sampler,
         ):
-            evidence = read(container, video.facts, sampler, losses)
+            evidence = read(container, open_file, video.facts, sampler, losses)
             return evidence, losses, start_of(container)
 
-    def _all(self, container: InputContainer, facts: Facts, sampler: Sampler, losses: Losses) -> Evidence:
-        """Decode all pictures."""
+    def _in_order(
+        self, container: InputContainer, _: OpenAgain, facts: Facts, sampler: Sampler, losses: Losses
+    ) -> Evidence:
+        """Decode all pictures, one after the other."""
         finder = shot_finder(self.settings, facts)
         extent = Extent(facts)
         every = frames(container, bounds=self.bounds, losses=losses)
@@ -188,26 +194,34 @@ class Scan(Stage):
                 extent.add(frame)
         return extent.evidence(finder.result(), sampler.result())
 
-    def _some(self, container: InputContainer, facts: Facts, sampler: Sampler, losses: Losses) -> Evidence:
-        """Decode the pictures that others refer to, then all of them where a boundary is possible.
+    def _side_by_side(
+        self, container: InputContainer, again: OpenAgain, facts: Facts, sampler: Sampler, losses: Losses
+    ) -> Evidence:
+        """Decode sections beside each other, then the pictures left out where a boundary is possible.
 
         Raises:
-            NotSparseError: all pictures must be decoded.
+            InOrderError: all pictures must be decoded in order.
         """
         finder = SparseShots(self.settings)
         extent = Extent(facts)
-        some = sparse_frames(container, sampler.wants, bounds=self.bounds, losses=losses)
-        with read_ahead(sampler.begun(some), most=most_ahead(facts)) as pictures:
-            for frame in pictures:
-                finder.add(frame)
-                extent.add(frame)
-                if isinstance(frame, Frame):
-                    sampler.add(frame)
+        number = 1 if self.settings.decoder == "cuda" else decoders_for(facts.width_px * facts.height_px)
+        needed = Choice(sampler.wants, start_of(container)) if leaves_out(facts) else is_needed
+        reducers = [Reducer(sampler) for _ in range(number)]
+        for seen in side_by_side(container, again, reducers, needed, bounds=self.bounds, losses=losses):
+            extent.add(seen)
+            if isinstance(seen, Skipped):
+                finder.add(seen)
+            else:
+                thumbnail, sample = seen.kept
+                finder.add(thumbnail)
+                if sample is not None:
+                    sampler.record(sample)
         keys_s = losses.key_times(start_of(container))
-        again = read_again(container, finder.wanted(), keys_s, bounds=self.bounds)
-        with read_ahead(again, most=most_ahead(facts)) as numbered:
-            for number, picture in numbered:
-                finder.look(number, picture)
+        thumbnails = [reducer.thumbnail for reducer in reducers]
+        for stretch, thumbnail in read_again(
+            again, thumbnails, finder.wanted(), keys_s, bounds=self.bounds
+        ):
+            finder.look(stretch, thumbnail)
         return extent.evidence(finder.result(), sampler.result())
 
     def judge(self, video: Video) -> Video:
@@ -240,6 +254,32 @@ def most_ahead(facts: Facts) -> int:
     return max(2, min(AHEAD, AHEAD_PX // (facts.width_px * facts.height_px)))
 
 
+def leaves_out(facts: Facts) -> bool:
+    """Return whether pictures are left out of a video."""
+    large = facts.width_px * facts.height_px >= SPARSE_FROM_PX
+    return large and not 0 < facts.fps < MIN_SPARSE_FPS
+
+
+def is_needed(_: AnyPacket) -> bool:
+    """Return that a picture must be decoded: no one is left out."""
+    return True
+
+
+class Reducer:
+    """Keeps of a picture what the scan looks at; one for each thread."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._thumbnail, self._sample = ThumbnailMaker(), sampler.maker()
+
+    def __call__(self, frame: Frame, before_s: float) -> tuple[Thumbnail, Sample | None]:
+        """Return its thumbnail, and the sample if it is sampled, by the time of the picture before it."""
+        return self.thumbnail(frame), self._sample(frame, before_s)
+
+    def thumbnail(self, frame: Frame) -> Thumbnail:
+        """Return the thumbnail of a picture."""
+        return self._thumbnail(frame.time_s, frame.picture)
+
+
 class Extent:
     """Begin and end of a video's pictures, and their number."""
 
@@ -248,7 +288,7 @@ class Extent:
         self._start_s = self._last_s = self._end_s = 0.0
         self._count = 0
 
-    def add(self, frame: Frame | Skipped) -> None:
+    def add(self, frame: Frame | Reduced[Any] | Skipped) -> None:
         """Record the next picture."""
         if self._count == 0:
             self._start_s = frame.time_s

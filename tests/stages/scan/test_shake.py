@@ -10,11 +10,10 @@ import pytest
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from models.media import Frame
 from pipeline.curation.chain import build_stages
 from pipeline.curation.config import Config
 from stages.records import Shake
-from stages.scan.shake import EVERY_S, LASTS_S, ShakeMeter
+from stages.scan.shake import EVERY_S, LASTS_S, ShakeMeter, ShakeScaler
 from stages.scan.stage import Scan
 
 Picture = NDArray[np.uint8]
@@ -40,12 +39,12 @@ def cut_out(image: Picture, x: float, y: float) -> Picture:
 
 def measured(picture: Callable[[float], Picture], fps: float = 25.0, seconds: float = 3.0) -> list[Shake]:
     """Return the bursts of a film whose pictures are given by their time."""
-    meter = ShakeMeter()
+    meter, scale = ShakeMeter(), ShakeScaler()
     for number in range(round(seconds * fps)):
         time_s = round(number / fps, 6)
         gray = np.ascontiguousarray(picture(time_s))
         frame = VideoFrame.from_ndarray(gray, format="gray")
-        meter.add(Frame(time_s=time_s, duration_s=1 / fps, picture=frame))
+        meter.add(time_s, scale(frame))
     return meter.result()
 
 
