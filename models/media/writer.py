@@ -51,7 +51,14 @@ def write_video(
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(path, "w", container_options={"fflags": "+bitexact"}) as container:
         container.metadata.update(metadata or {})
-        options = {"preset": "veryfast", "crf": str(crf), "flags": "+bitexact", "threads": "1"}
+        # With macroblock trees, x264's code for AVX-512 reads memory that was never written.
+        options = {
+            "preset": "veryfast",
+            "crf": str(crf),
+            "flags": "+bitexact",
+            "threads": "1",
+            "mbtree": "0",
+        }
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = 1 / rate

@@ -338,3 +338,17 @@ def test_grey_pictures_are_averaged_as_by_opencv(height: int, width: int, small:
     gray = rng.integers(0, 256, (height, width), np.uint8)
     expected = cv2.resize(gray, small, interpolation=cv2.INTER_AREA)
     assert cv2.absdiff(GrayScaler(*small)(gray), np.asarray(expected, np.uint8)).max() <= 1
+
+
+def test_a_written_video_depends_on_its_pictures_alone(tmp_path: Path) -> None:
+    """Not on what the memory held before, which x264 has read."""
+    random = np.random.default_rng(0)
+    scene = cv2.resize(random.integers(0, 256, (12, 12, 3), dtype=np.uint8), (340, 340))
+    frames = [np.ascontiguousarray(scene[at : at + 320, at : at + 320]) for at in range(9)]
+    written: set[bytes] = set()
+    for number in range(12):
+        dirty = [np.full(size, number, np.uint8) for size in random.integers(1000, 3_000_000, 30)]
+        del dirty
+        media.write_video(tmp_path / "film.mp4", frames, 4.0)
+        written.add((tmp_path / "film.mp4").read_bytes())
+    assert len(written) == 1
