@@ -18,9 +18,7 @@ from models.media import write_video
 
 Picture = NDArray[np.uint8]
 
-SIZE = (512, 288)
-"""Width and height. Where the width is no multiple of 128 pixels, the AVX-512 code of x264 (its macroblock
-tree) gives other bytes at each run."""
+SIZE = (480, 270)
 SECONDS = 5.0
 RATES = (24.0, 25.0, 30.0)
 SOFT_PX = 15
@@ -52,7 +50,7 @@ def read(path: Path) -> Picture:
 
 
 def moving(rng: Generator, still: Picture, passer: Picture, rate: float) -> Iterator[Picture]:
-    """Yield the pictures of a clip, RGB ``[288, 512, 3]``."""
+    """Yield the pictures of a clip, RGB ``[270, 480, 3]``."""
     count = round(SECONDS * rate)
     height, width = still.shape[:2]
     wide = rng.uniform(0.6, 0.95) * min(width, height * SIZE[0] / SIZE[1])
