@@ -31,6 +31,7 @@ from models.media.container import DAMAGE, decoded, open_media, packets, picture
 from models.media.losses import AnyPacket
 from models.media.pictures import Bounds, Frame, frames
 from models.media.sound import audio_tracks, clock_ahead_s
+from models.media.writer import X264
 
 CLOCK = 90_000
 SOUND_RATE = 48_000
@@ -49,7 +50,7 @@ COPIED_CODECS = frozenset({"h264", "hevc", "av1", "libdav1d", "mpeg4"})
 """Codecs that an MP4 file may hold."""
 BOTTOM_FIRST = (3, 5)
 """libav's orders of fields in which the lower one is shown first."""
-X264 = {"preset": "veryfast", "crf": "18", "flags": "+bitexact", "threads": "1"}
+CLIP_X264 = X264 | {"crf": "18"}
 
 Means = Literal["copied", "spliced", "encoded"]
 
@@ -203,7 +204,7 @@ def _encoded(
         rate = Fraction(settings.fps or stream.average_rate or 25).limit_denominator(1001)
         with _writer(target, Fraction(1, CLOCK)) as output:
             woven = _woven(stream) if first.picture.interlaced_frame else {}
-            made = output.add_stream("libx264", rate=rate, options=X264 | woven)
+            made = output.add_stream("libx264", rate=rate, options=CLIP_X264 | woven)
             made.width, made.height, made.pix_fmt = width, height, "yuv420p"
             made.codec_context.time_base = Fraction(1, CLOCK)
             splice.set_colours(made.codec_context, first.picture)

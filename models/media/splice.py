@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from models.media.losses import AnyPacket
 from models.media.pictures import Frame
+from models.media.writer import X264
 
 IDR = 5
 """Type of the H.264 units of a picture that needs nothing before it."""
@@ -27,7 +28,7 @@ START_CODE = re.compile(rb"\x00\x00\x00?\x01")
 PIXELS = "yuv420p"
 MIN_COPIED_S = 1.0
 """Time that the copied groups must last: otherwise encoding everything is as good."""
-X264 = {"preset": "veryfast", "crf": "18", "bf": "0", "flags": "+bitexact", "threads": "1"}
+EDGE_X264 = X264 | {"crf": "18", "bf": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def encoded(
     encoder.width, encoder.height = stream.codec_context.width, stream.codec_context.height
     encoder.pix_fmt, encoder.time_base = PIXELS, base
     encoder.framerate = Fraction(stream.average_rate or 25)
-    encoder.options = X264
+    encoder.options = EDGE_X264
     set_colours(encoder, stream.codec_context)
     made: list[AnyPacket] = []
     for frame in shown:

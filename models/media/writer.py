@@ -13,6 +13,10 @@ from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+X264 = {"preset": "veryfast", "flags": "+bitexact", "threads": "1", "mbtree": "0"}
+"""Options of x264 with which the same pictures give the same bytes: with macroblock trees, its code for
+AVX-512 reads memory that was never written."""
+
 
 def write_video(
     path: Path,
@@ -51,15 +55,7 @@ def write_video(
     rate = Fraction(fps).limit_denominator(1001)
     with av.open(path, "w", container_options={"fflags": "+bitexact"}) as container:
         container.metadata.update(metadata or {})
-        # With macroblock trees, x264's code for AVX-512 reads memory that was never written.
-        options = {
-            "preset": "veryfast",
-            "crf": str(crf),
-            "flags": "+bitexact",
-            "threads": "1",
-            "mbtree": "0",
-        }
-        stream = container.add_stream("libx264", rate=rate, options=options)
+        stream = container.add_stream("libx264", rate=rate, options=X264 | {"crf": str(crf)})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = 1 / rate
         layout = "mono" if sound is None or sound[0].shape[1] == 1 else "stereo"
