@@ -33,7 +33,7 @@ from stages.watermark.evidence import HEAD_FILE, Candidate, candidates
 from stages.watermark.extent import Gray
 from stages.watermark.stage import WINDOW_PICTURES, small_gray
 
-HIDDEN = 24
+HIDDEN = 48
 WEIGHT_DECAY, NOISE = 0.5, 0.4
 """Chosen on footage of other sources than the examples."""
 FOLDS = 5
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, nargs="*", default=[], help="more footage without overlays")
     parser.add_argument("--stills", type=Path, nargs="*", default=[], help="folders of photographs")
     parser.add_argument("--shots", type=int, default=80, help="made of each folder of stills")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(100, 108)))
     parser.add_argument("--films", type=int, default=240, help="with an overlay, of each seed")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--examples", type=Path, required=True, help="made if it does not exist")

@@ -112,7 +112,7 @@ class FilterWatermarks(Stage):
     """Finds the overlays of every clip, and drops or crops clips by their kind."""
 
     name: ClassVar[str] = "watermark"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     pool: ClassVar[Pool] = "media"
     reads = ("content_id", "evidence", "kept_clips")
     writes = ("watermarks",)
