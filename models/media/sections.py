@@ -7,12 +7,13 @@ decoded it: what waits for its turn is small, and no picture is held.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from queue import Empty, SimpleQueue
@@ -225,6 +226,7 @@ class _Decoders(Generic[Kept]):
         self._end()
         self._threads.shutdown(cancel_futures=True)
         self._stack.close()
+        _trim()
 
     def send(self, packet: AnyPacket, needed: bool, *, begins: bool) -> None:
         """Send the next packet, to another decoder if a section begins and the last one is long enough."""
@@ -306,6 +308,12 @@ class _Decoders(Generic[Kept]):
                 Reduced(pts=picture.pts, time_s=frame.time_s, duration_s=frame.duration_s, kept=kept)
             )
         return found
+
+
+def _trim() -> None:
+    """Give what the decoders' threads have freed back to the system, where the C library can (glibc)."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _decoded(stream: VideoStream, packet: AnyPacket | None) -> list[VideoFrame]:
