@@ -11,7 +11,7 @@ import ctypes
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def side_by_side(
     *,
     bounds: Bounds,
     losses: Losses,
-) -> Iterator[Reduced[Kept] | Skipped]:
+) -> Generator[Reduced[Kept] | Skipped, None, None]:
     """Decode pictures and reduce them, in order of presentation, with a mark for each skipped one.
 
     Args:
@@ -89,6 +89,8 @@ def side_by_side(
             order of the file, and at first only after everything before has been decoded and yielded, up to
             the first picture.
         losses: records the key frames.
+
+    Close it where it may be left early: its threads end then.
 
     Raises:
         MediaError: the file exceeds ``bounds``.

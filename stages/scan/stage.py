@@ -12,7 +12,7 @@ import itertools
 import json
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -207,15 +207,17 @@ class Scan(Stage):
         number = 1 if self.settings.decoder == "cuda" else decoders_for(facts.width_px * facts.height_px)
         needed = Choice(sampler.wants, start_of(container)) if leaves_out(facts) else is_needed
         reducers = [Reducer(sampler) for _ in range(number)]
-        for seen in side_by_side(container, again, reducers, needed, bounds=self.bounds, losses=losses):
-            extent.add(seen)
-            if isinstance(seen, Skipped):
-                finder.add(seen)
-            else:
-                thumbnail, sample = seen.kept
-                finder.add(thumbnail)
-                if sample is not None:
-                    sampler.record(sample)
+        pictures = side_by_side(container, again, reducers, needed, bounds=self.bounds, losses=losses)
+        with closing(pictures):
+            for seen in pictures:
+                extent.add(seen)
+                if isinstance(seen, Skipped):
+                    finder.add(seen)
+                else:
+                    thumbnail, sample = seen.kept
+                    finder.add(thumbnail)
+                    if sample is not None:
+                        sampler.record(sample)
         keys_s = losses.key_times(start_of(container))
         thumbnails = [reducer.thumbnail for reducer in reducers]
         for stretch, thumbnail in read_again(
