@@ -46,7 +46,7 @@ from pipeline.curation.runners import Site, run_local
 from pipeline.curation.servers import resolved
 from pipeline.platform.cluster import connected
 from stages.base import Stage
-from stages.frames import FramePacker
+from stages.frames import FramePacker, encoded
 from stages.reasons import FAILURES
 from stages.records import Clip, Evidence, Interval, Sentence, Transcript, Video
 
@@ -198,7 +198,7 @@ def prepared(number: int, num_clips: int, work: Path) -> Video:
     with FramePacker(target) as packer:
         for time_s in times:
             small = noise.integers(0, 255, (8, 10, 3), dtype=np.uint8)
-            packer.add(time_s, np.kron(small, np.ones((28, 28, 1), np.uint8)), 90)
+            packer.add(time_s, encoded(np.kron(small, np.ones((28, 28, 1), np.uint8)), 90))
     return video
 
 

@@ -52,11 +52,7 @@ class FramePacker:
         self._zip.comment = self._label
         return self
 
-    def add(self, time_s: float, image: NDArray[np.uint8], quality: int) -> None:
-        """Append one BGR picture ``[h, w, 3]``."""
-        self.append(time_s, encoded(image, quality))
-
-    def append(self, time_s: float, jpeg: bytes) -> None:
+    def add(self, time_s: float, jpeg: bytes) -> None:
         """Append one picture as a JPEG file."""
         self._zip.writestr(zipfile.ZipInfo(frame_name(time_s), ZIP_DATE), jpeg)
 

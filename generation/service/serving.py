@@ -204,8 +204,8 @@ def accepted_keys(options: config.Serve) -> list[str]:
     """Return the keys in the environment.
 
     Raises:
-        ConfigError: there is no key, since a service without keys admits nobody; or a key has characters
-            that an HTTP header cannot carry.
+        ConfigError: there is no key, so that nobody could use the service, or a key contains characters
+            that are not allowed in an HTTP header.
     """
     keys = [key.strip() for key in os.environ.get(options.api_keys_env, "").split(",") if key.strip()]
     if not keys:

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from models.media.container import DAMAGE, decoded, picture_stream
 from models.media.losses import AnyPacket
 from models.media.pictures import Bounds, Frame, Timeline
-from models.media.sections import InOrderError, Kept, OpenAgain
+from models.media.sections import InOrderError, Kept, OpenAgain, open_decoders
 from models.media.sparse import NEAR_S, is_near
 
 
@@ -44,8 +44,8 @@ def read_again(
         return
     idle: SimpleQueue[tuple[InputContainer, Callable[[Frame], Kept]]] = SimpleQueue()
     with ExitStack() as stack:
-        for reduce in reducers:
-            idle.put((stack.enter_context(open_again()), reduce))
+        for decoder in zip(open_decoders(stack, open_again, len(reducers)), reducers, strict=True):
+            idle.put(decoder)
 
         def read(group: list[int]) -> list[tuple[int, Kept]]:
             container, reduce = idle.get()

@@ -42,7 +42,8 @@ MAX_PACKET_S = 0.5
 SILENT = 1e-3
 """Amplitude up to which a track counts as silent in a span, and another one is taken."""
 BACK_S = (0.0, 2.0, 10.0)
-"""How much earlier to seek, one after the other: containers without an index seek behind the key frame."""
+"""Seconds by which to seek before the place, tried in this order until the key frame before it is found: a
+container without an index may land behind it."""
 OWN_BACK_S = {"avi": (), "mpeg": (10.0,)}
 """The same for containers that state few times: AVI's follow from the first packet on, those of a program
 stream are right some packets behind the place."""

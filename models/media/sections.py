@@ -28,6 +28,7 @@ from models.media.container import DAMAGE, packets, picture_stream
 from models.media.losses import AnyPacket, Losses
 from models.media.pictures import Bounds, Frame, Timeline, placed, seconds
 from models.media.sparse import Skipped, Skips
+from models.media.units import IDR, length_bytes_of, unit_types
 
 Kept = TypeVar("Kept")
 Reduce: TypeAlias = Callable[[Frame, float], Kept]
@@ -43,9 +44,6 @@ MIN_PACKETS = 24
 MAX_WAITING = 2000
 MAX_WAITING_BYTES = 32_000_000
 """Packets that may be read ahead, and their bytes: enough for a section of each decoder as a rule."""
-IDR = 5
-"""H.264's type of a unit from which decoding can begin. After other key frames, pictures may refer to what
-is before them."""
 
 
 class InOrderError(Exception):
@@ -151,26 +149,11 @@ def begins_section(stream: VideoStream, packet: AnyPacket, following: AnyPacket 
     # Pictures that are shown before a key frame and sent after it refer to what is before it, too.
     if following is not None and following.pts is not None and following.pts < packet.pts:
         return False
-    return stream.codec_context.name != "h264" or IDR in unit_types(
-        bytes(packet), stream.codec_context.extradata or b""
-    )
-
-
-def unit_types(data: bytes, header: bytes) -> Iterator[int]:
-    """Yield the types of the units in a packet of H.264.
-
-    Args:
-        header: the stream's; it says how units are told apart.
-    """
-    if header[:1] == b"\x01" and len(header) > 4:
-        # Each unit follows its length.
-        width, at = (header[4] & 3) + 1, 0
-        while at + width < len(data):
-            yield data[at + width] & 31
-            at += width + int.from_bytes(data[at : at + width], "big")
-        return
-    # Each unit follows a start code.
-    yield from (part[0] & 31 for part in data.split(b"\x00\x00\x01")[1:] if part)
+    context = stream.codec_context
+    if context.name != "h264":
+        return True
+    # After a key frame of another kind, pictures may refer to what is before it.
+    return IDR in unit_types(bytes(packet), length_bytes_of(context.extradata or b""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +180,19 @@ class _Section(Generic[Kept]):
         self.made: SimpleQueue[_Made[Kept] | BaseException] = SimpleQueue()
 
 
+def open_decoders(stack: ExitStack, open_again: OpenAgain, number: int) -> Iterator[InputContainer]:
+    """Open a file once for each decoder. One alone works with several threads, of several each has one."""
+    for _ in range(number):
+        container = stack.enter_context(open_again())
+        stream = picture_stream(container)
+        assert stream is not None
+        if number > 1:
+            stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+        else:
+            stream.thread_type = "AUTO"
+        yield container
+
+
 class _Decoders(Generic[Kept]):
     """Decoders of sections, each in a thread."""
 
@@ -211,13 +207,11 @@ class _Decoders(Generic[Kept]):
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            for reduce in self._reducers:
-                stream = picture_stream(stack.enter_context(self._open_again()))
+            for container, reduce in zip(
+                open_decoders(stack, self._open_again, len(self._reducers)), self._reducers, strict=True
+            ):
+                stream = picture_stream(container)
                 assert stream is not None
-                if len(self._reducers) > 1:
-                    stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-                else:
-                    stream.thread_type = "AUTO"
                 self._idle.put((stream, reduce))
             self._threads = stack.enter_context(ThreadPoolExecutor(len(self._reducers)))
             self._stack = stack.pop_all()

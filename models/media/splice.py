@@ -20,10 +20,9 @@ from av.video.stream import VideoStream
 
 from models.media.losses import AnyPacket
 from models.media.pictures import Frame
+from models.media.units import IDR, length_bytes_of, unit_types
 from models.media.writer import X264
 
-IDR = 5
-"""Type of the H.264 units of a picture that needs nothing before it."""
 START_CODE = re.compile(rb"\x00\x00\x00?\x01")
 PIXELS = "yuv420p"
 MIN_COPIED_S = 1.0
@@ -47,9 +46,9 @@ class Units:
     def of(cls, stream: VideoStream) -> Units | None:
         """Read the form from a stream's own description; None where units lie behind start codes."""
         extra = bytes(stream.codec_context.extradata or b"")
-        if not extra.startswith(b"\x01") or len(extra) < 7:
+        length_bytes = length_bytes_of(extra)
+        if length_bytes is None or len(extra) < 7:
             return None
-        length_bytes = (extra[4] & 3) + 1
         found = b""
         place = 5
         for mask in (31, 255):
@@ -59,16 +58,6 @@ class Units:
                 found += size.to_bytes(length_bytes, "big") + extra[place + 2 : place + 2 + size]
                 place += 2 + size
         return cls(length_bytes, found)
-
-    def types(self, data: bytes) -> set[int]:
-        """Return the types of the units in a packet."""
-        found = set()
-        place = 0
-        while place + self.length_bytes < len(data):
-            size = int.from_bytes(data[place : place + self.length_bytes], "big")
-            found.add(data[place + self.length_bytes] & 31)
-            place += self.length_bytes + size
-        return found
 
     def converted(self, data: bytes) -> bytes:
         """Return units behind start codes in the form of the stream."""
@@ -105,7 +94,11 @@ def whole_groups(read: Iterable[AnyPacket], units: Units, first: int, last: int)
     for packet in read:
         if packet.pts is None or packet.dts is None:
             return None
-        if packet.is_keyframe and packet.pts >= first and IDR in units.types(bytes(packet)):
+        if (
+            packet.is_keyframe
+            and packet.pts >= first
+            and IDR in unit_types(bytes(packet), units.length_bytes)
+        ):
             if packet.pts > last:
                 break
             start = packet.pts if start is None else start

@@ -50,7 +50,7 @@ class GridSettings(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What is kept of a sampled picture.
+    """The parts of a sampled picture that are kept.
 
     Attributes:
         jpeg: the packed frame; None for a picture between those of the grid.
@@ -147,7 +147,7 @@ class Sampler:
     def record(self, sample: Sample) -> None:
         """Pack and measure the next sample."""
         if sample.jpeg is not None and sample.gray is not None:
-            self._packer.append(sample.time_s, sample.jpeg)
+            self._packer.add(sample.time_s, sample.jpeg)
             self._meter.add(sample.time_s, sample.gray)
         if sample.shaking is not None:
             self._shake.add(sample.time_s, sample.shaking)

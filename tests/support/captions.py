@@ -15,7 +15,7 @@ import pytest
 from pipeline.curation.ingest import Source
 from pipeline.curation.rows import rows_of
 from pipeline.dataset.tables import write_tables
-from stages.frames import FramePacker, packed_frames
+from stages.frames import FramePacker, encoded, packed_frames
 from stages.records import Action, Caption, Clip, Match, Video, Watermark
 from tests.support.chat import Reply, completion
 from tests.support.ratings import ratings_file
@@ -105,7 +105,7 @@ def _pack(path: Path, clips: int) -> None:
             grey = level(int(half_seconds / 2 / CLIP_S))
             # Blue tells packed pictures from those of the video.
             image = np.full((SIDE_PX, SIDE_PX, 3), (255, grey, grey), np.uint8)
-            packer.add(half_seconds / 2, image, 95)
+            packer.add(half_seconds / 2, encoded(image, 95))
 
 
 def scored(score: object, reason: object = "So.") -> Reply:

@@ -24,7 +24,7 @@ from pipeline.platform.storage import Store
 from pipeline.report.comparison import compare
 from pipeline.report.inspector import Inspected
 from pipeline.report.inspector_http import Server
-from stages.frames import FramePacker
+from stages.frames import FramePacker, encoded
 from tests.support.browser import ENTER, LEFT, browsing
 from tests.support.buckets import bucket, s3_server
 from tests.support.listening import listening
@@ -222,7 +222,7 @@ def test_pictures_come_from_the_packed_frames_else_from_the_video(output: Path) 
     packed = output / "_work" / "frames" / VIDEO[:2] / f"{VIDEO}.zip"
     packed.parent.mkdir(parents=True)
     with FramePacker(packed) as packer:
-        packer.add(7.0, np.full((48, 64, 3), 250, np.uint8), 90)
+        packer.add(7.0, encoded(np.full((48, 64, 3), 250, np.uint8), 90))
     assert grey(get(output, f"/frames/{VIDEO}/7200").content) == pytest.approx(250, abs=4)
 
 

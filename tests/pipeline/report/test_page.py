@@ -25,7 +25,7 @@ from pipeline.report import page as report_page
 from pipeline.report.page import clock, cut, share, write_report
 from pipeline.report.samples import Pictures, extremes, spread
 from pipeline.report.text_statistics import text_statistics
-from stages.frames import FramePacker
+from stages.frames import FramePacker, encoded
 from stages.reasons import Kind, Reason
 from stages.records import Drop, Narrative, Video
 from tests.support.videos import DETAIL, fried_onions
@@ -119,7 +119,7 @@ def pack_frames(output: Path, video: Video) -> None:
     target.parent.mkdir(parents=True)
     with FramePacker(target) as packer:
         for index in range(80):
-            packer.add(index / 2, np.full((360, 640, 3), 3 * index, np.uint8), 90)
+            packer.add(index / 2, encoded(np.full((360, 640, 3), 3 * index, np.uint8), 90))
 
 
 def decoded(source: str) -> NDArray[np.uint8]:

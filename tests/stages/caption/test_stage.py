@@ -22,7 +22,7 @@ from stages.base import Workspace
 from stages.caption.answers import SCHEMA
 from stages.caption.stage import WriteCaptions
 from stages.clip import drop_clip
-from stages.frames import FramePacker, read_frames
+from stages.frames import FramePacker, encoded, read_frames
 from stages.match import MatchActions, best_matches
 from stages.packing import packed, unpacked
 from stages.records import (
@@ -83,7 +83,7 @@ def video(tmp_path: Path) -> Video:
     target.parent.mkdir(parents=True)
     with FramePacker(target) as packer:
         for index, time_s in enumerate(times):
-            packer.add(time_s, np.roll(clock(), index, axis=1), 90)
+            packer.add(time_s, encoded(np.roll(clock(), index, axis=1), 90))
     return found
 
 
@@ -240,7 +240,7 @@ def test_pictures_have_the_size_and_the_part_that_is_asked_for(
     wide = cv2.resize(clock(), (300, 200))
     with FramePacker(workspace(tmp_path).frames_path(video)) as packer:
         for time_s in video.evidence.frame_times_s:
-            packer.add(time_s, np.asarray(wide, np.uint8), 90)
+            packer.add(time_s, encoded(np.asarray(wide, np.uint8), 90))
     _, (request,) = captions_of(alone(video), tmp_path, GOOD, crop=crop, side_px=side_px, frames=2)
     pictures = [picture_of(image) for image in request["messages"][1]["content"][:-1]]
     assert [picture.shape for picture in pictures] == [(*shape, 3)] * 2
